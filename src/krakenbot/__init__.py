@@ -1,0 +1,1 @@
+"""A queue-aware, hybrid maker trading engine for Kraken spot."""

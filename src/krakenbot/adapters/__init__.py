@@ -1,0 +1,1 @@
+"""Implementations of the ports; they never import each other."""

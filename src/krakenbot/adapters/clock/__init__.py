@@ -1,0 +1,1 @@
+"""Clocks and id sources."""

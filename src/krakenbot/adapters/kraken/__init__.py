@@ -1,0 +1,1 @@
+"""Kraken WS v2 and REST."""

@@ -1,0 +1,1 @@
+"""The two PostgreSQL roles: ingest and decision."""

@@ -1,0 +1,1 @@
+"""Wiring: settings, containers and commands."""

@@ -1,0 +1,1 @@
+"""From state to a risk-approved plan: pure functions over one generation."""

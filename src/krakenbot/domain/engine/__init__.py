@@ -1,0 +1,1 @@
+"""Coroutines over ports only: the verbs of the system."""

@@ -1,0 +1,1 @@
+"""The order lifecycle: state machine, ledger, position, exits."""

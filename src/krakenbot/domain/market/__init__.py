@@ -1,0 +1,1 @@
+"""Books, queues and samples of one symbol."""

@@ -1,0 +1,1 @@
+"""What an entry decision may read: features, epochs, universe, safety."""
