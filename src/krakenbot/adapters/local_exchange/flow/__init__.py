@@ -1,0 +1,1 @@
+"""Order flow of the local exchange: recorded or seeded participants that act on a market."""
