@@ -1,0 +1,1 @@
+"""Wire text to typed messages and back."""

@@ -1,0 +1,1 @@
+"""Sans-I/O sessions: text and time in, events and text out."""

@@ -1,0 +1,17 @@
+"""Engine mode and symbol safety, persisted."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from krakenbot.domain.state.safety import EngineState, SymbolSafety
+
+
+class SafetyStore(Protocol):
+    """Where modes are kept across restarts."""
+
+    async def set_engine_state(self, state: EngineState) -> None:
+        """Replace the engine's mode."""
+
+    async def set_symbol_safety(self, safety: SymbolSafety) -> None:
+        """Replace a symbol's mode."""
