@@ -77,9 +77,7 @@ def main() -> None:
     data = json.loads(text, parse_float=Decimal)["data"]
     write_table(TABLES / "instruments.tsv", PAIR_COLUMNS, data["pairs"])
     write_table(TABLES / "assets.tsv", ASSET_COLUMNS, data["assets"])
-    write_table(
-        TABLES / "reference_prices.tsv", ("base", "price_usd", "origin"), reference_rows(data["pairs"])
-    )
+    write_table(TABLES / "reference_prices.tsv", ("base", "price_usd", "origin"), reference_rows(data["pairs"]))
     print(f"{len(data['pairs'])} pairs, {len(data['assets'])} assets")
 
 

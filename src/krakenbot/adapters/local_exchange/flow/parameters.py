@@ -1,0 +1,150 @@
+"""The numbers of order flow: three profiles, and how they differ from symbol to symbol.
+
+In: a profile name, a symbol's place in the list. Out: one frozen `SymbolParameters` per symbol, read by makers,
+takers and the latent price. Every number is chosen, or fitted where `fitted.json` says so.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal
+
+from attrs import asdict, evolve, frozen
+
+Profile = Literal["null", "toxic", "edge"]
+CHOSEN_NOTICE = "These flow parameters are chosen, not observed; what a rehearsal earns is no evidence of profit."
+FULL_SPEED_SYMBOLS = 16
+TAIL_EVENTS_PER_S = 1200.0
+FULL_EVENTS_PER_S = 30.0
+
+
+@frozen(kw_only=True)
+class SymbolParameters:
+    """All numbers of one symbol's flow. Money is in US dollars, rates are per second and for both sides.
+
+    `activity` scales every rate and, inversely, every lifetime: the tail of a long symbol list is quiet.
+    """
+
+    # Quotes around the latent price.
+    half_spread_bps: float
+    touch_step_bps: float = 1.0
+    touch_tolerance_bps: float = 1.5
+    level_spacing_bps: float = 3.0
+    level_count: int = 22
+    touch_depth_usd: float = 800.0
+    level_depth_usd: float = 650.0
+    undercut_share: float = 0.1
+    # Makers' orders: rates, sizes and how long they stay.
+    maker_adds_per_s: float = 10.0
+    maker_size_usd: float = 190.0
+    maker_size_alpha: float = 2.2
+    touch_share: float = 0.15
+    reaction_s: float = 0.35
+    lifetime_s: float = 12.0
+    lifetime_alpha: float = 2.0
+    cancel_share_front: float = 0.3
+    # Takers: a Hawkes process with exponential kernel, Pareto sizes, persistent signs.
+    takers_per_s: float = 3.0
+    branching: float = 0.6
+    kernel_decay_per_s: float = 0.8
+    taker_size_usd: float = 55.0
+    taker_size_alpha: float = 1.9
+    taker_size_cap: float = 30.0
+    sign_persistence: float = 0.25
+    informed_share: float = 0.1
+    informed_horizon_s: int = 10
+    impact_bps: float = 0.15
+    impact_decay_s: float = 15.0
+    # Latent price: a martingale with stochastic volatility, a common factor, and jumps where they are set.
+    sigma_bps_sqrt_min: float = 8.0
+    beta: float = 1.0
+    factor_share: float = 0.3
+    vol_of_vol: float = 0.25
+    vol_reversion_s: float = 180.0
+    jump_interval_s: float | None = None
+    jump_bps: float = 0.0
+    jump_leak_s: float = 8.0
+    activity: float = 1.0
+
+
+def draw_parameters(profile: Profile, position: int, count: int, rng: Random) -> SymbolParameters:
+    """Return the numbers of the symbol at a place of the list; `rng` varies them a little.
+
+    Which symbols are attractive depends on the place alone, so that no seed can take them all away.
+    """
+    base = PROFILES[profile](position, rng)
+    return evolve(base, activity=activity_at(position, count))
+
+
+def activity_at(position: int, count: int) -> float:
+    """Return the speed of a symbol: 1 for the first sixteen, then what a fixed budget of events leaves."""
+    if position < FULL_SPEED_SYMBOLS:
+        return 1.0
+    tail = count - FULL_SPEED_SYMBOLS
+    return min(1.0, TAIL_EVENTS_PER_S / (tail * FULL_EVENTS_PER_S))
+
+
+def edge_parameters(position: int, rng: Random) -> SymbolParameters:
+    """Return wide spreads with few informed takers; the two majors and every sixth symbol are too tight."""
+    tight = position < 2 or position % 6 == 5
+    return SymbolParameters(
+        half_spread_bps=rng.uniform(60, 80) if tight else rng.uniform(195, 255),
+        sigma_bps_sqrt_min=rng.uniform(6.5, 9.5),
+        takers_per_s=rng.uniform(2.7, 3.3),
+        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
+        informed_share=0.1,
+    )
+
+
+def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
+    """Return wide spreads in which six of ten takers know of a jump to come."""
+    half_spread_bps = rng.uniform(55, 75)
+    return SymbolParameters(
+        half_spread_bps=half_spread_bps,
+        touch_step_bps=2.0,
+        touch_tolerance_bps=3.0,
+        sigma_bps_sqrt_min=rng.uniform(10, 14),
+        vol_of_vol=0.4,
+        takers_per_s=1.6,
+        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
+        informed_share=0.6,
+        jump_interval_s=45.0,
+        jump_bps=half_spread_bps * 3.0,
+        undercut_share=0.2,
+    )
+
+
+def null_parameters(position: int, rng: Random) -> SymbolParameters:
+    """Return a spread far below two maker fees around a martingale."""
+    return SymbolParameters(
+        half_spread_bps=rng.uniform(1.8, 4.5),
+        touch_step_bps=0.5,
+        touch_tolerance_bps=0.8,
+        level_spacing_bps=2.0,
+        sigma_bps_sqrt_min=rng.uniform(9, 13),
+        takers_per_s=3.0,
+        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
+        informed_share=0.4,
+        undercut_share=0.3,
+    )
+
+
+PROFILES = {"edge": edge_parameters, "toxic": toxic_parameters, "null": null_parameters}
+
+
+def describe(
+    profile: str, seed: int, symbols: dict[str, SymbolParameters], origins: dict[str, str]
+) -> dict[str, object]:
+    """Return the parameters ready for JSON: each with its value and its origin, chosen unless `origins` says."""
+    return {
+        "profile": profile,
+        "seed": seed,
+        "notice": CHOSEN_NOTICE,
+        "symbols": {
+            symbol: {
+                name: {"value": value, "origin": origins.get(f"{symbol}.{name}", "chosen")}
+                for name, value in asdict(numbers).items()
+            }
+            for symbol, numbers in symbols.items()
+        },
+    }
