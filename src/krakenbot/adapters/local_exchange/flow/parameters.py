@@ -30,26 +30,26 @@ class SymbolParameters:
     touch_step_bps: float = 1.0
     touch_tolerance_bps: float = 1.5
     level_spacing_bps: float = 3.0
-    level_count: int = 22
-    touch_depth_usd: float = 800.0
-    level_depth_usd: float = 650.0
+    level_count: int = 24
+    touch_depth_usd: float = 1000.0
+    level_depth_usd: float = 900.0
     undercut_share: float = 0.1
     # Makers' orders: rates, sizes and how long they stay.
-    maker_adds_per_s: float = 10.0
-    maker_size_usd: float = 190.0
+    maker_adds_per_s: float = 12.0
+    maker_size_usd: float = 260.0
     maker_size_alpha: float = 2.2
-    touch_share: float = 0.15
-    reaction_s: float = 0.35
+    touch_share: float = 0.12
+    reaction_s: float = 0.25
     lifetime_s: float = 12.0
     lifetime_alpha: float = 2.0
     cancel_share_front: float = 0.3
     # Takers: a Hawkes process with exponential kernel, Pareto sizes, persistent signs.
-    takers_per_s: float = 3.0
+    takers_per_s: float = 3.4
     branching: float = 0.6
     kernel_decay_per_s: float = 0.8
     taker_size_usd: float = 55.0
     taker_size_alpha: float = 1.9
-    taker_size_cap: float = 30.0
+    taker_size_cap: float = 12.0
     sign_persistence: float = 0.25
     informed_share: float = 0.1
     informed_horizon_s: int = 10
@@ -59,11 +59,11 @@ class SymbolParameters:
     sigma_bps_sqrt_min: float = 8.0
     beta: float = 1.0
     factor_share: float = 0.3
-    vol_of_vol: float = 0.25
+    vol_of_vol: float = 0.15
     vol_reversion_s: float = 180.0
     jump_interval_s: float | None = None
     jump_bps: float = 0.0
-    jump_leak_s: float = 8.0
+    jump_leak_s: float = 6.0
     activity: float = 1.0
 
 
@@ -89,8 +89,8 @@ def edge_parameters(position: int, rng: Random) -> SymbolParameters:
     tight = position < 2 or position % 6 == 5
     return SymbolParameters(
         half_spread_bps=rng.uniform(60, 80) if tight else rng.uniform(195, 255),
-        sigma_bps_sqrt_min=rng.uniform(6.5, 9.5),
-        takers_per_s=rng.uniform(2.7, 3.3),
+        sigma_bps_sqrt_min=rng.uniform(6.0, 9.0),
+        takers_per_s=rng.uniform(3.8, 4.6),
         beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
         informed_share=0.1,
     )
@@ -108,8 +108,8 @@ def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
         takers_per_s=1.6,
         beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
         informed_share=0.6,
-        jump_interval_s=45.0,
-        jump_bps=half_spread_bps * 3.0,
+        jump_interval_s=50.0,
+        jump_bps=half_spread_bps * 3.2,
         undercut_share=0.2,
     )
 
@@ -117,14 +117,15 @@ def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
 def null_parameters(position: int, rng: Random) -> SymbolParameters:
     """Return a spread far below two maker fees around a martingale."""
     return SymbolParameters(
-        half_spread_bps=rng.uniform(1.8, 4.5),
+        half_spread_bps=rng.uniform(1.5, 3.0),
         touch_step_bps=0.5,
         touch_tolerance_bps=0.8,
         level_spacing_bps=2.0,
-        sigma_bps_sqrt_min=rng.uniform(9, 13),
+        sigma_bps_sqrt_min=rng.uniform(14, 18),
         takers_per_s=3.0,
         beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
-        informed_share=0.4,
+        informed_share=0.6,
+        impact_bps=0.05,
         undercut_share=0.3,
     )
 

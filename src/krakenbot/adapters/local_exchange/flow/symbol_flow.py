@@ -98,6 +98,8 @@ class SymbolFlow:
             best = self._market.best(side)
             if best is None or self._gap_steps(side, best) != 0:
                 self._requote_soon(now_ns, side)
+            else:
+                self._fill_ladder(now_ns, side)
             if best is not None and self._sign(side) * (best - self.latent.now) > 0:
                 delay = self._rng.expovariate(1 / 0.15)
                 self._after(now_ns, delay, self._on_sniper, SIDES.index(side))
@@ -146,17 +148,19 @@ class SymbolFlow:
             if rng.random() < numbers.touch_share:
                 self._join_touch(now_ns, side, numbers.maker_size_usd)
             else:
-                self._place_at_level(now_ns, side, self._pick_level(side))
+                self._place_at_level(now_ns, side, 1 + int(rng.random() * (numbers.level_count - 1)))
         self._after(now_ns, self._maker_gap_s(), self._on_maker)
 
-    def _pick_level(self, side: Side) -> int:
-        """Return a random level behind the touch; a book that is too short gets its first empty one."""
-        count = self.parameters.level_count
-        if len(self._market.levels(side, MIN_LEVELS)) < MIN_LEVELS:
-            for level in range(1, 2 * count):
-                if not self._market.size_at(side, self._level_ticks(side, level)):
-                    return level
-        return 1 + int(self._rng.random() * (count - 1))
+    def _fill_ladder(self, now_ns: int, side: Side, *, leaving: int = 0) -> None:
+        """Put one order on empty levels behind the touch while a side, without those leaving, has too few."""
+        wanted = MIN_LEVELS + leaving
+        missing = wanted - len(self._market.levels(side, wanted))
+        for level in range(1, 2 * self.parameters.level_count):
+            if missing <= 0:
+                break
+            if not self._market.size_at(side, self._level_ticks(side, level)):
+                self._place_at_level(now_ns, side, level)
+                missing -= 1
 
     def _join_touch(self, now_ns: int, side: Side, size_usd: float) -> None:
         """Join the best price if it is near the makers' own quote; sometimes go one step before a client."""
@@ -182,25 +186,37 @@ class SymbolFlow:
         """Withdraw what is quoted too well, refill the touch, or set a new one."""
         side = SIDES[side_index]
         self._pending[side] = False
-        for price, _ in self._market.levels(side, 40):
-            if self._gap_steps(side, price) <= 0:
-                break
+        mispriced = [price for price, _ in self._market.levels(side, 40) if self._gap_steps(side, price) > 0]
+        # New quotes first: the makers who stay do not leave the side empty for those who go.
+        if mispriced:
+            self._quote_touch(now_ns, side)
+            self._fill_ladder(now_ns, side, leaving=len(mispriced))
+        for price in mispriced:
             self._withdraw_level(side, price)
         best = self._market.best(side)
         if best is None or self._gap_steps(side, best) < 0:
             self._quote_touch(now_ns, side)
         elif self._gap_steps(side, best) == 0:
-            short = self._lots(self.parameters.touch_depth_usd) - self._market.size_at(side, best)
-            if short > 0:
-                usd = short / self._lots(1.0)
-                self._join_touch(now_ns, side, max(usd * self._rng.uniform(0.5, 1.0), 20.0))
+            self._refill_touch(now_ns, side, best)
+        self._fill_ladder(now_ns, side)
+
+    def _refill_touch(self, now_ns: int, side: Side, best: int) -> None:
+        """Add part of what is missing at the best price; come back while much is missing."""
+        target = self._lots(self.parameters.touch_depth_usd)
+        short = target - self._market.size_at(side, best)
+        if short <= 0:
+            return
+        usd = self.parameters.touch_depth_usd * short / target
+        self._join_touch(now_ns, side, max(usd * self._rng.uniform(0.5, 1.0), 20.0))
+        if self._market.size_at(side, best) < 0.7 * target:
+            self._requote_soon(now_ns, side)
 
     def _quote_touch(self, now_ns: int, side: Side) -> None:
         """Set a new best level with several makers at once."""
         target, price = self.parameters.touch_depth_usd, self._touch_ticks(side)
         count = self._rng.randint(3, 5)
         for _ in range(count):
-            self._place(now_ns, side, price, self._maker_lots(target * 0.85 / count))
+            self._place(now_ns, side, price, self._maker_lots(target / count))
 
     def _withdraw_level(self, side: Side, price_ticks: int) -> None:
         for order_id in list(self._by_level.get((side, price_ticks), ())):
