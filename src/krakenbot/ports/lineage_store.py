@@ -30,5 +30,8 @@ class LineageStore(Protocol):
     ) -> tuple[Epoch, UniverseSnapshot]:
         """Create the next epoch of a lineage with its universe snapshot, whole, in both databases."""
 
+    async def pinned_symbols(self) -> tuple[Symbol, ...]:
+        """Return the symbols with an open position or a live order in the decision database, sorted."""
+
     async def end_run(self, run_id: RunId, at: datetime) -> None:
         """Mark a run as ended in both databases."""

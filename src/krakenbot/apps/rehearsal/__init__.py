@@ -1,0 +1,1 @@
+"""The rehearsal: every process of the main job on one machine, against the local exchange."""
