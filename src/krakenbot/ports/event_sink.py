@@ -1,4 +1,4 @@
-"""Events for people: one name and fields per line."""
+"""Where the engine says what happened, for people: one event name and its fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Protocol
 
 
 class EventSink(Protocol):
-    """Where the engine says what happens; emitting never raises and never waits."""
+    """A sink of named events; logs and the running account of a rehearsal read from it.
+
+    Names are snake_case and fields are plain JSON values. A sink must not raise and must not wait.
+    """
 
     def emit(self, name: str, **fields: object) -> None:
-        """Say that something happened; `name` is snake_case, fields are plain values."""
+        """Take one event."""

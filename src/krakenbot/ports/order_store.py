@@ -9,9 +9,10 @@ from typing import Protocol
 
 from attrs import frozen
 
+from krakenbot.domain.execution.change import OrderChange, OrderEventRow
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order
-from krakenbot.domain.execution.position import Position, ProtectionEvent
+from krakenbot.domain.execution.position import Position
 from krakenbot.domain.values import (
     ClOrdId,
     EpochId,
@@ -22,6 +23,8 @@ from krakenbot.domain.values import (
     Symbol,
     VenueId,
 )
+
+__all__ = ["EntryGate", "LiveBook", "OrderChange", "OrderEventRow", "OrderStore"]
 
 
 @frozen(kw_only=True)
@@ -43,35 +46,11 @@ class EntryGate:
 
 
 @frozen(kw_only=True)
-class OrderEventRow:
-    """One row of the append-only order log."""
-
-    cl_ord_id: ClOrdId
-    at: datetime
-    event: str
-    from_state: str
-    to_state: str
-    detail: dict[str, object]
-
-
-@frozen(kw_only=True)
-class OrderChange:
-    """All that one report (or one command) changes; committed whole or not at all.
-
-    `orders` are rows as they are after the change. `fills` are new ones; a fill whose exec_id is already in the
-    ledger makes the whole change a StoreConflict on "fills_pkey".
-    """
-
-    orders: tuple[Order, ...] = ()
-    events: tuple[OrderEventRow, ...] = ()
-    fills: tuple[Fill, ...] = ()
-    positions: tuple[Position, ...] = ()
-    protection: tuple[ProtectionEvent, ...] = ()
-
-
-@frozen(kw_only=True)
 class LiveBook:
-    """What start-up loads: orders that are not terminal, open positions and the exec_ids already booked."""
+    """What start-up loads: orders that are not terminal, positions and the exec_ids already booked.
+
+    `positions` holds every symbol's row, flat ones too: their realised sum goes on.
+    """
 
     orders: tuple[Order, ...]
     positions: tuple[Position, ...]
