@@ -59,16 +59,23 @@ def from_toml(path: Path) -> list[Origin]:
     return [Origin(path=keys, value=value, source=str(path)) for keys, value in _leaves(document, ())]
 
 
-def from_environment(environment: Mapping[str, str], prefix: str, aliases: Mapping[str, str]) -> list[Origin]:
-    """Take PREFIX_SECTION__KEY variables and the given aliases; empty values are left out."""
+def from_environment(
+    environment: Mapping[str, str], prefix: str, aliases: Mapping[str, str], reserved: frozenset[str]
+) -> list[Origin]:
+    """Take PREFIX_SECTION__KEY variables and the given aliases; empty values are left out.
+
+    A variable with our prefix that is neither a setting nor `reserved` is refused: it would be ignored in silence.
+    """
     origins = []
     for name, value in sorted(environment.items()):
         if name in aliases:
             path = tuple(aliases[name].split("."))
-        elif name.startswith(prefix) and "__" in name:
+        elif name in reserved or not name.startswith(prefix):
+            continue
+        elif "__" in name:
             path = tuple(part.lower() for part in name.removeprefix(prefix).split("__"))
         else:
-            continue
+            raise ConfigError(f"unknown environment variable {name}; settings are {prefix}SECTION__KEY")
         if value.strip():
             origins.append(Origin(path=path, value=value.strip(), source=f"environment {name}"))
     return origins
@@ -119,7 +126,7 @@ def _check_path(cls: type, origin: Origin) -> None:
             raise ConfigError(f"unknown setting {here} ({origin.source}){hint}")
         kind = hints[name]
         last = depth == len(origin.path) - 1
-        if attrs.has(kind) and kind is not Secret:
+        if attrs.has(kind):
             if last:
                 raise ConfigError(f"{'.'.join(origin.path)} ({origin.source}) is a section, not a value")
             current = kind
@@ -138,7 +145,7 @@ def _build(
         if not field.init:
             continue
         kind, here = hints[field.name], (*path, field.name)
-        if attrs.has(kind) and kind is not Secret:
+        if attrs.has(kind):
             values[field.name] = _build(kind, tree.get(field.name, {}), here, sources)
         elif field.name in tree:
             values[field.name] = _value(kind, tree[field.name], here, sources)
@@ -161,6 +168,10 @@ def _value(kind: Any, value: object, path: tuple[str, ...], sources: Mapping[str
         raise ConfigError(f"{key} = {shown} ({source}): expected {allowed}") from exc
 
 
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "__members__")
 
@@ -175,11 +186,12 @@ def _converter() -> Converter:
     converter.register_structure_hook(int, lambda value, _: _to_int(value))
     converter.register_structure_hook(float, lambda value, _: _to_float(value))
     converter.register_structure_hook(Decimal, lambda value, _: _to_decimal(value))
-    converter.register_structure_hook(str, lambda value, _: _to_str(value))
+    converter.register_structure_hook_func(lambda kind: kind is str, lambda value, _: _to_str(value))
     converter.register_structure_hook(Path, lambda value, _: Path(_to_str(value)).expanduser())
     converter.register_structure_hook(Secret, lambda value, _: Secret(_to_str(value)))
+    converter.register_structure_hook_func(_is_enum, lambda value, kind: kind(value))
     converter.register_structure_hook_func(
-        lambda kind: get_origin(kind) is tuple,
+        _is_tuple,
         lambda value, kind: tuple(converter.structure(part, get_args(kind)[0]) for part in _parts(value)),
     )
     converter.register_structure_hook_func(
@@ -194,7 +206,7 @@ def _parts(value: object) -> list[object]:
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, list | tuple):
         return list(value)
-    raise ValueError("not a list")
+    raise TypeError("not a list")
 
 
 def _to_bool(value: object) -> bool:
@@ -208,13 +220,13 @@ def _to_bool(value: object) -> bool:
 
 def _to_int(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("not a whole number")
+        raise TypeError("not a whole number")
     return int(value)
 
 
 def _to_float(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("not a number")
+        raise TypeError("not a number")
     number = float(value)
     if number != number or number in {float("inf"), float("-inf")}:  # noqa: PLR0124  # NaN is the one value unlike itself
         raise ValueError("not a finite number")
@@ -223,7 +235,7 @@ def _to_float(value: object) -> float:
 
 def _to_decimal(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("not a number")
+        raise TypeError("not a number")
     try:
         number = Decimal(str(value))
     except InvalidOperation as exc:
@@ -235,7 +247,7 @@ def _to_decimal(value: object) -> Decimal:
 
 def _to_str(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("not a text")
+        raise TypeError("not a text")
     return value
 
 

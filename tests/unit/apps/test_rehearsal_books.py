@@ -99,8 +99,8 @@ def test_a_balance_change_without_a_fill_is_found() -> None:
 def test_balance_changes_fold_quantity_cost_and_fee() -> None:
     changes = balance_changes(
         [
-            ("AAA", "USD", "buy", Decimal("2"), Decimal("200"), Decimal("0.5"), "USD"),
-            ("AAA", "USD", "sell", Decimal("2"), Decimal("210"), Decimal("0.001"), "AAA"),
+            ("AAA", "USD", "buy", Decimal(2), Decimal(200), Decimal("0.5"), "USD"),
+            ("AAA", "USD", "sell", Decimal(2), Decimal(210), Decimal("0.001"), "AAA"),
         ]
     )
 

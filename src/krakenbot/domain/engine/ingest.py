@@ -138,7 +138,7 @@ class IngestEngine:
             try:
                 await self._publish_instruments(recorder)
                 await self._choose_universe(recorder)
-                await self._publish_epoch(recorder, lineage_id, run_id, self._clock.now())
+                await self._publish_epoch(lineage_id, run_id, self._clock.now())
                 due += self._settings.epoch_interval_s
             except StoreUnavailable as exc:
                 self._events.emit("epoch_not_published", reason=str(exc))

@@ -1,0 +1,153 @@
+"""The `krakenbot` command: one function per verb; each loads settings, wires a container and runs it.
+
+Exit status: 0 on a clean end, 1 on a failure that was named, 2 on settings or arguments that cannot be used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import anyio
+from cyclopts import App, Parameter
+
+from krakenbot.apps import databases, exchange, ingest_and_execution, status_page
+from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
+from krakenbot.apps.settings import Settings, load_settings
+from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
+
+app = App(name="krakenbot", help="A queue-aware, hybrid maker trading engine for Kraken spot.")
+app.command(exchange.exchange, name="exchange")
+
+Config = Annotated[Path | None, Parameter(name="--config", help="TOML file with settings.")]
+
+
+@app.command(name="run-ingest")
+def run_ingest(*, config: Config = None) -> int:
+    """Ingest market data until stopped: books, samples, epochs and state."""
+    return _run(config, ingest_and_execution.run_ingest)
+
+
+@app.command(name="run-execution-only")
+def run_execution_only(*, config: Config = None) -> int:
+    """Decide and trade on the epochs that an ingest elsewhere publishes; needs the decision database only."""
+    return _run(config, ingest_and_execution.run_execution)
+
+
+@app.command(name="run-execution-live")
+def run_execution_live(*, config: Config = None, ingest: bool = True) -> int:
+    """Run ingest and execution in one process; --no-ingest attaches to a running ingest."""
+
+    async def run(settings: Settings) -> None:
+        if settings.process.execution_only or not ingest:
+            await ingest_and_execution.run_execution(settings)
+        else:
+            await ingest_and_execution.run_both(settings)
+
+    return _run(config, run)
+
+
+@app.command
+def migrate(*, config: Config = None) -> int:
+    """Bring the databases to the schema of this version."""
+    return _run(config, databases.migrate)
+
+
+@app.command
+def status(*, config: Config = None, json: bool = False) -> int:
+    """Print what the processes last said of themselves, and why nothing is traded."""
+
+    async def run(settings: Settings) -> None:
+        await status_page.print_status(settings, as_json=json)
+
+    return _run(config, run)
+
+
+@app.command
+def rehearse(
+    *,
+    duration: float = 60.0,
+    symbols: int = 12,
+    seed: int = 1,
+    flow: Literal["seeded", "recorded"] = "seeded",
+    profile: Literal["edge", "null", "toxic"] = "edge",
+    report: Path | None = None,
+    keep: bool = False,
+) -> int:
+    """Run the whole job on this machine against the local exchange, and report.
+
+    Parameters
+    ----------
+    duration
+        Seconds that execution runs.
+    symbols
+        Number of instruments that the exchange lists, 1 to 600.
+    seed
+        Seed of the order flow.
+    flow
+        Order flow: seeded from chosen parameters, or started from the recording (KRAKENBOT_RECORDINGS).
+    profile
+        Kind of market; the engine is not told.
+    report
+        File for the report as JSON.
+    keep
+        Keep databases, logs and the exchange's record afterwards.
+    """
+    if not 5.0 <= duration <= 86_400.0:
+        return _refuse(f"--duration {duration:g}: allowed are 5 to 86400 seconds")
+    if not 1 <= symbols <= 600:
+        return _refuse(f"--symbols {symbols}: allowed are 1 to 600")
+    options = RehearsalOptions(
+        duration_s=duration, symbols=symbols, seed=seed, flow=flow, profile=profile, report=report, keep=keep
+    )
+    return _named(lambda: anyio.run(rehearse_until_done, options))
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(app())
+
+
+def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) -> int:
+    def run() -> int:
+        settings, _ = load_settings(config)
+        anyio.run(command, settings)
+        return 0
+
+    return _named(run)
+
+
+def _named(run: Callable[[], int]) -> int:
+    """Turn the errors that we name into one message and an exit status; anything else is a bug and shows itself."""
+    try:
+        return run()
+    except* ConfigError as group:
+        return_code = _say(group, 2)
+    except* InvariantViolated:
+        raise
+    except* KrakenbotError as group:
+        return_code = _say(group, 1)
+    return return_code
+
+
+def _say(group: BaseExceptionGroup[KrakenbotError], code: int) -> int:
+    for error in _leaves(group):
+        print(f"krakenbot: {error}", file=sys.stderr)
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[KrakenbotError]) -> list[KrakenbotError]:
+    found: list[KrakenbotError] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            found += _leaves(error)
+        else:
+            found.append(error)
+    return found
+
+
+def _refuse(message: str) -> int:
+    print(f"krakenbot: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,33 @@
+"""Running until told to stop: SIGINT and SIGTERM end a process in order, a second one at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+
+async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
+    """Run `work` until it returns or a signal comes; return why it ended.
+
+    The first signal cancels `work`, whose own clean-up is shielded; the second one ends the process.
+    """
+    reason = "finished"
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            nonlocal reason
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for number in signals:
+                    if reason != "finished":
+                        raise SystemExit(130)
+                    reason = signal.Signals(number).name
+                    worker.cancel()
+
+        worker = anyio.CancelScope()
+        tasks.start_soon(watch)
+        with worker:
+            await work()
+        tasks.cancel_scope.cancel()
+    return reason

@@ -1,0 +1,163 @@
+"""All settings of krakenbot in one frozen tree, and where they come from.
+
+Order of precedence, later wins: defaults, TOML file, environment, credential files. An unknown key is refused with the
+nearest known one. Secrets are `Secret` and print masked.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+from attrs import Attribute, Factory, field, frozen
+
+from krakenbot.apps.settings_loader import from_credentials, from_environment, from_toml, load
+from krakenbot.domain.decision.settings import DecisionSettings
+from krakenbot.domain.engine.ingest import IngestSettings
+from krakenbot.domain.engine.refresh import RefreshSettings
+from krakenbot.domain.engine.settings import ExecutionSettings
+from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.secret import Secret
+from krakenbot.domain.state.universe import UniverseSettings
+from krakenbot.domain.state.windows import Windows
+
+PREFIX = "KRAKENBOT_"
+ALIASES = {
+    "DATABASE_URL": "database.url",
+    "DECISION_DATABASE_URL": "database.decision_url",
+    "EXECUTION_ONLY": "process.execution_only",
+}
+RESERVED = frozenset({"KRAKENBOT_CONFIG", "KRAKENBOT_RECORDINGS"})
+CREDENTIALS = {
+    "database_url": "database.url",
+    "decision_database_url": "database.decision_url",
+    "ingest_api_key": "keys.ingest_api_key",
+    "ingest_api_secret": "keys.ingest_api_secret",
+    "execution_api_key": "keys.execution_api_key",
+    "execution_api_secret": "keys.execution_api_secret",
+}
+KRAKEN_HOST_SUFFIX = ".kraken.com"
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class LogFormat(enum.StrEnum):
+    """How event lines look: AUTO is for people on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    HUMAN = "human"
+    JSON = "json"
+
+
+def _venue_url(_: object, attribute: Attribute[str], value: str) -> None:
+    """Allow Kraken's hosts over TLS, and loopback."""
+    url = urlsplit(value)
+    host = url.hostname or ""
+    kraken = url.scheme in {"https", "wss"} and host.endswith(KRAKEN_HOST_SUFFIX)
+    if not kraken and host not in LOOPBACK_HOSTS:
+        raise ValueError(
+            f"{attribute.name} = {value}: allowed are https:// and wss:// hosts of kraken.com, and loopback"
+        )
+
+
+@frozen(kw_only=True)
+class VenueSettings:
+    """Endpoints; only Kraken's own hosts or loopback are allowed, so that a key never leaves for elsewhere."""
+
+    rest_url: str = field(default="https://api.kraken.com", validator=_venue_url)
+    ws_public_url: str = field(default="wss://ws.kraken.com/v2", validator=_venue_url)
+    ws_private_url: str = field(default="wss://ws-auth.kraken.com/v2", validator=_venue_url)
+    ws_level3_url: str = field(default="wss://ws-l3.kraken.com/v2", validator=_venue_url)
+
+    @property
+    def host(self) -> str:
+        """Return the REST host with its port: part of the venue id."""
+        return urlsplit(self.rest_url).netloc
+
+
+@frozen(kw_only=True)
+class DatabaseSettings:
+    """PostgreSQL: two URLs for two clusters, one for both roles, or none for embedded clusters.
+
+    `bindir` names a folder with PostgreSQL binaries for the embedded clusters; None looks for them.
+    """
+
+    url: Secret | None = None
+    decision_url: Secret | None = None
+    bindir: Path | None = None
+
+
+@frozen(kw_only=True)
+class KeySettings:
+    """API keys; ingest's is for level3 only and optional, execution's trades. The same key in both is refused."""
+
+    ingest_api_key: Secret | None = None
+    ingest_api_secret: Secret | None = None
+    execution_api_key: Secret | None = None
+    execution_api_secret: Secret | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse half a key, and one key for two processes: their nonces would collide."""
+        for name in ("ingest", "execution"):
+            if bool(getattr(self, f"{name}_api_key")) != bool(getattr(self, f"{name}_api_secret")):
+                raise ValueError(f"{name}_api_key and {name}_api_secret must be set together")
+        if self.ingest_api_key and self.ingest_api_key == self.execution_api_key:
+            raise ValueError("ingest_api_key and execution_api_key are the same; use two keys, their nonces collide")
+
+
+@frozen(kw_only=True)
+class ProcessSettings:
+    """What this process is; `data_dir` holds embedded clusters, nonces and rehearsals."""
+
+    data_dir: Path = Factory(lambda: Path(platformdirs.user_data_dir("krakenbot")))
+    execution_only: bool = False
+    log_format: LogFormat = LogFormat.AUTO
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    process: ProcessSettings = Factory(ProcessSettings)
+    database: DatabaseSettings = Factory(DatabaseSettings)
+    venue: VenueSettings = Factory(VenueSettings)
+    keys: KeySettings = Factory(KeySettings)
+    universe: UniverseSettings = Factory(UniverseSettings)
+    ingest: IngestSettings = Factory(IngestSettings)
+    refresh: RefreshSettings = Factory(RefreshSettings)
+    windows: Windows = Factory(Windows)
+    decision: DecisionSettings = Factory(DecisionSettings)
+    execution: ExecutionSettings = Factory(ExecutionSettings)
+
+    def secret_texts(self) -> list[str]:
+        """Return every secret's text, for masking in logs."""
+        values = (
+            self.database.url,
+            self.database.decision_url,
+            self.keys.ingest_api_key,
+            self.keys.ingest_api_secret,
+            self.keys.execution_api_key,
+            self.keys.execution_api_secret,
+        )
+        return [value.reveal() for value in values if value]
+
+
+def load_settings(
+    config: Path | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """Load settings and the origin of every key that was set; raises ConfigError."""
+    env = os.environ if environment is None else environment  # noqa: TID251  # the one place that reads it
+    origins = []
+    file = config or (Path(env["KRAKENBOT_CONFIG"]) if env.get("KRAKENBOT_CONFIG") else None)
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError(f"settings file {file} does not exist")
+        origins += from_toml(file)
+    origins += from_environment(env, PREFIX, ALIASES, RESERVED)
+    if env.get("CREDENTIALS_DIRECTORY"):
+        origins += from_credentials(Path(env["CREDENTIALS_DIRECTORY"]), CREDENTIALS)
+    settings, sources = load(Settings, origins)
+    return settings, sources
