@@ -40,6 +40,7 @@ class SymbolFlow:
     ) -> None:
         self.parameters = parameters
         self.counts = {"add": 0, "cancel": 0, "noise": 0, "informed": 0}
+        self.taken_lots: dict[Side, int] = {"buy": 0, "sell": 0}
         self._market = market
         self._rng = rng
         self._schedule = schedule
@@ -98,8 +99,6 @@ class SymbolFlow:
             best = self._market.best(side)
             if best is None or self._gap_steps(side, best) != 0:
                 self._requote_soon(now_ns, side)
-            else:
-                self._fill_ladder(now_ns, side)
             if best is not None and self._sign(side) * (best - self.latent.now) > 0:
                 delay = self._rng.expovariate(1 / 0.15)
                 self._after(now_ns, delay, self._on_sniper, SIDES.index(side))
@@ -112,7 +111,7 @@ class SymbolFlow:
             return
         limit = math.ceil(self.latent.now) if side == "buy" else math.floor(self.latent.now)
         self.counts["informed"] += 1
-        self._take(now_ns, _other(side), self._lots(4 * self.parameters.taker_size_usd), limit)
+        self._take(now_ns, _other(side), self.lots(4 * self.parameters.taker_size_usd), limit)
 
     def _on_news(self, now_ns: int, _: int) -> None:
         """Draw the next jump; those who know of it trade until it comes."""
@@ -144,6 +143,7 @@ class SymbolFlow:
         """Add one order: at the touch if volume is short there, else at a level behind it."""
         numbers, rng = self.parameters, self._rng
         side = SIDES[rng.random() < 0.5]
+        self._fill_ladder(now_ns, side)
         if len(self._orders) < MAX_ORDERS:
             if rng.random() < numbers.touch_share:
                 self._join_touch(now_ns, side, numbers.maker_size_usd)
@@ -168,7 +168,7 @@ class SymbolFlow:
         if best is None or self._gap_steps(side, best) != 0:
             self._requote_soon(now_ns, side)
             return
-        if self._market.size_at(side, best) > 1.4 * self._lots(self.parameters.touch_depth_usd):
+        if self._market.size_at(side, best) > 1.4 * self.lots(self.parameters.touch_depth_usd):
             return
         price = best
         if self._rng.random() < self.parameters.undercut_share and self._market.client_size_at(side, best):
@@ -202,7 +202,7 @@ class SymbolFlow:
 
     def _refill_touch(self, now_ns: int, side: Side, best: int) -> None:
         """Add part of what is missing at the best price; come back while much is missing."""
-        target = self._lots(self.parameters.touch_depth_usd)
+        target = self.lots(self.parameters.touch_depth_usd)
         short = target - self._market.size_at(side, best)
         if short <= 0:
             return
@@ -295,8 +295,9 @@ class SymbolFlow:
         traded = self._market.take(side, size_lots, limit_ticks=limit_ticks)
         if not traded:
             return
+        self.taken_lots[side] += traded
         numbers = self.parameters
-        relative = traded / self._lots(numbers.taker_size_usd)
+        relative = traded / self.lots(numbers.taker_size_usd)
         push = numbers.impact_bps * math.sqrt(min(relative, 9.0))
         self._skew_bps += push if side == "buy" else -push
         self._requote_soon(now_ns, _other(side))
@@ -304,7 +305,7 @@ class SymbolFlow:
     def _taker_lots(self) -> int:
         numbers = self.parameters
         size = _pareto(self._rng, numbers.taker_size_usd, numbers.taker_size_alpha, numbers.taker_size_cap)
-        return self._lots(size)
+        return self.lots(size)
 
     # -- prices and sizes ------------------------------------------------------------------------------
 
@@ -342,13 +343,14 @@ class SymbolFlow:
         increment = self._market.rules.price_increment_ticks
         return max(1, round(self.latent.now * step_bps / 10_000 / increment)) * increment
 
-    def _lots(self, usd: float) -> int:
+    def lots(self, usd: float) -> int:
+        """Return a size worth so many US dollars at the latent price, at least the minimum."""
         rules = self._market.rules
         lots = usd * self._lots_per_usd_tick / self.latent.now
         return max(rules.qty_min_lots, round(lots / rules.qty_increment_lots) * rules.qty_increment_lots)
 
     def _maker_lots(self, mean_usd: float) -> int:
-        return self._lots(_pareto(self._rng, mean_usd, self.parameters.maker_size_alpha, 12.0))
+        return self.lots(_pareto(self._rng, mean_usd, self.parameters.maker_size_alpha, 12.0))
 
     def _orders_per_level(self) -> int:
         return max(1, round(self.parameters.level_depth_usd / self.parameters.maker_size_usd))

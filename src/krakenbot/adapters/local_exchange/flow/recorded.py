@@ -1,0 +1,162 @@
+"""Recorded order flow: one live session of four symbols, then seeded flow from the books as they stand.
+
+In: markets that are empty, the recordings' folder, a seed and a profile. Out: as `SeededFlow`. Symbols that were
+not recorded run seeded from the start. The seam, and everything that had to be reconciled, is reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from attrs import asdict, evolve
+
+from krakenbot.adapters.local_exchange.flow.market import Market
+from krakenbot.adapters.local_exchange.flow.parameters import Profile, SymbolParameters, describe
+from krakenbot.adapters.local_exchange.flow.playback import Playback
+from krakenbot.adapters.local_exchange.flow.recording import load_recording
+from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
+from krakenbot.adapters.local_exchange.flow.symbol_flow import SymbolFlow
+
+
+class RecordedFlow:
+    """Play the recording once, then go on seeded with fitted numbers where they are identified.
+
+    Raises FileNotFoundError, naming KRAKENBOT_RECORDINGS, when the session is not in `recording_dir`.
+    """
+
+    def __init__(self, markets: Mapping[str, Market], *, recording_dir: Path, seed: int, profile: Profile) -> None:
+        self._markets = markets
+        self._profile: Profile = profile
+        self._seed = seed
+        self._seeded = SeededFlow(markets, profile=profile, seed=seed)
+        self._origins: dict[str, str] = {}
+        self._recording = {
+            symbol: recording
+            for symbol, recording in load_recording(
+                recording_dir, {symbol: market.rules for symbol, market in markets.items()}
+            ).items()
+            if symbol in markets
+        }
+        self._playbacks = {
+            symbol: Playback(markets[symbol], recording) for symbol, recording in self._recording.items()
+        }
+        self._seams: dict[str, dict[str, object]] = {}
+        self._opened_at_ns = 0
+        for symbol in self._recording:
+            self._seeded.symbols[symbol] = self._fitted_symbol_flow(symbol)
+
+    @property
+    def seam(self) -> dict[str, dict[str, object]]:
+        """Return per recorded symbol when seeded flow took over and what was reconciled; empty before it."""
+        return self._seams
+
+    def open(self, now_ns: int) -> None:
+        """Build the opening books and schedule the recorded events."""
+        self._opened_at_ns = now_ns
+        for symbol, flow in self._seeded.symbols.items():
+            recording = self._recording.get(symbol)
+            if recording is None:
+                flow.open(now_ns)
+                continue
+            self._playbacks[symbol].open()
+            self._schedule_next(symbol, 0)
+
+    def next_at_ns(self) -> int:
+        """Return when the next event is due."""
+        return self._seeded.next_at_ns()
+
+    def step(self, now_ns: int) -> None:
+        """Carry out every event due at or before `now_ns`."""
+        self._seeded.step(now_ns)
+
+    def last_price_ticks(self, symbol: str) -> int:
+        """Return the mid while the recording plays, then the latent price."""
+        if symbol in self._recording and symbol not in self._seams:
+            return round(self._mid_ticks(symbol))
+        return self._seeded.last_price_ticks(symbol)
+
+    def parameters(self) -> dict[str, object]:
+        """Return every number with its origin, the fit behind it, and the seam as far as it is known."""
+        numbers = {symbol: flow.parameters for symbol, flow in self._seeded.symbols.items()}
+        return {
+            "flow": "recorded",
+            **describe(self._profile, self._seed, numbers, self._origins),
+            "fit": load_fit(),
+            "seam": self._seams,
+        }
+
+    def _fitted_symbol_flow(self, symbol: str) -> SymbolFlow:
+        state = self._recording[symbol].opening_state()
+        numbers, origins = apply_fit(symbol, self._seeded.symbols[symbol].parameters)
+        self._origins |= {f"{symbol}.{name}": origin for name, origin in origins.items()}
+        mid = (state.bids[0][0] + state.asks[0][0]) / 2
+        return self._seeded.make_symbol_flow(self._markets[symbol], numbers, mid)
+
+    def _schedule_next(self, symbol: str, index: int) -> None:
+        events = self._recording[symbol].events
+        last = index == len(events)
+        at_ns = self._opened_at_ns + (events[-1].at_ns + 1 if last else events[index].at_ns)
+
+        def play(now_ns: int, argument: int) -> None:
+            if argument == len(events):
+                self._hand_over(symbol, now_ns)
+            else:
+                self._playbacks[symbol].play(argument)
+                self._schedule_next(symbol, argument + 1)
+
+        self._seeded.events.schedule(at_ns, play, index)
+
+    def _hand_over(self, symbol: str, now_ns: int) -> None:
+        """Let the seeded participants take over the resting orders and trade on."""
+        playback, flow = self._playbacks[symbol], self._seeded.symbols[symbol]
+        resting = playback.resting()
+        mid = self._mid_ticks(symbol)
+        recording = self._recording[symbol]
+        final = [state for state in recording.states if state.at_ns <= recording.events[-1].at_ns][-1]
+        recorded_mid = (final.bids[0][0] + final.asks[0][0]) / 2
+        self._seams[symbol] = {
+            "at_s": round((now_ns - self._opened_at_ns) / 1e9, 3),
+            "adopted_orders": len(resting),
+            "mid_error_bps": round((mid / recorded_mid - 1) * 10_000, 3),
+            **playback.counts,
+        }
+        flow.latent.now = mid
+        for order_id, side, price_ticks in resting:
+            flow.adopt(now_ns, side, price_ticks, order_id)
+        flow.start(now_ns)
+
+    def _mid_ticks(self, symbol: str) -> float:
+        market = self._markets[symbol]
+        bid, ask = market.best("buy"), market.best("sell")
+        if bid is None or ask is None:
+            return self._seeded.symbols[symbol].latent.now
+        return (bid + ask) / 2
+
+
+@cache
+def load_fit() -> dict[str, object]:
+    """Return the committed fit of the recording: value, count and interval of each number by symbol."""
+    text = resources.files(__package__).joinpath("fitted.json").read_text(encoding="utf-8")
+    fit: dict[str, object] = json.loads(text)
+    return fit
+
+
+def apply_fit(symbol: str, numbers: SymbolParameters) -> tuple[SymbolParameters, dict[str, str]]:
+    """Return the parameters with fitted values where identified and printed priors where not, and origins.
+
+    A touch that is fitted to fractions of a basis point needs a step and a tolerance as fine.
+    """
+    fit = load_fit()["symbols"]
+    assert isinstance(fit, dict)
+    own: dict[str, dict[str, object]] = fit[symbol]
+    names = asdict(numbers).keys()
+    values = {name: item["value"] for name, item in own.items() if name in names}
+    origins = {name: "fitted" if own[name]["identified"] else "prior" for name in values}
+    fine = evolve(numbers, **values)  # type: ignore[arg-type]  # the script writes numbers only
+    origins |= {"touch_step_bps": "chosen", "touch_tolerance_bps": "chosen"}
+    step_bps = min(fine.touch_step_bps, fine.half_spread_bps / 2)
+    return evolve(fine, touch_step_bps=step_bps, touch_tolerance_bps=max(step_bps, fine.half_spread_bps)), origins
