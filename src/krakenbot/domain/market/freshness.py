@@ -1,0 +1,58 @@
+"""How old market data is: the venue's timestamps, and the lag of a connection.
+
+Enters: RFC 3339 texts and times of receipt. Leaves: nanoseconds, and seconds of lag. Called by the books and the
+sessions. A slow reader is not dropped by the venue but served late: its book is valid and old.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from krakenbot.domain.values import NS_PER_S
+
+_WINDOW = 120
+
+
+def utc_ns(text: str) -> int:
+    """Return the nanoseconds since the epoch of an RFC 3339 text in UTC ("Z"), with 0 to 9 digits of fraction.
+
+    Raises ValueError for anything else.
+    """
+    if text[-1:] != "Z" or text[10:11] != "T" or text[13:14] != ":" or text[16:17] != ":":
+        raise ValueError(f"not a UTC timestamp: {text[:40]!r}")
+    seconds = _day_start_s(text[:10]) + int(text[11:13]) * 3600 + int(text[14:16]) * 60 + int(text[17:19])
+    if len(text) == 20:
+        return seconds * NS_PER_S
+    fraction = text[20:-1]
+    if text[19] != "." or not 0 < len(fraction) <= 9 or not (fraction.isascii() and fraction.isdigit()):
+        raise ValueError(f"not a UTC timestamp: {text[:40]!r}")
+    return seconds * NS_PER_S + int(fraction.ljust(9, "0"))
+
+
+@lru_cache(maxsize=64)
+def _day_start_s(day: str) -> int:
+    return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+
+
+class LagMeter:
+    """Measure how far a connection has fallen behind: the growth of (receipt - venue time) over its minimum.
+
+    The absolute difference means nothing, since the two clocks differ; its growth does. One sample a second is
+    enough; the window is the last 120 samples, so that a drifting clock is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._offsets_s: deque[float] = deque(maxlen=_WINDOW)
+
+    def observe(self, venue_at_ns: int, received_mono: float) -> None:
+        """Take a frame's venue time and our monotonic time of its receipt."""
+        self._offsets_s.append(received_mono - venue_at_ns / NS_PER_S)
+
+    @property
+    def lag_s(self) -> float | None:
+        """Return the seconds by which the last sample was later than the quickest one; None before the first."""
+        if not self._offsets_s:
+            return None
+        return self._offsets_s[-1] - min(self._offsets_s)

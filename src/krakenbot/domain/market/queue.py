@@ -1,0 +1,339 @@
+"""One L3 book: the FIFO queue of orders at every price, proven by a checksum after every message.
+
+Enters: snapshots and updates of the level3 session. Leaves: a verdict for each message, and readings (`QueueView`):
+what stands ahead of an order. Called by the level3 session; read by the queue decisions and the sampler.
+
+A side is two parallel lists, best first (signed price, and the level's digits for the checksum), beside a mapping
+of price to an insertion-ordered dict of order id to the text of its lots. Volume is summed when somebody asks.
+Rules of the feed (recorded, 2026-09): the adds of one message enter in the order of their own timestamps; an
+order that left the window of levels comes back under the same id; a modified order keeps its place.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import takewhile
+from typing import Protocol, TypeVar
+from zlib import crc32
+
+from krakenbot.domain.market.book import CHECKSUM_LEVELS, EXACT_LIMIT, FLOAT_LIMIT, Verdict, runs_back
+from krakenbot.domain.market.freshness import utc_ns
+from krakenbot.domain.market.views import LevelQueue, QueuePosition
+from krakenbot.domain.values import NS_PER_S, Side
+
+
+class OrderChange(Protocol):
+    """One order as decoded; `event` is add, modify or delete, and empty in a snapshot."""
+
+    @property
+    def order_id(self) -> str:
+        """Return the venue's order id."""
+
+    @property
+    def limit_price(self) -> float | Decimal:
+        """Return the price in quote units."""
+
+    @property
+    def order_qty(self) -> float | Decimal:
+        """Return the visible remaining quantity in base units."""
+
+    @property
+    def timestamp(self) -> str:
+        """Return the venue's RFC 3339 time of the order's insertion or amendment."""
+
+    @property
+    def event(self) -> str:
+        """Return what happened."""
+
+
+Change = TypeVar("Change", bound=OrderChange)
+
+
+class _QueueSide:
+    """One side, best level first."""
+
+    __slots__ = ("added_lots", "at", "digits", "key_of", "keys", "levels", "removed_lots", "sign")
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+        self.keys: list[int] = []
+        self.digits: list[str] = []
+        self.levels: dict[int, dict[str, str]] = {}
+        self.key_of: dict[str, int] = {}
+        # venue time at which each order joined its queue
+        self.at: dict[str, str] = {}
+        self.added_lots = 0
+        self.removed_lots = 0
+
+    def clear(self) -> None:
+        self.keys.clear()
+        self.digits.clear()
+        self.levels.clear()
+        self.key_of.clear()
+        self.at.clear()
+
+    def apply(self, changes: Sequence[OrderChange], scales: tuple[float, float, int]) -> bool | None:
+        """Apply changes in their order; True when a checksum level changed, None when a number is too large."""
+        price_scale, qty_scale, limit = scales
+        touched = False
+        for change in changes if len(changes) < 2 else in_queue_order(changes):
+            ticks = round(change.limit_price * price_scale)  # type: ignore[operator]  # float*float or Decimal*int
+            lots = round(change.order_qty * qty_scale)  # type: ignore[operator]
+            if ticks + lots > limit:
+                return None
+            order_id, event = change.order_id, change.event
+            old_key = self.key_of.get(order_id)
+            key = ticks * self.sign
+            if event == "delete" or not lots:
+                index = CHECKSUM_LEVELS if old_key is None else self._remove(order_id, old_key)
+            elif event != "modify":
+                if old_key is not None:
+                    touched |= self._remove(order_id, old_key) < CHECKSUM_LEVELS
+                index = self._append(order_id, key, str(lots), change.timestamp)
+            elif old_key is None:
+                # out of the window of levels; were it inside, the checksum would tell
+                continue
+            elif old_key == key:
+                index = self._resize(order_id, key, lots)
+            else:
+                touched |= self._remove(order_id, old_key) < CHECKSUM_LEVELS
+                index = self._append(order_id, key, str(lots), change.timestamp)
+            if index < CHECKSUM_LEVELS:
+                touched = True
+        return touched
+
+    def truncate(self, depth: int) -> None:
+        for key in self.keys[depth:]:
+            for order_id in self.levels.pop(key):
+                del self.key_of[order_id], self.at[order_id]
+        del self.keys[depth:], self.digits[depth:]
+
+    def _append(self, order_id: str, key: int, lots: str, at: str) -> int:
+        level = self.levels.get(key)
+        index = bisect_left(self.keys, key)
+        if level is None:
+            self.levels[key] = {order_id: lots}
+            self.keys.insert(index, key)
+            self.digits.insert(index, f"{abs(key)}{lots}")
+        else:
+            level[order_id] = lots
+            self.digits[index] += f"{abs(key)}{lots}"
+        self.key_of[order_id] = key
+        self.at[order_id] = at
+        if index == 0:
+            self.added_lots += int(lots)
+        return index
+
+    def _remove(self, order_id: str, key: int) -> int:
+        level = self.levels[key]
+        index = bisect_left(self.keys, key)
+        lots = level.pop(order_id)
+        del self.key_of[order_id], self.at[order_id]
+        if index == 0:
+            self.removed_lots += int(lots)
+        if level:
+            price = str(abs(key))
+            self.digits[index] = price + price.join(level.values())
+        else:
+            del self.levels[key], self.keys[index], self.digits[index]
+        return index
+
+    def _resize(self, order_id: str, key: int, lots: int) -> int:
+        level = self.levels[key]
+        index = bisect_left(self.keys, key)
+        if index == 0:
+            grown = lots - int(level[order_id])
+            self.added_lots += max(grown, 0)
+            self.removed_lots += max(-grown, 0)
+        level[order_id] = str(lots)
+        price = str(abs(key))
+        self.digits[index] = price + price.join(level.values())
+        return index
+
+
+class L3Book:
+    """The L3 book of one symbol; invalid, and empty to read, until a snapshot has been verified."""
+
+    def __init__(self, *, price_precision: int, qty_precision: int, depth: int) -> None:
+        self.depth = depth
+        self.is_valid = False
+        self.invalid_reason = "no snapshot yet"
+        self.received_mono = 0.0
+        self._at = ""
+        self._bids = _QueueSide(-1)
+        self._asks = _QueueSide(1)
+        self._asks_crc = 0
+        self._bids_digits = b""
+        self._quote_per_tick_lot = 10.0 ** -(price_precision + qty_precision)
+        self._float_scales = (10.0**price_precision, 10.0**qty_precision, FLOAT_LIMIT)
+        self._exact_scales = (10**price_precision, 10**qty_precision, EXACT_LIMIT)
+
+    def load(
+        self,
+        bids: Sequence[OrderChange],
+        asks: Sequence[OrderChange],
+        checksum: int,
+        at: str,
+        now_mono: float,
+        *,
+        exact: bool = False,
+    ) -> Verdict:
+        """Replace the book by a snapshot; `at` is the venue's RFC 3339 time or empty."""
+        self._bids.clear()
+        self._asks.clear()
+        self._asks_crc = 0
+        self._bids_digits = b""
+        self._at = ""
+        self.is_valid = True
+        self.invalid_reason = ""
+        verdict = self.apply(bids, asks, checksum, at, now_mono, exact=exact)
+        # what a snapshot brings did not come to the touch
+        self.take_touch_counters()
+        return verdict
+
+    def apply(
+        self,
+        bids: Sequence[OrderChange],
+        asks: Sequence[OrderChange],
+        checksum: int,
+        at: str,
+        now_mono: float,
+        *,
+        exact: bool = False,
+    ) -> Verdict:
+        """Apply a whole message, truncate by price levels, and verify; after BAD the book is invalid and empty.
+
+        Only to be called on a valid book. After INEXACT it must be called again with the exactly decoded message.
+        """
+        scales = self._exact_scales if exact else self._float_scales
+        bid_side, ask_side, depth = self._bids, self._asks, self.depth
+        counters = bid_side.added_lots, bid_side.removed_lots, ask_side.added_lots, ask_side.removed_lots
+        self.received_mono = now_mono
+        # the first, inexact attempt may have applied a part: then both sides are computed anew
+        if asks:
+            touched = ask_side.apply(asks, scales)
+            if touched is None:
+                return self._too_large(counters, exact=exact)
+            if len(ask_side.keys) > depth:
+                ask_side.truncate(depth)
+            if touched or exact:
+                self._asks_crc = crc32("".join(ask_side.digits[:CHECKSUM_LEVELS]).encode())
+        if bids:
+            touched = bid_side.apply(bids, scales)
+            if touched is None:
+                return self._too_large(counters, exact=exact)
+            if len(bid_side.keys) > depth:
+                bid_side.truncate(depth)
+            if touched or exact:
+                self._bids_digits = "".join(bid_side.digits[:CHECKSUM_LEVELS]).encode()
+        if crc32(self._bids_digits, self._asks_crc) != checksum:
+            return self.invalidate("checksum mismatch")
+        if bid_side.keys and ask_side.keys and bid_side.keys[0] + ask_side.keys[0] <= 0:
+            return self.invalidate("crossed")
+        if at < self._at and runs_back(self._at, at):
+            return self.invalidate("time ran back")
+        self._at = at
+        return Verdict.GOOD
+
+    def invalidate(self, reason: str) -> Verdict:
+        """Drop the book at once; readings are empty until the next verified snapshot."""
+        self.is_valid = False
+        self.invalid_reason = reason
+        self._bids.clear()
+        self._asks.clear()
+        return Verdict.BAD
+
+    def best(self, side: Side) -> int | None:
+        """Return the best price in ticks of a side (BUY: bids)."""
+        keys = self._side(side).keys
+        return abs(keys[0]) if keys else None
+
+    def prices(self, side: Side, count: int) -> list[int]:
+        """Return the prices in ticks of up to `count` best levels."""
+        return [abs(key) for key in self._side(side).keys[:count]]
+
+    def orders(self, side: Side, price_ticks: int) -> list[tuple[str, int]]:
+        """Return the queue at a price as (order_id, lots), first in line first; empty when there is none."""
+        book_side = self._side(side)
+        level = book_side.levels.get(price_ticks * book_side.sign, {})
+        return [(order_id, int(lots)) for order_id, lots in level.items()]
+
+    def level(self, side: Side, price_ticks: int, at_ns: int) -> LevelQueue | None:
+        """Return the queue at a price; None when the level does not exist."""
+        book_side = self._side(side)
+        level = book_side.levels.get(price_ticks * book_side.sign)
+        if level is None:
+            return None
+        sizes = [int(lots) for lots in level.values()]
+        total = sum(sizes)
+        ages_ns = [_age_ns(book_side.at[order_id], at_ns) for order_id in level]
+        return LevelQueue(
+            price_ticks=price_ticks,
+            size_lots=total,
+            orders=len(sizes),
+            mean_age_s=sum(ages_ns) / len(ages_ns) / NS_PER_S,
+            largest_share=max(sizes) / total,
+        )
+
+    def position_of(self, order_id: str) -> QueuePosition | None:
+        """Return what stands ahead of an order; None when the book does not hold it."""
+        for side in (self._bids, self._asks):
+            key = side.key_of.get(order_id)
+            if key is not None:
+                level = side.levels[key]
+                ahead = [int(level[other]) for other in takewhile(order_id.__ne__, level)]
+                return self._position(abs(key), ahead, sum(map(int, level.values())))
+        return None
+
+    def position_at(self, side: Side, price_ticks: int) -> QueuePosition:
+        """Return what would stand ahead of a new order at a price."""
+        sizes = [lots for _, lots in self.orders(side, price_ticks)]
+        return self._position(price_ticks, sizes, sum(sizes))
+
+    def take_touch_counters(self) -> tuple[float, float, float, float]:
+        """Return and reset (bid_added, bid_removed, ask_added, ask_removed) at the touch, in lots."""
+        bids, asks = self._bids, self._asks
+        counters = (bids.added_lots, bids.removed_lots, asks.added_lots, asks.removed_lots)
+        bids.added_lots = bids.removed_lots = asks.added_lots = asks.removed_lots = 0
+        return counters
+
+    def _side(self, side: Side) -> _QueueSide:
+        return self._bids if side is Side.BUY else self._asks
+
+    def _position(self, price_ticks: int, ahead: list[int], level_lots: int) -> QueuePosition:
+        ahead_lots = sum(ahead)
+        return QueuePosition(
+            ahead_lots=ahead_lots,
+            ahead_orders=len(ahead),
+            ahead_notional_quote=price_ticks * ahead_lots * self._quote_per_tick_lot,
+            level_lots=level_lots,
+        )
+
+    def _too_large(self, counters: tuple[int, int, int, int], *, exact: bool) -> Verdict:
+        if exact:
+            return self.invalidate("number too large")
+        bids, asks = self._bids, self._asks
+        bids.added_lots, bids.removed_lots, asks.added_lots, asks.removed_lots = counters
+        return Verdict.INEXACT
+
+
+def in_queue_order(changes: Sequence[Change]) -> Sequence[Change]:
+    """Return the changes of one message with its adds sorted by their own timestamps, in the places of adds."""
+    adds = [change for change in changes if change.event == "add"]
+    if len(adds) < 2:
+        return changes
+    # without the final Z, texts with fewer digits of fraction still compare rightly
+    in_order = sorted(adds, key=lambda change: change.timestamp[:-1])
+    if in_order == adds:
+        return changes
+    arranged = iter(in_order)
+    return [next(arranged) if change.event == "add" else change for change in changes]
+
+
+def _age_ns(joined_at: str, at_ns: int) -> int:
+    try:
+        return max(at_ns - utc_ns(joined_at), 0)
+    except ValueError:
+        return 0
