@@ -40,7 +40,12 @@ class Fee:
 
 @frozen(kw_only=True)
 class ExecutionReport:
-    """One row of the executions channel."""
+    """One row of the executions channel.
+
+    `trigger_price` and `limit_price` are None when the venue states them as a distance. `ratecount` is the symbol's
+    trading counter after this action. On trade rows `exec_id`, `last_qty`, `last_price`, `symbol` and `side` are
+    always there, and quantity and price are above zero.
+    """
 
     order_id: VenueOrderId
     exec_type: ExecType
@@ -57,6 +62,7 @@ class ExecutionReport:
     triggered: bool | None = None
     post_only: bool | None = None
     reason: str | None = None
+    ratecount: Decimal | None = None
     # trade rows only
     exec_id: ExecId | None = None
     trade_id: int | None = None
@@ -83,7 +89,7 @@ class ExecutionBatch:
 
 @frozen(kw_only=True)
 class VenueOrder:
-    """An order as a query of the venue shows it."""
+    """An order as a query of the venue shows it; prices are None where the order has none of that kind."""
 
     order_id: VenueOrderId
     cl_ord_id: ClOrdId | None
@@ -96,6 +102,8 @@ class VenueOrder:
     limit_price: Decimal | None
     trigger_price: Decimal | None
     reason: str | None = None
+    opened_at: datetime | None = None
+    closed_at: datetime | None = None
 
 
 @frozen(kw_only=True)
