@@ -1,139 +1,189 @@
-"""The market listener of ingest: what the feed tells becomes samples.
+"""The one way from a tracker's result to the store, to listeners and to those who wait.
 
-Enters: callbacks of the market feed, in the receive loop. Leaves: trade and ticker samples at once, book and queue
-samples at every sampling instant, and events for people. Made by `engine.ingest`.
+Enters: what the tracker says an input changed. Leaves: one transaction per change, in order, and the named events for
+people. The venue is the truth, so memory goes ahead of the store: with the database away changes wait here, exits go
+on, and entries stop because `is_settled` is False. What waits here is lost with the process; the next start books it
+again from the venue.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable
 
-from krakenbot.domain.instrument import Instrument
-from krakenbot.domain.market.sampler import Sampler
-from krakenbot.domain.market.samples import Sample, TickerSample, TradeSample
-from krakenbot.domain.market.trade import PublicTrade, Ticker
-from krakenbot.domain.values import RunId, Symbol
+import anyio
+
+from krakenbot.domain.errors import InvariantViolated, StoreConflict, StoreUnavailable
+from krakenbot.domain.execution.change import OrderChange
+from krakenbot.domain.execution.fills import Fill
+from krakenbot.domain.execution.order import Order
+from krakenbot.domain.execution.tracker import Alarm, Applied, OrderTracker
+from krakenbot.domain.values import ClOrdId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
-from krakenbot.ports.market_feed import MarketFeed
-from krakenbot.ports.sample_sink import SampleSink
+from krakenbot.ports.order_store import OrderStore
+
+_RETRY_S = 0.5
+_FILLS_KEY = "fills_pkey"
 
 
 class Recorder:
-    """Turns callbacks into rows of one run; implements `MarketListener`."""
+    """Takes results of the tracker and commits their changes.
 
-    def __init__(self, *, clock: Clock, feed: MarketFeed, sink: SampleSink, events: EventSink, run_id: RunId) -> None:
+    `backlog_max` bounds the changes that wait for the database; when it is full the process ends, since what it does
+    could not be accounted for.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        order_store: OrderStore,
+        tracker: OrderTracker,
+        event_sink: EventSink,
+        store_timeout_s: float,
+        backlog_max: int = 20_000,
+    ) -> None:
+        self.tracker = tracker
         self._clock = clock
-        self._feed = feed
-        self._sink = sink
-        self._events = events
-        self._run_id = run_id
-        self._samplers: dict[Symbol, Sampler] = {}
-        self._last_trade_id: dict[Symbol, int] = {}
-        self.volume_24h_quote: dict[Symbol, float] = {}
-        """Latest 24 h volume of a symbol in quote units, from its ticker."""
-        self.with_snapshot: set[Symbol] = set()
-        """Symbols that have had a valid L2 book since start."""
-        self.missing_trades: Counter[Symbol] = Counter()
-        """Trade ids that were jumped over, per symbol."""
-        self.instruments_changed = False
-        """Set when instruments came in; whoever publishes them resets it."""
+        self._store = order_store
+        self._sink = event_sink
+        self._store_timeout_s = store_timeout_s
+        self._backlog_max = backlog_max
+        self._backlog: deque[OrderChange] = deque()
+        self._changed = anyio.Event()
+        self._wakeup = anyio.Event()
+        self._is_retry = False
+        self.is_store_available = True
+        self.on_fill: list[Callable[[Fill], None]] = []
+        self.on_incomplete: list[Callable[[str], None]] = []
+        self.alarms: dict[str, int] = {}
+        self.committed = 0
 
-    def sample(self, symbols: Sequence[Symbol]) -> int:
-        """Take a book and a queue sample of each symbol now; return how many rows were queued."""
-        at_ns = self._clock.now_ns()
-        instruments = self._feed.instruments()
-        rows: list[Sample] = []
-        for symbol in symbols:
-            instrument = instruments.get(symbol)
-            if instrument is None:
-                continue
-            sampler = self._sampler(symbol)
-            book = self._feed.book(symbol)
-            if book is not None and (row := sampler.sample_book(instrument, book, at_ns)) is not None:
-                rows.append(row)
-            queue = self._feed.queue(symbol)
-            if queue is not None and (queue_row := sampler.sample_queue(instrument, queue, at_ns)) is not None:
-                rows.append(queue_row)
-        if rows:
-            self._sink.put(self._run_id, rows)
-        return len(rows)
+    @property
+    def backlog(self) -> int:
+        """Return how many changes wait for the database."""
+        return len(self._backlog)
 
-    def on_instruments(self, instruments: Sequence[Instrument]) -> None:
-        """Remember that instruments have to be published."""
-        self.instruments_changed = True
-        self._events.emit("instruments", count=len(instruments))
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the store holds all that is known."""
+        return self.is_store_available and not self._backlog
 
-    def on_book(self, symbol: Symbol) -> None:
-        """Count order-flow imbalance of the message."""
-        book = self._feed.book(symbol)
-        if book is not None:
-            self._sampler(symbol).observe_book(book)
-
-    def on_queue(self, symbol: Symbol) -> None:
-        """Do nothing: queues keep their own touch counters until they are sampled."""
-
-    def on_trades(self, trades: Sequence[PublicTrade], *, is_snapshot: bool) -> None:
-        """Queue trades not seen before; a jump in the ids of a live stream is counted and said."""
-        received_at_ns = self._clock.now_ns()
-        instruments = self._feed.instruments()
-        rows: list[Sample] = []
-        for trade in trades:
-            instrument = instruments.get(trade.symbol)
-            last = self._last_trade_id.get(trade.symbol)
-            if instrument is None or (last is not None and trade.trade_id <= last):
-                continue
-            if last is not None and trade.trade_id > last + 1:
-                self._miss(trade, last, is_snapshot=is_snapshot)
-            self._last_trade_id[trade.symbol] = trade.trade_id
-            rows.append(
-                TradeSample(
-                    symbol=trade.symbol,
-                    trade_id=trade.trade_id,
-                    side=trade.side,
-                    price=instrument.price_of(trade.price_ticks),
-                    qty=instrument.qty_of(trade.size_lots),
-                    at_ns=trade.at_ns,
-                    received_at_ns=received_at_ns,
-                )
+    def take(self, applied: Applied) -> None:
+        """Take one result: queue its change, tell listeners, wake those who wait. Never waits."""
+        self._put(applied.change)
+        for row in applied.change.events:
+            if row.from_state != row.to_state:
+                self._tell_order(row.cl_ord_id, row.to_state)
+        for fill in applied.change.fills:
+            self._sink.emit(
+                "fill",
+                symbol=fill.symbol,
+                side=fill.side,
+                qty=str(fill.qty),
+                price=str(fill.price),
+                fee=str(fill.fee_qty),
+                maker=fill.is_maker,
+                cl_ord_id=fill.cl_ord_id,
+                source=fill.source,
             )
-        if rows:
-            self._sink.put(self._run_id, rows)
+            for listener in self.on_fill:
+                listener(fill)
+        for alarm in applied.alarms:
+            self._tell_alarm(alarm)
+        if applied.is_incomplete:
+            for ask in self.on_incomplete:
+                ask("fills_missing")
+        self._changed.set()
+        self._changed = anyio.Event()
 
-    def on_ticker(self, ticker: Ticker) -> None:
-        """Queue a ticker row and remember the volume."""
-        self.volume_24h_quote[ticker.symbol] = ticker.volume_24h * ticker.last
-        row = TickerSample(
-            symbol=ticker.symbol,
-            at_ns=ticker.at_ns,
-            received_at_ns=self._clock.now_ns(),
-            bid=ticker.bid,
-            ask=ticker.ask,
-            last=ticker.last,
-            volume_24h=ticker.volume_24h,
+    def put_protection(self, change: OrderChange) -> None:
+        """Queue a change that holds protection events only."""
+        self._put(change)
+
+    async def wait_for(self, is_reached: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until a condition over the tracker holds; False when it does not in time."""
+        with anyio.move_on_after(timeout_s):
+            while not is_reached():
+                await self._changed.wait()
+        return is_reached()
+
+    async def wait_closed(self, cl_ord_id: ClOrdId, timeout_s: float) -> bool:
+        """Wait until an order is terminal; False when it is not in time."""
+
+        def is_closed() -> bool:
+            order = self.tracker.get(cl_ord_id)
+            return order is None or order.state.is_terminal
+
+        return await self.wait_for(is_closed, timeout_s)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until the backlog is committed; False when it is not in time."""
+        with anyio.move_on_after(timeout_s):
+            while self._backlog:
+                await self._clock.sleep(0.01)
+        return not self._backlog
+
+    async def run(self) -> None:
+        """Commit changes in order until cancelled; raises InvariantViolated when the ledger disagrees with memory."""
+        while True:
+            while self._backlog:
+                if await self._commit(self._backlog[0]):
+                    self._backlog.popleft()
+                    self.committed += 1
+                else:
+                    await self._clock.sleep(_RETRY_S)
+            self._wakeup = anyio.Event()
+            await self._wakeup.wait()
+
+    def _put(self, change: OrderChange) -> None:
+        if change.is_empty:
+            return
+        if len(self._backlog) >= self._backlog_max:
+            raise InvariantViolated(f"I14: {len(self._backlog)} changes wait for the database")
+        self._backlog.append(change)
+        self._wakeup.set()
+
+    async def _commit(self, change: OrderChange) -> bool:
+        # Shielded: a commit that has begun is finished or known to have failed.
+        try:
+            with anyio.CancelScope(shield=True), anyio.fail_after(self._store_timeout_s):
+                await self._store.apply(change)
+        except (StoreUnavailable, TimeoutError) as error:
+            if self.is_store_available:
+                self._sink.emit("store_away", backlog=len(self._backlog), error=str(error))
+            self.is_store_available = False
+            self._is_retry = True
+            return False
+        except StoreConflict as conflict:
+            if conflict.constraint != _FILLS_KEY or not self._is_retry:
+                raise InvariantViolated(f"I3: the ledger refused a change: {conflict}") from conflict
+            # The commit whose answer was lost did happen; this is its repetition.
+            self._sink.emit("commit_found", fills=[fill.exec_id for fill in change.fills])
+        if not self.is_store_available:
+            self._sink.emit("store_back", backlog=len(self._backlog) - 1)
+        self.is_store_available = True
+        self._is_retry = False
+        return True
+
+    def _tell_order(self, cl_ord_id: ClOrdId, state: str) -> None:
+        order: Order | None = self.tracker.get(cl_ord_id)
+        if order is None:
+            return
+        self._sink.emit(
+            f"order_{state}",
+            symbol=order.symbol,
+            role=order.role,
+            side=order.side,
+            qty=str(order.qty),
+            filled=str(order.cum_qty),
+            limit_price=None if order.limit_price is None else str(order.limit_price),
+            trigger_price=None if order.trigger_price is None else str(order.trigger_price),
+            cl_ord_id=cl_ord_id,
+            reason=order.reason,
         )
-        self._sink.put(self._run_id, [row])
 
-    def on_validity(self, symbol: Symbol, source: str, *, valid: bool, reason: str) -> None:
-        """Say that a book became valid or invalid."""
-        if valid and source == "l2":
-            self.with_snapshot.add(symbol)
-        self._events.emit("book_valid" if valid else "book_invalid", symbol=symbol, source=source, reason=reason)
-
-    def on_connection(self, stream: str, *, up: bool, reason: str) -> None:
-        """Say that a connection came up or went down."""
-        self._events.emit("connection_up" if up else "connection_down", stream=stream, reason=reason)
-
-    def _sampler(self, symbol: Symbol) -> Sampler:
-        sampler = self._samplers.get(symbol)
-        if sampler is None:
-            sampler = self._samplers[symbol] = Sampler(symbol)
-        return sampler
-
-    def _miss(self, trade: PublicTrade, last: int, *, is_snapshot: bool) -> None:
-        missing = trade.trade_id - last - 1
-        self.missing_trades[trade.symbol] += missing
-        self._events.emit(
-            "trade_gap", symbol=trade.symbol, after=last, before=trade.trade_id, missing=missing, resumed=is_snapshot
-        )
+    def _tell_alarm(self, alarm: Alarm) -> None:
+        self.alarms[alarm.code] = self.alarms.get(alarm.code, 0) + 1
+        self._sink.emit("alarm", code=alarm.code, detail=alarm.detail, symbol=alarm.symbol, cl_ord_id=alarm.cl_ord_id)

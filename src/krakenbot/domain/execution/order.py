@@ -132,6 +132,7 @@ class OrderEvent(enum.StrEnum):
     """What may happen to an order: our own requests, their answers, reports, and proofs."""
 
     SUBMIT_SENT = "submit_sent"
+    NOT_SENT = "not_sent"
     WITHDRAWN = "withdrawn"
     ACKED = "acked"
     REJECTED = "rejected"
@@ -168,6 +169,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         _E.EXPIRED: _S.EXPIRED,
     },
     _S.SUBMITTED: {
+        _E.NOT_SENT: _S.PENDING_SUBMIT,
         _E.WITHDRAWN: _S.NEVER_ACCEPTED,
         _E.ACKED: _S.ACKED,
         _E.REJECTED: _S.REJECTED,

@@ -1,0 +1,60 @@
+"""Settings of the execution engine: one frozen class, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+from attrs import field, fields, frozen
+
+from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.execution.exits import ExitSettings
+from krakenbot.domain.values import Asset, VenueId
+
+
+@frozen(kw_only=True)
+class ExecutionSettings:
+    """What the execution engine needs to know; times in seconds.
+
+    `capital_limit_quote` caps equity and has no default; it is in units of `quote_asset`. `lease_ttl_s` is how long a
+    lease lasts without renewal. `request_timeout_s` bounds every request to the venue, `store_timeout_s` every
+    transaction that an order waits for. `quiet_s` is how long a symbol rests after the same rejection twice.
+    """
+
+    venue_id: VenueId
+    capital_limit_quote: Decimal
+    quote_asset: Asset = Asset("USD")
+    holder: str = "execution"
+    cycle_s: float = 2.0
+    refresh_wait_s: float = 2.0
+    deadline_s: float = 5.0
+    request_timeout_s: float = 6.0
+    store_timeout_s: float = 5.0
+    query_timeout_s: float = 10.0
+    visibility_margin_s: float = 60.0
+    ladder_interval_s: float = 10.0
+    reconcile_interval_s: float = 60.0
+    account_interval_s: float = 10.0
+    account_age_max_s: float = 60.0
+    max_generation_age_s: float = 30.0
+    max_epoch_age_s: float = 120.0
+    book_age_max_s: float = 2.0
+    fills_overdue_s: float = 2.0
+    monitor_interval_s: float = 0.25
+    lease_ttl_s: float = 15.0
+    lease_margin_s: float = 3.0
+    stop_timeout_s: float = 15.0
+    quiet_s: float = 600.0
+    exits: ExitSettings = field(factory=ExitSettings)
+
+    def __attrs_post_init__(self) -> None:
+        for attribute in fields(ExecutionSettings):
+            value = getattr(self, attribute.name)
+            if isinstance(value, float) and (not math.isfinite(value) or value <= 0):
+                raise ConfigError(f"execution.{attribute.name} = {value}: a number above 0 is allowed")
+        if self.capital_limit_quote <= 0:
+            raise ConfigError(f"execution.capital_limit_quote = {self.capital_limit_quote}: above 0 is allowed")
+        if not 0.5 <= self.deadline_s <= 60:
+            raise ConfigError(f"execution.deadline_s = {self.deadline_s}: 0.5 to 60 is allowed")
+        if self.lease_margin_s >= self.lease_ttl_s:
+            raise ConfigError(f"execution.lease_margin_s = {self.lease_margin_s}: below lease_ttl_s is allowed")
