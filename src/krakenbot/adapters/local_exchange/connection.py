@@ -1,0 +1,142 @@
+"""Carry one WebSocket: delays each way, a bounded queue out, heartbeats, and errors that stay here.
+
+The server runs one `Connection` per client. The protocol itself is in `protocol.session`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from krakenbot.adapters.local_exchange.latency import Leg
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.protocol.session import Path, Session
+
+HEARTBEAT_S: Final = 1.0
+MAX_QUEUED_FRAMES: Final = 50_000
+MAX_QUEUED_CHARS: Final = 64 * 1024 * 1024
+MAX_WAITING_REQUESTS: Final = 1000
+SEND_TIMEOUT_S: Final = 120.0
+TOO_SLOW: Final = 1008
+
+_log = structlog.get_logger("krakenbot.exchange")
+
+
+class Connection:
+    """One client's socket with its two legs."""
+
+    def __init__(self, socket: WebSocket, exchange: Exchange, path: Path, legs: tuple[Leg, Leg]) -> None:
+        self._socket = socket
+        self._exchange = exchange
+        self._inbound, self._outbound = legs
+        self._clock_ns: Callable[[], int] = exchange.clock_ns
+        self._session = Session(exchange, path, self)
+        self._requests: deque[tuple[int, int, str]] = deque()
+        self._frames: deque[tuple[int, str]] = deque()
+        self._queued_chars = 0
+        self._has_request = anyio.Event()
+        self._has_frame = anyio.Event()
+        self._has_room = anyio.Event()
+        self._is_too_slow = False
+
+    def push(self, text: str) -> None:
+        """Queue one frame; a reader that lags by too much is dropped, as a queue cannot grow for ever."""
+        if self._is_too_slow:
+            return
+        self._frames.append((self._outbound.due_ns(self._clock_ns()), text))
+        self._queued_chars += len(text)
+        if len(self._frames) > MAX_QUEUED_FRAMES or self._queued_chars > MAX_QUEUED_CHARS:
+            self._is_too_slow = True
+            self._exchange.counters["slow_readers_dropped"] += 1
+        self._has_frame.set()
+
+    async def run(self) -> None:
+        """Serve until either side closes."""
+        await self._socket.accept()
+        self._exchange.counters["connections"] += 1
+        self._session.open()
+        try:
+            async with anyio.create_task_group() as tasks:
+                for serve in (self._read, self._answer, self._write, self._beat):
+                    tasks.start_soon(self._until_closed, serve, tasks.cancel_scope)
+        finally:
+            self._session.close()
+            self._frames.clear()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self._close()
+
+    async def _until_closed(self, serve: Callable[[], object], scope: anyio.CancelScope) -> None:
+        try:
+            await serve()  # type: ignore[misc]
+        except (WebSocketDisconnect, RuntimeError, OSError) as error:
+            # Starlette reports a socket that went away in any of these ways.
+            _log.debug("socket_closed", error=repr(error))
+        except TimeoutError:
+            self._exchange.counters["slow_readers_dropped"] += 1
+        scope.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] != "websocket.receive":
+                return
+            received_ns = self._clock_ns()
+            # A binary frame is no request: it is answered as any other malformed text.
+            self._requests.append((self._inbound.due_ns(received_ns), received_ns, message.get("text") or ""))
+            self._has_request.set()
+            while len(self._requests) >= MAX_WAITING_REQUESTS:
+                self._has_room = anyio.Event()
+                await self._has_room.wait()
+
+    async def _answer(self) -> None:
+        while True:
+            await self._has_request.wait()
+            self._has_request = anyio.Event()
+            while self._requests:
+                due_ns, received_ns, text = self._requests[0]
+                await self._sleep_until(due_ns)
+                self._requests.popleft()
+                self._has_room.set()
+                self._handle(text, received_ns)
+
+    def _handle(self, text: str, received_ns: int) -> None:
+        self._exchange.counters["requests"] += 1
+        try:
+            self._session.receive(text, received_ns, self._exchange.catch_up())
+        except Exception:  # noqa: BLE001, one client's request must not end the exchange for the others
+            self._exchange.counters["internal_errors"] += 1
+            _log.error("request_failed", traceback=traceback.format_exc(limit=8))
+            self.push('{"error":"EGeneral:Internal error","method":"error","success":false}')
+
+    async def _write(self) -> None:
+        while not self._is_too_slow:
+            await self._has_frame.wait()
+            self._has_frame = anyio.Event()
+            while self._frames and not self._is_too_slow:
+                due_ns, text = self._frames[0]
+                await self._sleep_until(due_ns)
+                self._frames.popleft()
+                self._queued_chars -= len(text)
+                with anyio.fail_after(SEND_TIMEOUT_S):
+                    await self._socket.send_text(text)
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT_S)
+            self._session.heartbeat()
+
+    async def _sleep_until(self, due_ns: int) -> None:
+        wait_ns = due_ns - self._clock_ns()
+        if wait_ns > 0:
+            await anyio.sleep(wait_ns / 1e9)
+
+    async def _close(self) -> None:
+        if self._socket.application_state is WebSocketState.CONNECTED:
+            code = TOO_SLOW if self._is_too_slow else 1000
+            await self._until_closed(lambda: self._socket.close(code), anyio.CancelScope())

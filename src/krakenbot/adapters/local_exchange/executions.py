@@ -1,0 +1,289 @@
+"""Encode the private channels: executions with the venue's sparse rows, and balances.
+
+The venue tells it of every order event and fill; sessions subscribe. Only the first row of an order is complete;
+later rows carry what changed. The last trade row still says partially_filled; `filled` is a row of its own.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from attrs import define
+
+from krakenbot.adapters.local_exchange.digits import fixed_text, plain_text, rfc3339_us
+from krakenbot.adapters.local_exchange.feeds import Reader
+from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
+from krakenbot.adapters.local_exchange.matching.book import Changes
+from krakenbot.adapters.local_exchange.matching.market import VenueMarket
+from krakenbot.adapters.local_exchange.matching.orders import STOP_TYPES, ClientOrder, Fill
+from krakenbot.adapters.local_exchange.matching.venue import OrderEvent
+
+Row = dict[str, Any]
+SNAPSHOT_FILLS = 50
+ALWAYS_SENT = frozenset({"new", "filled", "canceled", "expired"})
+_encode = msgspec.json.Encoder().encode
+
+
+@define(eq=False, kw_only=True)
+class Subscription:
+    """One private subscription; its sequence numbers start at 1."""
+
+    reader: Reader
+    account: Account
+    sequence: int = 0
+    order_status: bool = True
+
+    def send(self, channel: str, kind: str, rows: list[bytes]) -> None:
+        """Send one frame with the next sequence number."""
+        self.sequence += 1
+        data = b",".join(rows).decode()
+        self.reader.push(f'{{"channel":"{channel}","type":"{kind}","data":[{data}],"sequence":{self.sequence}}}')
+
+
+class PrivateFeeds:
+    """Executions and balances of every account, as one listener of the venue."""
+
+    def __init__(self) -> None:
+        self._executions: dict[Reader, Subscription] = {}
+        self._balances: dict[Reader, Subscription] = {}
+
+    def read_executions(
+        self, reader: Reader, account: Account, *, snap_orders: bool, snap_trades: bool, order_status: bool
+    ) -> None:
+        """Subscribe a reader to executions and send the snapshot, which is sequence 1 and may be empty."""
+        subscription = Subscription(reader=reader, account=account, order_status=order_status)
+        self._executions[reader] = subscription
+        rows: list[bytes] = []
+        if snap_orders:
+            rows.extend(_encode(snapshot_row(order)) for order in account.open_orders.values())
+        if snap_trades:
+            fills = account.fills[-SNAPSHOT_FILLS:]
+            rows.extend(_encode(past_trade_row(account.orders[fill.order_id], fill)) for fill in reversed(fills))
+        subscription.send("executions", "snapshot", rows)
+
+    def read_balances(self, reader: Reader, account: Account, *, snapshot: bool) -> None:
+        """Subscribe a reader to balances and send the snapshot."""
+        subscription = Subscription(reader=reader, account=account)
+        self._balances[reader] = subscription
+        if snapshot:
+            rows = [_encode(balance_row(asset, amount)) for asset, amount in sorted(account.balances.items())]
+            subscription.send("balances", "snapshot", rows)
+
+    def reads_executions(self, reader: Reader) -> bool:
+        """Tell whether a reader is subscribed to executions."""
+        return reader in self._executions
+
+    def reads_balances(self, reader: Reader) -> bool:
+        """Tell whether a reader is subscribed to balances."""
+        return reader in self._balances
+
+    def leave(self, reader: Reader, channel: str) -> None:
+        """End one private subscription."""
+        (self._executions if channel == "executions" else self._balances).pop(reader, None)
+
+    def forget(self, reader: Reader) -> None:
+        """Drop a closed connection."""
+        self._executions.pop(reader, None)
+        self._balances.pop(reader, None)
+
+    def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:
+        """Ignore public events."""
+
+    def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
+        """Send an order's transition to its account's readers."""
+        row = None
+        for subscription in self._of(self._executions, order.account):
+            if subscription.order_status or event in ALWAYS_SENT:
+                row = row or _encode(order_row(event, order, now_ns))
+                subscription.send("executions", "update", [row])
+
+    def on_fill(self, order: ClientOrder, fill: Fill, entries: tuple[LedgerEntry, LedgerEntry]) -> None:
+        """Send a trade row, and one balances frame for each booking."""
+        row = None
+        for subscription in self._of(self._executions, order.account):
+            row = row or _encode(trade_row(order, fill))
+            subscription.send("executions", "update", [row])
+        for subscription in self._of(self._balances, order.account):
+            for entry in entries:
+                subscription.send("balances", "update", [_encode(ledger_row(entry))])
+
+    def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
+        """Ignore refusals: the method's reply carries them."""
+
+    def _of(self, subscriptions: dict[Reader, Subscription], account: str) -> list[Subscription]:
+        return [subscription for subscription in subscriptions.values() if subscription.account.name == account]
+
+
+def number(text: str) -> msgspec.Raw:
+    """Return a JSON number with exactly this text."""
+    return msgspec.Raw(text.encode())
+
+
+def order_row(event: OrderEvent, order: ClientOrder, now_ns: int) -> Row:
+    """Return the row of one order event."""
+    match event:
+        case "pending_new":
+            return full_row(order, now_ns) | {"exec_type": "pending_new", "order_status": "pending_new"}
+        case "new":
+            row: Row = {"timestamp": rfc3339_us(now_ns), "order_status": "new", "exec_type": "new"}
+            return row | _ids(order)
+        case "amended":
+            row = {
+                "timestamp": rfc3339_us(now_ns),
+                "exec_type": "amended",
+                "order_status": order.status,
+                "cum_qty": number(order.qty_text(order.filled_lots)),
+                "reason": "User requested",
+                "amended": True,
+                "order_qty": number(order.qty_text(order.qty_lots)),
+            }
+            return row | _limit(order) | _triggers(order) | _ids(order)
+        case "triggered":
+            row = {"timestamp": rfc3339_us(now_ns), "exec_type": "status", "order_status": order.status}
+            return row | _triggers(order) | _ids(order)
+        case "filled" | "canceled" | "expired":
+            row = {"timestamp": rfc3339_us(now_ns), "order_status": event, "exec_type": event} | _totals(order)
+            if order.reason is not None:
+                row |= {"cancel_reason": order.reason, "reason": order.reason}
+            return row | _ids(order)
+
+
+def full_row(order: ClientOrder, at_ns: int) -> Row:
+    """Return everything about an order but its status."""
+    request = order.request
+    row: Row = {
+        "order_id": order.order_id,
+        "symbol": order.rules.symbol,
+        "order_qty": number(order.qty_text(order.qty_lots)),
+        "cum_cost": number(plain_text(order.cum_cost)),
+        "time_in_force": request.time_in_force.upper(),
+        "side": order.side,
+        "order_type": request.order_type,
+    }
+    if request.expire_at_ns is not None:
+        row["expire_time"] = rfc3339_us(request.expire_at_ns)
+    if request.sender_sub_id is not None:
+        row["sender_sub_id"] = request.sender_sub_id
+    row |= _ids(order) | _limit(order) | _triggers(order)
+    row["stop_price"] = number(order.price_text(order.trigger_ticks or 0))
+    row["fee_usd_equiv"] = _fee_usd(order.cum_fee, order)
+    row["fee_ccy_pref"] = "fcib" if order.pays_fee_in_base else "fciq"
+    row["timestamp"] = rfc3339_us(at_ns)
+    return row
+
+
+def snapshot_row(order: ClientOrder) -> Row:
+    """Return the row of an open order in a snapshot."""
+    row = full_row(order, order.changed_ns) | _totals(order)
+    row |= {"exec_type": "new", "order_status": order.status}
+    return row | ({"amended": True} if order.is_amended else {})
+
+
+def trade_row(order: ClientOrder, fill: Fill) -> Row:
+    """Return the row of an execution as it happens; it repeats neither size nor limit of the order."""
+    return _fill_figures(order, fill) | {"order_status": "partially_filled"} | _totals(order) | _fees(order, fill)
+
+
+def past_trade_row(order: ClientOrder, fill: Fill) -> Row:
+    """Return the row of an execution in a snapshot: the order's status is that of now."""
+    return _fill_figures(order, fill) | {"order_status": order.status} | _fees(order, fill)
+
+
+def balance_row(asset: str, amount: Decimal) -> Row:
+    """Return the balance of one asset: all of it in the spot wallet."""
+    wallet = {"type": "spot", "id": "main", "balance": number(plain_text(amount))}
+    return {
+        "asset": asset,
+        "asset_class": "currency",
+        "balance": number(plain_text(amount)),
+        "wallets": [wallet],
+    }
+
+
+def ledger_row(entry: LedgerEntry) -> Row:
+    """Return one booking as the balances channel shows it."""
+    return {
+        "ledger_id": entry.ledger_id,
+        "ref_id": entry.ref_id,
+        "timestamp": rfc3339_us(entry.at_ns),
+        "type": entry.kind,
+        "asset": entry.asset,
+        "asset_class": "currency",
+        "category": entry.kind,
+        "wallet_type": "spot",
+        "wallet_id": "main",
+        "amount": number(plain_text(entry.amount)),
+        "fee": number(plain_text(entry.fee)),
+        "balance": number(plain_text(entry.balance)),
+    }
+
+
+def _ids(order: ClientOrder) -> Row:
+    row: Row = {}
+    if order.request.cl_ord_id is not None:
+        row["cl_ord_id"] = order.request.cl_ord_id
+    else:
+        row["order_userref"] = order.request.order_userref or 0
+    if order.post_only:
+        row["post_only"] = True
+    row["order_id"] = order.order_id
+    return row
+
+
+def _limit(order: ClientOrder) -> Row:
+    if order.limit_ticks is None:
+        return {}
+    return {"limit_price_type": "static", "limit_price": number(order.price_text(order.limit_ticks))}
+
+
+def _triggers(order: ClientOrder) -> Row:
+    if order.trigger_ticks is None or order.request.order_type not in STOP_TYPES:
+        return {}
+    triggers: Row = {
+        "price": number(order.price_text(order.trigger_ticks)),
+        "price_type": "static",
+        "reference": order.request.trigger_reference,
+        "status": "triggered" if order.is_triggered else "untriggered",
+    }
+    if order.triggered_ns is not None:
+        triggers["timestamp"] = rfc3339_us(order.triggered_ns)
+    return {"triggers": triggers}
+
+
+def _totals(order: ClientOrder) -> Row:
+    return {
+        "cum_qty": number(order.qty_text(order.filled_lots)),
+        "cum_cost": number(plain_text(order.cum_cost)),
+        "fee_usd_equiv": _fee_usd(order.cum_fee, order),
+        "avg_price": number(order.avg_price_text()),
+    }
+
+
+def _fill_figures(order: ClientOrder, fill: Fill) -> Row:
+    return _ids(order) | {
+        "exec_id": fill.exec_id,
+        "exec_type": "trade",
+        "trade_id": fill.trade_id,
+        "symbol": fill.symbol,
+        "side": fill.side,
+        "last_qty": number(plain_text(fill.qty)),
+        "last_price": number(plain_text(fill.price)),
+        "liquidity_ind": "m" if fill.is_maker else "t",
+        "cost": number(plain_text(fill.cost)),
+        "order_type": fill.order_type,
+        "timestamp": rfc3339_us(fill.at_ns),
+    }
+
+
+def _fees(order: ClientOrder, fill: Fill) -> Row:
+    fee = {"asset": fill.fee_asset, "qty": number(plain_text(fill.fee))}
+    return {"fee_usd_equiv": _fee_usd(fill.fee, order), "fees": [fee]}
+
+
+def _fee_usd(fee: Decimal, order: ClientOrder) -> msgspec.Raw:
+    # Only a fee in dollars has an equivalent here: the exchange keeps no conversion rates.
+    if order.fee_asset == "USD":
+        return number(plain_text(fee))
+    return number(fixed_text(0, order.fee_precision))

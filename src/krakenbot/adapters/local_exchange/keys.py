@@ -1,0 +1,183 @@
+"""Know API keys, their signatures, nonces and permissions, and the WebSocket tokens issued to them.
+
+REST calls `authenticate` for every private request; the WS sessions resolve tokens. Times are handed in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from decimal import Decimal, InvalidOperation
+from random import Random
+from typing import Any, Final
+
+from attrs import define, field
+
+from krakenbot.adapters.local_exchange.matching.accounts import Account
+
+PERMISSIONS: Final = (
+    "query-funds",
+    "query-open-trades",
+    "query-closed-trades",
+    "modify-trades",
+    "close-trades",
+    "query-ledger",
+    "create-ws-token",
+)
+TOKEN_LIFE_S: Final = 900
+INVALID_KEY: Final = "EAPI:Invalid key"
+INVALID_SIGNATURE: Final = "EAPI:Invalid signature"
+INVALID_NONCE: Final = "EAPI:Invalid nonce"
+PERMISSION_DENIED: Final = "EGeneral:Permission denied"
+
+
+class AccountsFileError(ValueError):
+    """The accounts file does not say what it must; the message names the place."""
+
+
+@define(eq=False, kw_only=True)
+class ApiKey:
+    """One key of an account; several keys may act for one account."""
+
+    api_key: str
+    secret: bytes = field(repr=False)
+    permissions: frozenset[str]
+    account: Account
+    last_nonce: int = 0
+
+    def may(self, *permissions: str) -> bool:
+        """Tell whether the key holds one of these permissions."""
+        return not self.permissions.isdisjoint(permissions)
+
+
+@define(eq=False)
+class Token:
+    """A WebSocket token: usable for 15 minutes, and as long as a connection that subscribed with it lives."""
+
+    key: ApiKey
+    expires_ns: int
+    holders: set[object] = field(factory=set)
+
+
+class KeyRing:
+    """All keys and tokens."""
+
+    def __init__(self, seed: int) -> None:
+        self.keys: dict[str, ApiKey] = {}
+        self._tokens: dict[str, Token] = {}
+        self._random = Random(f"tokens-{seed}")  # noqa: S311, secrets of a loopback peer for rehearsals
+
+    def add(self, key: ApiKey) -> None:
+        """Add a key."""
+        self.keys[key.api_key] = key
+
+    def authenticate(
+        self, api_key: str | None, signature: str | None, path: str, body: bytes, nonce: str
+    ) -> ApiKey | str:
+        """Return the key that signed a request, or the error text; a good request moves the nonce on."""
+        key = self.keys.get(api_key or "")
+        if key is None:
+            return INVALID_KEY
+        if not hmac.compare_digest(sign(key.secret, path, body, nonce), (signature or "").encode()):
+            return INVALID_SIGNATURE
+        if not (nonce.isascii() and nonce.isdigit() and len(nonce) <= 20 and int(nonce) > key.last_nonce):
+            return INVALID_NONCE
+        key.last_nonce = int(nonce)
+        return key
+
+    def issue_token(self, key: ApiKey, now_ns: int) -> str:
+        """Return a new token for a key; forget those that nobody can use any more."""
+        self._tokens = {text: t for text, t in self._tokens.items() if t.holders or t.expires_ns > now_ns}
+        text = base64.b64encode(self._random.randbytes(32)).decode().rstrip("=")
+        self._tokens[text] = Token(key, now_ns + TOKEN_LIFE_S * 1_000_000_000)
+        return text
+
+    def resolve(self, text: str, now_ns: int) -> Token | None:
+        """Return a usable token; None when it is unknown or expired."""
+        token = self._tokens.get(text)
+        if token is None or (not token.holders and token.expires_ns <= now_ns):
+            return None
+        return token
+
+    def release(self, holder: object) -> None:
+        """Forget a closed connection."""
+        for token in self._tokens.values():
+            token.holders.discard(holder)
+
+
+def sign(secret: bytes, path: str, body: bytes, nonce: str) -> bytes:
+    """Return the base64 signature of a private request (FACTS 13.1)."""
+    digest = hashlib.sha256(nonce.encode() + body).digest()
+    return base64.b64encode(hmac.new(secret, path.encode() + digest, hashlib.sha512).digest())
+
+
+@define(kw_only=True)
+class KeyEntry:
+    """One key of the accounts file."""
+
+    api_key: str
+    secret: bytes = field(repr=False)
+    permissions: frozenset[str]
+
+
+@define(kw_only=True)
+class AccountEntry:
+    """One account of the accounts file."""
+
+    name: str
+    keys: list[KeyEntry]
+    balances: dict[str, Decimal]
+
+
+def parse_accounts(text: str) -> list[AccountEntry]:
+    """Return the accounts of an accounts file.
+
+    Raises AccountsFileError with the place and what is expected there.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise AccountsFileError(f"the accounts file is no JSON: {error}") from error
+    if not isinstance(document, list) or not document:
+        raise AccountsFileError("the accounts file must be a list with at least one account")
+    entries = [_account_entry(item, f"accounts[{index}]") for index, item in enumerate(document)]
+    names = [entry.name for entry in entries]
+    api_keys = [key.api_key for entry in entries for key in entry.keys]
+    if len(set(names)) < len(names) or len(set(api_keys)) < len(api_keys):
+        raise AccountsFileError("names and API keys must be unique in the accounts file")
+    return entries
+
+
+def _account_entry(item: Any, place: str) -> AccountEntry:
+    if not isinstance(item, dict) or set(item) != {"name", "keys", "balances"}:
+        raise AccountsFileError(f"{place} must have exactly name, keys and balances")
+    if not isinstance(item["name"], str) or not item["name"]:
+        raise AccountsFileError(f"{place}.name must be a text")
+    if not isinstance(item["keys"], list) or not isinstance(item["balances"], dict):
+        raise AccountsFileError(f"{place}.keys must be a list and balances an object")
+    balances = {}
+    for asset, amount in item["balances"].items():
+        try:
+            balances[asset] = Decimal(amount)
+        except (InvalidOperation, TypeError, ValueError) as error:
+            raise AccountsFileError(f"{place}.balances.{asset} must be a decimal in quotes") from error
+        if not isinstance(amount, str) or not balances[asset].is_finite() or balances[asset] < 0:
+            raise AccountsFileError(f"{place}.balances.{asset} must be a decimal in quotes, not negative")
+    keys = [_key_entry(key, f"{place}.keys[{index}]") for index, key in enumerate(item["keys"])]
+    return AccountEntry(name=item["name"], keys=keys, balances=balances)
+
+
+def _key_entry(item: Any, place: str) -> KeyEntry:
+    if not isinstance(item, dict) or not {"api_key", "api_secret"} <= set(item):
+        raise AccountsFileError(f"{place} must have api_key and api_secret")
+    permissions = item.get("permissions", list(PERMISSIONS))
+    if not isinstance(permissions, list) or not set(permissions) <= set(PERMISSIONS):
+        raise AccountsFileError(f"{place}.permissions must be out of {', '.join(PERMISSIONS)}")
+    try:
+        secret = base64.b64decode(item["api_secret"], validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise AccountsFileError(f"{place}.api_secret must be base64") from error
+    return KeyEntry(api_key=str(item["api_key"]), secret=secret, permissions=frozenset(permissions))

@@ -1,0 +1,1 @@
+"""The deterministic core: books, matching, accounts, holds. Time is an argument; nothing here reads a clock."""

@@ -1,0 +1,61 @@
+"""Run the venue in real time: step to what is due, and let the flow fall behind rather than the clients wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+from krakenbot.adapters.local_exchange.flow.market import Flow
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+
+MAX_LAG_NS: Final = 1_000_000_000
+STEPS_PER_TURN: Final = 200
+LONGEST_SLEEP_S: Final = 0.02
+
+
+class PacedFlow:
+    """A flow whose clock can be set back: after a stall it goes on late instead of in a burst."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self.behind_ns = 0
+
+    def open(self, now_ns: int) -> None:
+        """Build the opening books of all markets."""
+        self._flow.open(now_ns - self.behind_ns)
+
+    def next_at_ns(self) -> int:
+        """Return when the next event is due."""
+        return self._flow.next_at_ns() + self.behind_ns
+
+    def step(self, now_ns: int) -> None:
+        """Carry out every event due at or before `now_ns`."""
+        self._flow.step(now_ns - self.behind_ns)
+
+    def last_price_ticks(self, symbol: str) -> int:
+        """Return a reference price for an index and for the opening ticker."""
+        return self._flow.last_price_ticks(symbol)
+
+    def parameters(self) -> dict[str, object]:
+        """Return what was chosen or fitted, with its origin, ready for JSON."""
+        return self._flow.parameters()
+
+
+async def run_venue(exchange: Exchange, flow: PacedFlow, clock_ns: Callable[[], int]) -> None:
+    """Advance the venue for ever; ends by cancellation."""
+    venue = exchange.venue
+    while True:
+        caught_up = venue.advance(clock_ns(), max_steps=STEPS_PER_TURN)
+        exchange.record.flush()
+        if caught_up:
+            wait_s = (venue.next_at_ns() - clock_ns()) / 1e9
+            await anyio.sleep(min(max(wait_s, 0.0), LONGEST_SLEEP_S))
+            continue
+        lag_ns = clock_ns() - venue.next_at_ns()
+        if lag_ns > MAX_LAG_NS:
+            flow.behind_ns += lag_ns
+            exchange.counters["flow_held_back_ms"] += lag_ns // 1_000_000
+        await anyio.lowlevel.checkpoint()

@@ -1,0 +1,1 @@
+"""The venue's wire protocols, without sockets: WebSocket sessions and REST endpoints."""

@@ -1,0 +1,38 @@
+"""Hold the parts of a running exchange that every connection and endpoint shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from krakenbot.adapters.local_exchange.executions import PrivateFeeds
+from krakenbot.adapters.local_exchange.feeds import PublicFeeds
+from krakenbot.adapters.local_exchange.keys import KeyRing
+from krakenbot.adapters.local_exchange.matching.venue import Venue
+from krakenbot.adapters.local_exchange.record import RecordOfTruth
+
+
+class Exchange:
+    """The venue with its feeds, keys, record and clock, and the counters of the server."""
+
+    def __init__(self, venue: Venue, keys: KeyRing, record: RecordOfTruth, clock_ns: Callable[[], int]) -> None:
+        self.venue = venue
+        self.keys = keys
+        self.record = record
+        self.clock_ns = clock_ns
+        self.public = PublicFeeds(venue)
+        self.private = PrivateFeeds()
+        self.counters: Counter[str] = Counter()
+        # The record comes first: what a reader is told has already been written down.
+        venue.listeners.extend((record, self.public, self.private))
+        self._connection_number = 0
+
+    def next_connection_id(self) -> int:
+        """Return a connection id beyond 2^53, as the venue's are."""
+        self._connection_number += 1
+        return 2**63 + 1_000_003 * self._connection_number
+
+    def catch_up(self) -> int:
+        """Bring the venue to now, within bounds, and return the venue's time."""
+        self.venue.advance(self.clock_ns(), max_steps=1000)
+        return self.venue.now_ns

@@ -1,0 +1,222 @@
+"""Decode the private REST endpoints that write, and answer them."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, cast
+
+from krakenbot.adapters.local_exchange.digits import fixed_text, parse_rfc3339, rfc3339_s
+from krakenbot.adapters.local_exchange.keys import ApiKey
+from krakenbot.adapters.local_exchange.matching import checks
+from krakenbot.adapters.local_exchange.matching.orders import (
+    ORDER_TYPES,
+    STOP_TYPES,
+    AmendRequest,
+    ClientOrder,
+    OrderRequest,
+)
+from krakenbot.adapters.local_exchange.matching.venue import Refusal, Validated
+from krakenbot.adapters.local_exchange.protocol import instruments
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.protocol.rest_public import UNKNOWN_PAIR, Params, RestError, whole_number
+
+NOT_OFFERED = ("displayvol", "close[ordertype]", "close[price]", "close[price2]")
+S = 1_000_000_000
+MIN_DEADLINE_S, MAX_DEADLINE_S = 2, 60
+
+
+class RestTrading:
+    """AddOrder, AmendOrder, CancelOrder, CancelAll, CancelAllOrdersAfter."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def add_order(self, key: ApiKey, params: Params) -> Any:
+        """Place an order; with `validate` the answer has no txid."""
+        venue = self._exchange.venue
+        request = self._request(params)
+        outcome = venue.add_order(key.account, request)
+        match outcome:
+            case Refusal(error=checks.VOLUME_MINIMUM):
+                raise RestError("EOrder:Order minimum not met")
+            case Refusal():
+                raise RestError(outcome.error)
+            case Validated():
+                return {"descr": {"order": _sentence(request, venue.markets[request.symbol].rules)}}
+            case _:
+                return {"descr": {"order": _sentence(request, outcome.rules)}, "txid": [outcome.order_id]}
+
+    def amend_order(self, key: ApiKey, params: Params) -> Any:
+        """Change an order in place."""
+        order_id, cl_ord_id = params.get("txid"), params.get("cl_ord_id")
+        if (order_id is None) == (cl_ord_id is None):
+            raise RestError("EGeneral:Invalid arguments")
+        request = AmendRequest(
+            order_id=order_id,
+            cl_ord_id=cl_ord_id,
+            qty=_number(params, "order_qty"),
+            limit_price=_number(params, "limit_price"),
+            trigger_price=_number(params, "trigger_price"),
+            post_only=_flag(params, "post_only"),
+            deadline_at_ns=self._deadline(params),
+        )
+        outcome = self._exchange.venue.amend_order(key.account, request)
+        if isinstance(outcome, Refusal):
+            raise RestError(outcome.error)
+        return {"amend_id": outcome[0]}
+
+    def cancel_order(self, key: ApiKey, params: Params) -> Any:
+        """Cancel by txid, by cl_ord_id, or every order with a userref."""
+        account, venue = key.account, self._exchange.venue
+        txid, cl_ord_id = params.get("txid"), params.get("cl_ord_id")
+        orders = [o for o in account.open_orders.values() if txid and str(o.request.order_userref) == txid]
+        if orders:
+            for order in orders:
+                venue.cancel_order(account, order.order_id, None)
+            return {"count": len(orders)}
+        if not txid and not cl_ord_id:
+            raise RestError("EGeneral:Invalid arguments:txid")
+        outcome = venue.cancel_order(account, txid, cl_ord_id)
+        if isinstance(outcome, Refusal):
+            raise RestError(outcome.error)
+        return {"count": 1}
+
+    def cancel_all(self, key: ApiKey, _params: Params) -> Any:
+        """Cancel every open order."""
+        return {"count": self._exchange.venue.cancel_all(key.account)}
+
+    def cancel_all_after(self, key: ApiKey, params: Params) -> Any:
+        """Arm or disarm the dead man's switch."""
+        if "timeout" not in params:
+            raise RestError("EGeneral:Invalid arguments:timeout")
+        timeout_s = whole_number(params, "timeout", 0)
+        if timeout_s >= 86_400:
+            raise RestError("EGeneral:Invalid arguments:timeout")
+        venue = self._exchange.venue
+        fires_ns = venue.cancel_all_after(key.account, timeout_s)
+        trigger = "0" if fires_ns is None else rfc3339_s(fires_ns)
+        return {"currentTime": rfc3339_s(venue.now_ns), "triggerTime": trigger}
+
+    def _request(self, params: Params) -> OrderRequest:
+        for name in NOT_OFFERED:
+            if params.get(name):
+                raise RestError(f"EGeneral:Invalid arguments:{name}")
+        if params.get("leverage", "none") not in ("none", "", "1") or _flag(params, "reduce_only"):
+            raise RestError("EGeneral:Invalid arguments:leverage")
+        if params.get("starttm", "0") != "0":
+            raise RestError("EGeneral:Invalid arguments:starttm")
+        rules = instruments.find_pair(self._exchange.venue, params.get("pair", ""))
+        if rules is None:
+            raise RestError(UNKNOWN_PAIR)
+        kind = _one_of(params, "ordertype", tuple(sorted(ORDER_TYPES)), None)
+        flags = {flag for flag in params.get("oflags", "").split(",") if flag}
+        if not flags <= {"post", "fcib", "fciq", "nompp"}:
+            raise RestError("EGeneral:Invalid arguments:oflags")
+        # REST names the trigger first: `price` of a stop is its trigger, `price2` its limit.
+        first, second = _number(params, "price"), _number(params, "price2")
+        is_stop = kind in STOP_TYPES
+        volume = _number(params, "volume")
+        if volume is None:
+            raise RestError("EGeneral:Invalid arguments:volume")
+        expire_at_ns = self._expire(params)
+        force = _one_of(params, "timeinforce", ("GTC", "GTD", "IOC"), "GTD" if expire_at_ns else "GTC")
+        stp = _one_of(params, "stptype", ("cancel-newest", "cancel-oldest", "cancel-both"), "cancel-newest")
+        userref = params.get("userref")
+        if userref is not None and not (userref.lstrip("-").isdigit() and len(userref) <= 11):
+            raise RestError("EGeneral:Invalid arguments:userref")
+        return OrderRequest(
+            symbol=rules.symbol,
+            side=cast("Literal['buy', 'sell']", _one_of(params, "type", ("buy", "sell"), None)),
+            order_type=kind,
+            qty=volume,
+            limit_price=second if is_stop else first,
+            trigger_price=first if is_stop else None,
+            trigger_reference=cast("Literal['last', 'index']", _one_of(params, "trigger", ("last", "index"), "last")),
+            time_in_force=cast("Literal['gtc', 'gtd', 'ioc']", force.lower()),
+            expire_at_ns=expire_at_ns,
+            deadline_at_ns=self._deadline(params),
+            post_only="post" in flags,
+            cl_ord_id=params.get("cl_ord_id"),
+            order_userref=int(userref) if userref else None,
+            fee_preference="base" if "fcib" in flags else "quote",
+            stp_type=cast("Literal['cancel_newest', 'cancel_oldest', 'cancel_both']", stp.replace("-", "_")),
+            validate=_flag(params, "validate"),
+        )
+
+    def _expire(self, params: Params) -> int | None:
+        text = params.get("expiretm", "0")
+        if text in ("0", ""):
+            return None
+        seconds = text.lstrip("+").split(".", maxsplit=1)[0]
+        if not seconds.isascii() or not seconds.isdigit() or len(seconds) > 11:
+            raise RestError("EGeneral:Invalid arguments:expiretm")
+        return (self._exchange.venue.now_ns if text.startswith("+") else 0) + int(seconds) * S
+
+    def _deadline(self, params: Params) -> int | None:
+        text = params.get("deadline")
+        if not text:
+            return None
+        at_ns = parse_rfc3339(text)
+        now_ns = self._exchange.venue.now_ns
+        if at_ns is None or not MIN_DEADLINE_S * S <= at_ns - now_ns <= MAX_DEADLINE_S * S:
+            raise RestError("EGeneral:Invalid arguments:deadline")
+        return at_ns
+
+
+def describe_order(order: ClientOrder) -> dict[str, Any]:
+    """Return the `descr` object of an order."""
+    zero = "0"
+    first = order.trigger_ticks if order.trigger_ticks is not None else order.limit_ticks
+    second = order.limit_ticks if order.trigger_ticks is not None else None
+    return {
+        "pair": instruments.altname(order.rules),
+        "aclass": "forex",
+        "type": order.side,
+        "ordertype": order.request.order_type,
+        "price": zero if first is None else order.price_text(first),
+        "price2": zero if second is None else order.price_text(second),
+        "leverage": "none",
+        "order": _sentence(order.request, order.rules),
+        "close": "",
+    }
+
+
+def _sentence(request: OrderRequest, rules: Any) -> str:
+    """Return the venue's one-line description: `buy 1.25000000 XBTUSD @ limit 27500.0`."""
+    parts = []
+    if request.trigger_price is not None:
+        kind = request.order_type.removesuffix("-limit").replace("-", " ")
+        parts.append(f"{kind} {_padded(request.trigger_price, rules.price_precision)}")
+    if request.limit_price is not None:
+        parts.append(f"limit {_padded(request.limit_price, rules.price_precision)}")
+    qty = _padded(request.qty, rules.qty_precision)
+    return f"{request.side} {qty} {instruments.altname(rules)} @ {' -> '.join(parts) or 'market'}"
+
+
+def _padded(value: Decimal, precision: int) -> str:
+    # Only admitted orders are described, so the value fits its precision exactly.
+    return fixed_text(int(value.scaleb(precision)), precision)
+
+
+def _number(params: Params, name: str) -> Decimal | None:
+    text = params.get(name)
+    if text is None or text == "":
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise RestError(f"EGeneral:Invalid arguments:{name}") from error
+    if not value.is_finite():
+        raise RestError(f"EGeneral:Invalid arguments:{name}")
+    return value
+
+
+def _flag(params: Params, name: str) -> bool:
+    return params.get(name, "false").lower() in ("true", "1")
+
+
+def _one_of(params: Params, name: str, allowed: tuple[str, ...], default: str | None) -> str:
+    value = params.get(name) or default
+    if value not in allowed:
+        raise RestError(f"EGeneral:Invalid arguments:{name}")
+    return value

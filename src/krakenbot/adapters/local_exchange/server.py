@@ -1,0 +1,245 @@
+"""Serve the exchange on one loopback port: WebSocket paths, REST, and the control port's paths.
+
+`serve` runs until it is cancelled or `stop` is set. It owns no process: the command line starts and ends it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+import msgspec
+import structlog
+import uvicorn
+from attrs import frozen
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from krakenbot.adapters.local_exchange.connection import Connection
+from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
+from krakenbot.adapters.local_exchange.pacing import PacedFlow, run_venue
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
+from krakenbot.adapters.local_exchange.protocol.rest_public import Params, PublicRest, RestError
+from krakenbot.adapters.local_exchange.protocol.session import Path
+
+MAX_REQUEST_BYTES = 1 << 20
+STARTUP_TIMEOUT_S = 10.0
+SHUTDOWN_TIMEOUT_S = 3
+_log = structlog.get_logger("krakenbot.exchange")
+_encode = msgspec.json.Encoder().encode
+
+
+class NotLoopbackError(ValueError):
+    """The exchange serves loopback only."""
+
+
+@frozen(kw_only=True)
+class Endpoints:
+    """Where a running exchange listens."""
+
+    host: str
+    port: int
+
+    def urls(self) -> dict[str, str]:
+        """Return the URLs by name."""
+        authority = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return {
+            "rest_url": f"http://{authority}",
+            "ws_public_url": f"ws://{authority}/public/v2",
+            "ws_private_url": f"ws://{authority}/private/v2",
+            "ws_level3_url": f"ws://{authority}/level3/v2",
+        }
+
+
+class ExchangeServer:
+    """The web application of one exchange."""
+
+    def __init__(self, exchange: Exchange, latency: LatencySettings, seed: int) -> None:
+        self._exchange = exchange
+        self._latency = latency
+        self._seed = seed
+        self._public = PublicRest(exchange)
+        self._private = PrivateRest(exchange)
+        self._rest_legs = (Leg(latency, f"rest-in-{seed}"), Leg(latency, f"rest-out-{seed}"))
+        self._connections = 0
+
+    def application(self) -> Starlette:
+        """Return the routes."""
+        return Starlette(
+            routes=[
+                WebSocketRoute("/public/v2", self._websocket("public")),
+                WebSocketRoute("/private/v2", self._websocket("private")),
+                WebSocketRoute("/level3/v2", self._websocket("level3")),
+                Route("/0/public/{name:path}", self._public_rest, methods=["GET", "POST"]),
+                Route("/0/private/{name:path}", self._private_rest, methods=["POST"]),
+                Route("/control/truth", self._truth, methods=["GET"]),
+                Route("/control/status", self._status, methods=["GET"]),
+            ]
+        )
+
+    def _websocket(self, path: Path) -> Callable[[WebSocket], Awaitable[None]]:
+        async def endpoint(websocket: WebSocket) -> None:
+            self._connections += 1
+            number = self._connections
+            legs = tuple(Leg(self._latency, f"{path}-{way}-{number}-{self._seed}") for way in ("in", "out"))
+            await Connection(websocket, self._exchange, path, (legs[0], legs[1])).run()
+
+        return endpoint
+
+    async def _public_rest(self, request: Request) -> Response:
+        return await self._rest(request, self._answer_public)
+
+    async def _private_rest(self, request: Request) -> Response:
+        return await self._rest(request, self._answer_private)
+
+    async def _rest(self, request: Request, answer: Callable[[Request, bytes], Any]) -> Response:
+        """Read a request, let it wait its leg, answer it, and let the answer wait its leg."""
+        self._exchange.counters["rest_requests"] += 1
+        body = await _bounded_body(request)
+        await self._wait(self._rest_legs[0])
+        self._exchange.catch_up()
+        try:
+            if body is None:
+                raise RestError("EAPI:Bad request")  # noqa: TRY301, one place turns errors into answers
+            content = _encode({"error": [], "result": answer(request, body)})
+        except RestError as error:
+            content = _encode({"error": [error.text]})
+        except Exception:  # noqa: BLE001, one client's request must not end the exchange for the others
+            self._exchange.counters["internal_errors"] += 1
+            _log.error("rest_request_failed", traceback=traceback.format_exc(limit=8))
+            content = _encode({"error": ["EGeneral:Internal error"]})
+        await self._wait(self._rest_legs[1])
+        return Response(content, media_type="application/json")
+
+    def _answer_public(self, request: Request, body: bytes) -> Any:
+        params = dict(request.query_params) | _parameters(request, body)
+        return self._public.answer(request.path_params["name"], params)
+
+    def _answer_private(self, request: Request, body: bytes) -> Any:
+        params = _parameters(request, body)
+        key = self._exchange.keys.authenticate(
+            request.headers.get("API-Key"),
+            request.headers.get("API-Sign"),
+            request.url.path,
+            body,
+            params.get("nonce", ""),
+        )
+        if isinstance(key, str):
+            raise RestError(key)
+        return self._private.answer(request.path_params["name"], key, params)
+
+    async def _truth(self, _request: Request) -> Response:
+        self._exchange.catch_up()
+        self._exchange.record.flush()
+        return Response(_encode(self._exchange.record.truth()), media_type="application/json")
+
+    async def _status(self, _request: Request) -> Response:
+        venue = self._exchange.venue
+        status = {
+            "system": venue.system,
+            "now_ns": venue.now_ns,
+            "symbols": list(venue.markets),
+            "stop_holds": venue.settings.stop_holds,
+            "post_only_reject": venue.settings.post_only_reject,
+            "flow": venue.flow.parameters() if venue.flow else None,
+            "counters": dict(sorted(self._exchange.counters.items())),
+        }
+        return Response(_encode(status), media_type="application/json")
+
+    async def _wait(self, leg: Leg) -> None:
+        now_ns = self._exchange.clock_ns()
+        await anyio.sleep(max(0, leg.due_ns(now_ns) - now_ns) / 1e9)
+
+
+@asynccontextmanager
+async def serving(
+    exchange: Exchange, flow: PacedFlow, latency: LatencySettings, *, host: str, port: int, seed: int
+) -> AsyncIterator[Endpoints]:
+    """Listen and run the venue inside the block; the port may be 0.
+
+    Raises NotLoopbackError for any other address.
+    """
+    if not ipaddress.ip_address(host).is_loopback:
+        raise NotLoopbackError(f"the exchange serves loopback addresses only, not {host}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        config = uvicorn.Config(
+            ExchangeServer(exchange, latency, seed).application(),
+            ws="websockets-sansio",
+            ws_max_size=MAX_REQUEST_BYTES,
+            ws_ping_interval=None,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        )
+        server = uvicorn.Server(config)
+        # The command line owns the signals of the process.
+        server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listener])
+            with anyio.fail_after(STARTUP_TIMEOUT_S):
+                while not server.started:  # noqa: ASYNC110, uvicorn offers a flag only
+                    await anyio.sleep(0.005)
+            engine = anyio.CancelScope()
+            tasks.start_soon(_run_engine, engine, exchange, flow)
+            try:
+                yield Endpoints(host=host, port=listener.getsockname()[1])
+            finally:
+                engine.cancel()
+                server.should_exit = True
+                exchange.record.flush()
+    finally:
+        listener.close()
+
+
+async def _run_engine(scope: anyio.CancelScope, exchange: Exchange, flow: PacedFlow) -> None:
+    with scope:
+        await run_venue(exchange, flow, exchange.clock_ns)
+
+
+async def _bounded_body(request: Request) -> bytes | None:
+    """Return the body; None when it is longer than any request."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_REQUEST_BYTES:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parameters(request: Request, body: bytes) -> Params:
+    """Return the parameters of a form or JSON body as texts."""
+    try:
+        text = body.decode()
+        if request.headers.get("Content-Type", "").startswith("application/json"):
+            document = json.loads(text or "{}", parse_float=str, parse_int=str)
+            if not isinstance(document, dict):
+                raise RestError("EAPI:Bad request")
+            return {name: _as_text(value) for name, value in document.items() if value is not None}
+        return dict(parse_qsl(text, keep_blank_values=True))
+    except (ValueError, RecursionError) as error:
+        raise RestError("EAPI:Bad request") from error
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join(_as_text(item) for item in value)
+    return str(value)

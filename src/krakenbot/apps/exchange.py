@@ -1,0 +1,263 @@
+"""Run the local exchange as a process: `krakenbot exchange`.
+
+Builds the venue, its accounts and its flow, listens on a loopback port, says where, and serves until SIGTERM or
+SIGINT. The command line registers `exchange`; rehearsals start it and read the ready file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any, BinaryIO, Literal
+
+import anyio
+import structlog
+from attrs import frozen
+
+from krakenbot.adapters.local_exchange.flow.instruments import choose_symbols, load_instruments
+from krakenbot.adapters.local_exchange.flow.market import Flow, Market
+from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow
+from krakenbot.adapters.local_exchange.flow.recording import find_recordings
+from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
+from krakenbot.adapters.local_exchange.keys import (
+    PERMISSIONS,
+    AccountEntry,
+    ApiKey,
+    KeyEntry,
+    KeyRing,
+    parse_accounts,
+)
+from krakenbot.adapters.local_exchange.latency import LatencySettings
+from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
+from krakenbot.adapters.local_exchange.pacing import PacedFlow
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.record import RecordOfTruth
+from krakenbot.adapters.local_exchange.server import Endpoints, serving
+
+FlowKind = Literal["seeded", "recorded"]
+Profile = Literal["null", "toxic", "edge"]
+PPM_PER_BP = 100
+
+
+@frozen(kw_only=True)
+class ExchangeOptions:
+    """Everything that one exchange process is told."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    symbols: int = 12
+    seed: int = 1
+    flow: FlowKind = "seeded"
+    profile: Profile = "edge"
+    accounts: Path | None = None
+    record: Path | None = None
+    ready_file: Path | None = None
+    recording: Path | None = None
+    maker_fee_bps: float = 25.0
+    taker_fee_bps: float = 40.0
+    latency_median_ms: float = 30.0
+    latency_p99_ms: float = 150.0
+    stop_holds: StopHolds = StopHolds.RESERVE
+    post_only_reject: Literal["error", "cancel"] = "error"
+
+
+def exchange(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    symbols: int = 12,
+    seed: int = 1,
+    flow: FlowKind = "seeded",
+    profile: Profile = "edge",
+    accounts: Path | None = None,
+    record: Path | None = None,
+    ready_file: Path | None = None,
+    recording: Path | None = None,
+    maker_fee_bps: float = 25.0,
+    taker_fee_bps: float = 40.0,
+    latency_median_ms: float = 30.0,
+    latency_p99_ms: float = 150.0,
+    stop_holds: Literal["reserve", "none_reject_at_trigger", "shared"] = "reserve",
+    post_only_reject: Literal["error", "cancel"] = "error",
+) -> int:
+    """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    host
+        Loopback address to listen on; any other is refused.
+    port
+        TCP port; 0 takes a free one, which is printed and written to the ready file.
+    symbols
+        How many symbols to list.
+    seed
+        Seed of the flow, of ids and of latency.
+    flow
+        Where order flow comes from: a seeded generator, or a recording that goes on seeded.
+    profile
+        What kind of market the flow makes: null, toxic or edge.
+    accounts
+        JSON file with accounts, keys and balances; without it one demo account whose key is printed.
+    record
+        File to append the record of truth to, as JSON lines.
+    ready_file
+        File that is written once the exchange listens.
+    recording
+        Folder of the recording for `--flow recorded`; found by itself when it is where the docs say.
+    maker_fee_bps
+        Maker fee in basis points.
+    taker_fee_bps
+        Taker fee in basis points.
+    latency_median_ms
+        Median delay one way; 0 turns latency off.
+    latency_p99_ms
+        99 % point of the delay one way.
+    stop_holds
+        Whether an untriggered stop binds funds; not documented for Kraken.
+    post_only_reject
+        How a post-only order that would take is refused; Kraken documents both.
+
+    """
+    options = ExchangeOptions(
+        host=host,
+        port=port,
+        symbols=symbols,
+        seed=seed,
+        flow=flow,
+        profile=profile,
+        accounts=accounts,
+        record=record,
+        ready_file=ready_file,
+        recording=recording,
+        maker_fee_bps=maker_fee_bps,
+        taker_fee_bps=taker_fee_bps,
+        latency_median_ms=latency_median_ms,
+        latency_p99_ms=latency_p99_ms,
+        stop_holds=StopHolds(stop_holds),
+        post_only_reject=post_only_reject,
+    )
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    try:
+        anyio.run(serve, options)
+    except (OSError, ValueError) as error:
+        print(f"exchange: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def serve(options: ExchangeOptions) -> None:
+    """Serve until SIGTERM or SIGINT arrives.
+
+    Raises ValueError or OSError when the options, the accounts file or the port cannot be used.
+    """
+    clock_ns = steady_clock()
+    entries = _account_entries(options)
+    with ExitStack() as files:
+        record_file = files.enter_context(options.record.open("ab")) if options.record else None
+        built, flow = build(options, entries, clock_ns, record_file)
+        latency = LatencySettings(median_ms=options.latency_median_ms, p99_ms=options.latency_p99_ms)
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with serving(
+                built, flow, latency, host=options.host, port=options.port, seed=options.seed
+            ) as endpoints:
+                _announce(options, endpoints, built, entries)
+                async for _signal in signals:
+                    break
+
+
+def build(
+    options: ExchangeOptions,
+    entries: list[AccountEntry],
+    clock_ns: Callable[[], int],
+    record_file: BinaryIO | None,
+) -> tuple[Exchange, PacedFlow]:
+    """Return an exchange with open books, ready to be served."""
+    listed = load_instruments()
+    chosen = choose_symbols(options.symbols)
+    settings = VenueSettings(
+        seed=options.seed,
+        maker_ppm=round(options.maker_fee_bps * PPM_PER_BP),
+        taker_ppm=round(options.taker_fee_bps * PPM_PER_BP),
+        stop_holds=options.stop_holds,
+        post_only_reject=options.post_only_reject,
+    )
+    venue = Venue({symbol: listed[symbol] for symbol in chosen}, settings)
+    keys = KeyRing(options.seed)
+    for entry in entries:
+        account = venue.open_account(entry.name, entry.balances)
+        for key in entry.keys:
+            keys.add(ApiKey(api_key=key.api_key, secret=key.secret, permissions=key.permissions, account=account))
+    record = RecordOfTruth(venue, record_file)
+    built = Exchange(venue, keys, record, clock_ns)
+    flow = PacedFlow(_make_flow(options, dict(venue.markets)))
+    venue.open(flow, clock_ns())
+    record.deposits()
+    return built, flow
+
+
+def steady_clock() -> Callable[[], int]:
+    """Return a clock in nanoseconds since the epoch that never steps back."""
+    base_ns = time.time_ns() - time.monotonic_ns()
+    return lambda: base_ns + time.monotonic_ns()
+
+
+def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file so that a reader sees all of it or nothing."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(content, file)
+    Path(temporary).replace(path)
+
+
+def _make_flow(options: ExchangeOptions, markets: dict[str, Market]) -> Flow:
+    if options.flow == "seeded":
+        return SeededFlow(markets, profile=options.profile, seed=options.seed)
+    folder = find_recordings(options.recording)
+    return RecordedFlow(markets, recording_dir=folder, seed=options.seed, profile=options.profile)
+
+
+def _account_entries(options: ExchangeOptions) -> list[AccountEntry]:
+    if options.accounts is not None:
+        return parse_accounts(options.accounts.read_text())
+    random = Random(f"demo-{options.seed}")  # noqa: S311, a key of a loopback peer
+    key = KeyEntry(
+        api_key=base64.b64encode(random.randbytes(42)).decode(),
+        secret=random.randbytes(64),
+        permissions=frozenset(PERMISSIONS),
+    )
+    return [AccountEntry(name="demo", keys=[key], balances={"USD": Decimal(25_000)})]
+
+
+def _announce(options: ExchangeOptions, endpoints: Endpoints, built: Exchange, entries: list[AccountEntry]) -> None:
+    parameters = built.venue.flow.parameters() if built.venue.flow else {}
+    ready = {
+        "host": endpoints.host,
+        "port": endpoints.port,
+        **endpoints.urls(),
+        "symbols": list(built.venue.markets),
+        "flow": {"kind": options.flow, "profile": options.profile, "seed": options.seed, "parameters": parameters},
+        "pid": os.getpid(),
+    }
+    if options.accounts is None:
+        key = entries[0].keys[0]
+        secret = base64.b64encode(key.secret).decode()
+        print(f"demo account: API key {key.api_key} secret {secret}", flush=True)
+    urls = " ".join(f"{name.removesuffix('_url')}={url}" for name, url in endpoints.urls().items())
+    print(f"local exchange: {urls} flow={json.dumps(ready['flow'])}", flush=True)
+    if options.ready_file is not None:
+        write_atomically(options.ready_file, ready)
