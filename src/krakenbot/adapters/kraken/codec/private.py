@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from attrs import frozen
 
+from krakenbot.adapters.kraken.codec import envelope
+from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT
 from krakenbot.domain.errors import VenueProtocolError
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport, Fee
 from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, Symbol, VenueOrderId
@@ -202,25 +204,19 @@ def decode_frame(frame: str | bytes) -> PrivateMessage:
         outer = _FRAME.decode(frame)
     except msgspec.ValidationError as error:
         raise VenueProtocolError(f"frame not as documented: {_place_of(error)}") from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except BAD_INPUT:
         raise NotJsonError("frame is not JSON") from None
     try:
         return _message_of(outer)
     except msgspec.ValidationError as error:
         raise VenueProtocolError(f"{_name_of(outer)} not as documented: {_place_of(error)}") from None
-    except (msgspec.DecodeError, RecursionError):
+    except BAD_INPUT:
         raise VenueProtocolError(f"{_name_of(outer)} without its content") from None
 
 
 def encode_request(method: str, params: Mapping[str, Any], req_id: int) -> str:
     """Return the text of a request; `Decimal` values become bare number tokens."""
-    wire = {"method": method, "params": _wire_of(params), "req_id": req_id}
-    return msgspec.json.encode(wire).decode()
-
-
-def encode_ping(req_id: int) -> str:
-    """Return the text of an application ping; Kraken refuses one with params."""
-    return msgspec.json.encode({"method": "ping", "req_id": req_id}).decode()
+    return envelope.encode_request(method, _wire_of(params), req_id)
 
 
 def canonical_cl_ord_id(cl_ord_id: str) -> str:
@@ -277,10 +273,10 @@ def _executions_of(frame: _Frame) -> ExecutionsMessage:
     for raw in _ROWS.decode(frame.data):
         try:
             reports.append(_report_of(_EXECUTION.decode(raw)))
-        except msgspec.DecodeError as error:
-            faults.append(_place_of(error))
         except VenueProtocolError as error:
             faults.append(str(error))
+        except BAD_INPUT as error:
+            faults.append(_place_of(error))
     return ExecutionsMessage(
         is_snapshot=_is_snapshot(frame),
         sequence=frame.sequence,
@@ -391,7 +387,7 @@ def _wire_of(value: Any) -> Any:
     return value
 
 
-def _place_of(error: msgspec.DecodeError) -> str:
+def _place_of(error: Exception) -> str:
     # the text before the place may quote a value
     return str(error).rpartition(" - at ")[2][:_MAX_TEXT]
 

@@ -16,6 +16,7 @@ from typing import Any, Final, assert_never
 
 from attrs import define, field, frozen
 
+from krakenbot.adapters.kraken.codec import envelope
 from krakenbot.adapters.kraken.codec.private import (
     BalancesMessage,
     ComplaintMessage,
@@ -26,7 +27,6 @@ from krakenbot.adapters.kraken.codec.private import (
     StatusMessage,
     UnknownMessage,
     decode_frame,
-    encode_ping,
     encode_request,
 )
 from krakenbot.adapters.kraken.errors import ErrorKind, error_kind
@@ -204,7 +204,7 @@ class PrivateSession:
         elif now_mono >= self._next_ping_mono:
             self._next_ping_mono = now_mono + self._settings.ping_interval_s
             req_id = self._take_req_id("ping")
-            self._outbox.append(_Outgoing(req_id, encode_ping(req_id)))
+            self._outbox.append(_Outgoing(req_id, envelope.encode_request("ping", None, req_id)))
 
     def receive(self, text: str | bytes, now_mono: float) -> None:
         """Take one frame as received; never raises for its content."""

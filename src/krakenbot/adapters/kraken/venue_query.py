@@ -1,0 +1,139 @@
+"""Questions to Kraken over REST: implements `ports.venue_query`.
+
+Enters: what the engine asks. Leaves: domain rows with WS v2 names. AssetPairs is read once for its names, and again
+whenever instruments are asked for. All reads are safe to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import anyio
+import msgspec
+from attrs import frozen
+
+from krakenbot.adapters.kraken.codec.rest import (
+    AssetPairs,
+    Page,
+    PairNames,
+    decode_asset_pairs,
+    decode_balances,
+    decode_closed_orders,
+    decode_fee_rates,
+    decode_fills,
+    decode_open_orders,
+    decode_system_status,
+)
+from krakenbot.adapters.kraken.rest import KrakenRest, readable
+from krakenbot.domain.errors import VenueUnavailable
+from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.values import Asset, Symbol
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.venue_query import FeeRates
+
+_PAGE_ROWS: Final = 50
+# Kraken's page says +4 for histories, older text +2: the dearer one
+_HISTORY_COST: Final = 4.0
+_FEE_SYMBOLS: Final = 100
+
+
+@frozen(kw_only=True)
+class VenueQuerySettings:
+    """`max_pages` of 50 rows bound a history; when more remain the read is refused, never cut short."""
+
+    max_pages: int = 200
+
+
+class KrakenVenueQuery:
+    """Reads of one account; raises VenueUnavailable or VenueRejected."""
+
+    def __init__(self, *, rest: KrakenRest, events: EventSink, settings: VenueQuerySettings) -> None:
+        self._rest = rest
+        self._sink = events
+        self._settings = settings
+        self._names: PairNames | None = None
+        self._naming = anyio.Lock()
+
+    async def system_status(self) -> str:
+        """Return online, post_only, cancel_only or maintenance."""
+        return readable(decode_system_status, await self._rest.public("SystemStatus"))
+
+    async def instruments(self) -> Sequence[Instrument]:
+        """Return all instruments that REST describes in full; it does not say which have an index."""
+        return (await self._asset_pairs()).instruments
+
+    async def balances(self) -> dict[Asset, VenueBalance]:
+        """Return all balances with holds; wallets other than spot keep their suffix, such as "BTC.F"."""
+        names = await self._pair_names()
+        return readable(partial(decode_balances, names=names), await self._rest.private("BalanceEx"))
+
+    async def fee_rates(self, symbols: Sequence[Symbol]) -> dict[Symbol, FeeRates]:
+        """Return the account's own fees; symbols that the venue does not list are left out."""
+        names = await self._pair_names()
+        known = [names.rest_name_by_symbol[symbol] for symbol in symbols if symbol in names.rest_name_by_symbol]
+        rates: dict[Symbol, FeeRates] = {}
+        for first in range(0, len(known), _FEE_SYMBOLS):
+            params = {"pair": ",".join(known[first : first + _FEE_SYMBOLS])}
+            result = await self._rest.private("TradeVolume", params)
+            rates.update(readable(partial(decode_fee_rates, names=names), result))
+        return rates
+
+    async def open_orders(self) -> Sequence[VenueOrder]:
+        """Return all open orders, untriggered stops included."""
+        names = await self._pair_names()
+        result = await self._rest.private("OpenOrders")
+        return readable(partial(decode_open_orders, names=names), result).orders
+
+    async def closed_orders(self, since: datetime) -> Sequence[VenueOrder]:
+        """Return orders closed since a time, newest first."""
+        names = await self._pair_names()
+        pages = await self._pages("ClosedOrders", since, partial(decode_closed_orders, names=names), cost=1.0)
+        return list({order.order_id: order for page in pages for order in page.orders}.values())
+
+    async def fills(self, since: datetime) -> Sequence[VenueFill]:
+        """Return fills since a time, newest first."""
+        names = await self._pair_names()
+        pages = await self._pages("TradesHistory", since, partial(decode_fills, names=names), cost=_HISTORY_COST)
+        return list({fill.exec_id: fill for page in pages for fill in page.fills}.values())
+
+    async def _pages(
+        self,
+        endpoint: str,
+        since: datetime,
+        decode: Callable[[msgspec.Raw], Page],
+        *,
+        cost: float,
+    ) -> list[Page]:
+        """Read pages until the venue has no more.
+
+        Rows that arrive meanwhile shift older ones to later pages: some come twice, none is missed.
+        """
+        pages: list[Page] = []
+        offset = 0
+        # the venue's `start` excludes the time itself; a second earlier costs nothing, rows count by id
+        start = str(int(since.timestamp()) - 1)
+        for _ in range(self._settings.max_pages):
+            params = {"start": start, "ofs": str(offset)}
+            page = readable(decode, await self._rest.private(endpoint, params, cost=cost))
+            pages.append(page)
+            offset += page.rows
+            is_last = page.rows < _PAGE_ROWS if page.count is None else offset >= page.count
+            if is_last or not page.rows:
+                return pages
+        raise VenueUnavailable(f"{endpoint}: more than {offset} rows since {since.isoformat()}; ask for a later time")
+
+    async def _pair_names(self) -> PairNames:
+        async with self._naming:
+            return self._names or (await self._asset_pairs()).names
+
+    async def _asset_pairs(self) -> AssetPairs:
+        pairs = readable(decode_asset_pairs, await self._rest.public("AssetPairs"))
+        if pairs.refused:
+            key, why = next(iter(pairs.refused.items()))
+            self._sink.emit("instruments_refused", count=len(pairs.refused), example=key, why=why)
+        self._names = pairs.names
+        return pairs
