@@ -1,0 +1,183 @@
+"""One database with its pool: units of work that cancellation cannot tear.
+
+Enters: a URL, the database role to act as. Leaves: results of units, or our errors. Called by every store here.
+Theory: a cancelled query would run on at the server and lose its connection, so each unit runs in a task of its own
+(ENGINEERING_NOTES, psycopg 3). A read is cancelled and awaited; a write is always finished. When the connection
+breaks after COMMIT was sent, the transaction's own id is looked up before anything is answered; nothing is retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import anyio
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg_pool import AsyncConnectionPool
+
+from krakenbot.adapters.postgres.failures import translated
+from krakenbot.domain.errors import StoreUnavailable
+
+T = TypeVar("T")
+Body = Callable[[AsyncConnection], Awaitable[T]]
+
+_BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_RESOLVE_POLL_S = 0.05
+
+
+class Database:
+    """A pool onto one database, acting as `role` where the login is a member of it.
+
+    `statement_timeout_s` bounds each statement at the server, `unit_timeout_s` each unit here, `resolve_s` the
+    search for the outcome of a commit in doubt.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        role: str | None = None,
+        max_size: int = 6,
+        statement_timeout_s: float = 5.0,
+        unit_timeout_s: float = 10.0,
+        resolve_s: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.role = role
+        self._url = url
+        self._unit_timeout_s = unit_timeout_s
+        self._resolve_s = resolve_s
+        self._kwargs = {
+            "autocommit": True,
+            "connect_timeout": 5,
+            "application_name": f"krakenbot-{name}",
+            "options": f"-c statement_timeout={round(statement_timeout_s * 1000)} -c lock_timeout=3000 "
+            "-c idle_in_transaction_session_timeout=15000 -c search_path=krakenbot,pg_temp -c timezone=UTC -c jit=off",
+        }
+        self._pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
+            url,
+            kwargs=self._kwargs,
+            min_size=1,
+            max_size=max_size,
+            open=False,
+            name=name,
+            timeout=unit_timeout_s,
+            # After an outage a waiting unit brings the pool back at once, in place of a growing pause.
+            reconnect_timeout=2.0,
+            max_waiting=200,
+            configure=self._take_role,
+            check=AsyncConnectionPool.check_connection,
+        )
+
+    async def open(self) -> None:
+        """Open the pool and wait for its first connection; raises StoreUnavailable."""
+        # Tried apart from the pool, whose own error does not say why.
+        async with contextlib.AsyncExitStack() as stack:
+            with translated():
+                await stack.enter_async_context(await self.connect())
+        with translated():
+            await self._pool.open(wait=True, timeout=self._unit_timeout_s)
+
+    async def close(self) -> None:
+        """Close the pool; units that run are waited for."""
+        with anyio.CancelScope(shield=True):
+            await self._pool.close(timeout=self._unit_timeout_s)
+
+    async def connect(self) -> AsyncConnection:
+        """Open a connection outside the pool (autocommit), for listening and copying; the caller closes it."""
+        with translated():
+            connection = await AsyncConnection.connect(self._url, **self._kwargs)
+            await self._take_role(connection)
+            return connection
+
+    async def read(self, body: Body[T]) -> T:
+        """Run a body in one REPEATABLE READ, read-only transaction."""
+        return await in_own_task(self._transact(body, _BEGIN_READ), finish=False)
+
+    async def write(self, body: Body[T]) -> T:
+        """Run a body in one transaction and commit it.
+
+        Raises StoreUnavailable when nothing was committed or the outcome could not be found, StoreConflict by
+        constraint. Cancellation waits for the end of the unit.
+        """
+        return await in_own_task(self._transact(body, "BEGIN"), finish=True)
+
+    async def _transact(self, body: Body[T], begin: str) -> T:
+        transaction_id: str | None = None
+        result: T
+        with translated():
+            try:
+                async with asyncio.timeout(self._unit_timeout_s), self._pool.connection() as connection:
+                    await connection.execute(begin.encode())
+                    try:
+                        result = await body(connection)
+                        if begin != _BEGIN_READ:
+                            row = await (
+                                await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")
+                            ).fetchone()
+                            transaction_id = row[0] if row else None
+                    except BaseException:
+                        with contextlib.suppress(psycopg.Error):
+                            await connection.execute("ROLLBACK")
+                        raise
+                    await connection.execute("COMMIT")
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
+                if transaction_id is None:
+                    raise
+                await self._resolve(transaction_id)
+        return result
+
+    async def _resolve(self, transaction_id: str) -> None:
+        """Return when the transaction is known to be committed; raise StoreUnavailable otherwise."""
+        cause = "no answer"
+        with anyio.move_on_after(self._resolve_s):
+            while True:
+                try:
+                    async with await AsyncConnection.connect(self._url, **self._kwargs) as connection:
+                        row = await (
+                            await connection.execute("SELECT pg_xact_status(%s::text::xid8)", [transaction_id])
+                        ).fetchone()
+                except psycopg.Error as error:
+                    cause = str(error)
+                else:
+                    match row:
+                        case ("committed",):
+                            return
+                        case ("aborted",):
+                            raise StoreUnavailable("the connection was lost; the transaction was not committed")
+                        case _:
+                            cause = "the transaction is still in progress"
+                await anyio.sleep(_RESOLVE_POLL_S)
+        raise StoreUnavailable(f"the connection was lost after COMMIT and its outcome could not be found: {cause}")
+
+    async def _take_role(self, connection: AsyncConnection) -> None:
+        if self.role is None:
+            return
+        row = await (
+            await connection.execute(
+                "SELECT current_user <> %s AND pg_has_role(session_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = %s",
+                [self.role, self.role],
+            )
+        ).fetchone()
+        if row is not None and row[0]:
+            await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+
+
+async def in_own_task(unit: Coroutine[Any, Any, T], *, finish: bool) -> T:
+    """Run a unit in a task of its own; on cancellation let it `finish`, or cancel it, and wait for its end."""
+    task = asyncio.get_running_loop().create_task(unit)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not finish:
+            task.cancel()
+        # Bounded: the unit's own timeouts end it.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise
