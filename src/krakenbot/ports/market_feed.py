@@ -19,7 +19,11 @@ from krakenbot.domain.values import Symbol
 
 @frozen(kw_only=True)
 class FeedHealth:
-    """State of the feed: counts since start. Keys of the mappings are channel names or symbols."""
+    """State of the feed: counts since start. Keys of the mappings are channel names or symbols.
+
+    `heartbeat_age_s` is the age of the last sign of life of the public connection. `lag_s` is how far its data has
+    fallen behind the clock, beyond the quickest delivery seen; None before the first measurement.
+    """
 
     connected: bool
     venue_status: str
@@ -34,6 +38,7 @@ class FeedHealth:
     reconnects: int
     level3_enabled: bool
     quarantined: dict[str, str]
+    lag_s: float | None = None
 
 
 class MarketListener(Protocol):

@@ -106,6 +106,10 @@ class L2Book:
         # CRC-32 state after the asks, and the bids' digits that follow
         self._asks_crc = 0
         self._bids_digits = b""
+        self.reshape(price_precision=price_precision, qty_precision=qty_precision)
+
+    def reshape(self, *, price_precision: int, qty_precision: int) -> None:
+        """Take over changed precisions of the instrument; a snapshot must follow."""
         self._float_scales = (10.0**price_precision, 10.0**qty_precision, FLOAT_LIMIT)
         self._exact_scales = (10**price_precision, 10**qty_precision, EXACT_LIMIT)
 

@@ -21,6 +21,7 @@ FrameType = Literal["snapshot", "update"]
 # the upper bound keeps a scaled number finite; whatever is beyond it is refused with the frame
 Price = Annotated[float, msgspec.Meta(gt=0, lt=1e18)]
 Quantity = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
+TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Checksum = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Precision = Annotated[int, msgspec.Meta(ge=0, le=18)]
 
@@ -102,7 +103,7 @@ class TradeRow(msgspec.Struct, gc=False):
     side: Literal["buy", "sell"]
     price: Decimal
     qty: Decimal
-    trade_id: int
+    trade_id: TradeId
     timestamp: str
 
 

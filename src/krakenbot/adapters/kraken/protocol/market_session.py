@@ -1,0 +1,267 @@
+"""What the public and the level3 session share: decoding, replies, liveness, counters, subscriptions.
+
+Enters: frames and the monotonic time. Leaves: requests to send, calls to the market listener, a close reason.
+A frame is either an event or a counted error; nothing that the venue sends raises, and nothing malformed leaves a
+book valid that it may have concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import define, field, frozen
+
+from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, salvage
+from krakenbot.adapters.kraken.codec.market import HeartbeatFrame, MarketFrame, StatusFrame, decode_frame
+from krakenbot.adapters.kraken.protocol.budget import Budget
+from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.market.book import L2Book
+from krakenbot.domain.market.freshness import LagMeter, utc_ns
+from krakenbot.domain.market.queue import L3Book
+from krakenbot.domain.values import Symbol
+from krakenbot.ports.market_feed import MarketListener
+
+
+@frozen(kw_only=True)
+class SessionSettings:
+    """Limits of a market data connection.
+
+    `liveness_timeout_s` closes a connection without any frame for so long (heartbeats come at 1 Hz once something
+    is subscribed); `open_timeout_s` is the same before the first frame, connecting included.
+    """
+
+    liveness_timeout_s: float = 5.0
+    open_timeout_s: float = 15.0
+    book_depth: int = 10
+    level3_depth: int = 10
+    ticker_trigger: str = "bbo"
+    subscriptions: SubscriptionSettings = field(factory=SubscriptionSettings)
+
+
+@define(kw_only=True)
+class MarketState:
+    """What outlives a connection: wanted symbols, instruments, books, counters."""
+
+    instruments: dict[Symbol, Instrument] = field(factory=dict)
+    wanted_l2: tuple[Symbol, ...] = ()
+    books: dict[str, L2Book] = field(factory=dict)
+    queues: dict[str, L3Book] = field(factory=dict)
+    frames: dict[str, int] = field(factory=dict)
+    errors: dict[str, int] = field(factory=dict)
+    venue_status: str = ""
+    book_ok: int = 0
+    book_bad: int = 0
+    level3_ok: int = 0
+    level3_bad: int = 0
+    resyncs: int = 0
+    reconnects: int = 0
+
+    def count_error(self, kind: str) -> None:
+        """Count an error of the venue's input by kind."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+
+
+@frozen(kw_only=True)
+class Pacing:
+    """Budgets and randomness of a stream; shared by its connections, one after another or side by side."""
+
+    budget: Budget
+    resync_budget: Budget
+    jitter: Callable[[], float]
+
+
+class MarketSession:
+    """One market data connection; subclasses add their channels."""
+
+    stream = ""
+    # the channel with verified books, its name as the listener knows it, and what a symbol costs to subscribe
+    book_channel = ""
+    source = ""
+
+    def __init__(
+        self,
+        *,
+        state: MarketState,
+        listener: MarketListener,
+        settings: SessionSettings,
+        pacing: Pacing,
+        now_mono: float,
+    ) -> None:
+        self.state = state
+        self.listener = listener
+        self.settings = settings
+        self.subscriptions = Subscriptions(
+            settings=settings.subscriptions,
+            encode=self._encode,
+            symbol_cost=self._symbol_cost(),
+            budget=pacing.budget,
+            resync_budget=pacing.resync_budget,
+            jitter=pacing.jitter,
+            proven_channel=self.book_channel,
+        )
+        self.last_frame_mono: float | None = None
+        self.lag = LagMeter()
+        self._deadline_mono = now_mono + settings.open_timeout_s
+        self._close_reason: str | None = None
+        self._outbox: list[str] = []
+        # set by every heartbeat: the next book message is one sample of the lag
+        self._sample_lag = False
+
+    @property
+    def close_reason(self) -> str | None:
+        """Return why the connection must be closed; None while it is good."""
+        return self._close_reason
+
+    def receive(self, text: str | bytes, now_mono: float) -> None:
+        """Take one frame as received."""
+        if self.last_frame_mono is None:
+            self.listener.on_connection(self.stream, up=True, reason="")
+        self.last_frame_mono = now_mono
+        try:
+            frame = decode_frame(text)
+        except BAD_INPUT:
+            self._on_other(text, now_mono)
+        else:
+            self._on_frame(frame, text, now_mono)
+
+    def to_send(self) -> list[str]:
+        """Return and forget the frames to be sent, in order; they may hold a token and are never logged."""
+        if not self._outbox:
+            return []
+        frames, self._outbox = self._outbox, []
+        return frames
+
+    def next_deadline(self) -> float | None:
+        """Return the monotonic time at which `on_deadline` wants to be called."""
+        due = self.subscriptions.next_deadline()
+        dead = self._dead_at_mono()
+        return dead if due is None else min(due, dead)
+
+    def on_deadline(self, now_mono: float) -> None:
+        """Take notice that a deadline has passed: liveness, replies, resubscriptions."""
+        if now_mono >= self._dead_at_mono():
+            silent_s = now_mono - (self.last_frame_mono or now_mono)
+            self._close(f"no frame for {silent_s:.1f} s" if self.last_frame_mono else "no frame after connecting")
+            return
+        resyncs = self.subscriptions.resyncs
+        self._outbox += self.subscriptions.step(now_mono)
+        self.state.resyncs += self.subscriptions.resyncs - resyncs
+
+    def closed(self, reason: str) -> None:
+        """Take notice that the connection has ended: every book of it is invalid from now on."""
+        for symbol, book in self._books().items():
+            self._invalidate(symbol, book, f"connection lost: {reason}")
+
+    def quarantined(self, now_mono: float) -> dict[str, str]:
+        """Return the symbols that do not work on this connection, with reason and age."""
+        return self.subscriptions.quarantined(now_mono)
+
+    def resync(self, symbol: str, reason: str, now_mono: float) -> None:
+        """Drop a book at once and ask for a fresh snapshot."""
+        book = self._books().get(symbol)
+        if book is not None:
+            self._invalidate(symbol, book, reason)
+        before = self.subscriptions.resyncs
+        self.subscriptions.restart(self.book_channel, symbol, reason, now_mono)
+        self.state.resyncs += self.subscriptions.resyncs - before
+
+    def _books(self) -> Mapping[str, L2Book | L3Book]:
+        raise NotImplementedError
+
+    def _encode(self, method: str, channel: str, symbols: list[str], req_id: int) -> str:
+        raise NotImplementedError
+
+    def _symbol_cost(self) -> float:
+        raise NotImplementedError
+
+    def _on_frame(self, frame: MarketFrame, text: str | bytes, now_mono: float) -> None:
+        raise NotImplementedError
+
+    def _on_refusal(self, reply: Reply) -> None:
+        """Take notice of a refusal; level3 closes when it is about the token."""
+
+    def _on_common(self, frame: MarketFrame) -> None:
+        match frame:
+            case HeartbeatFrame():
+                self._count("heartbeat")
+                self._sample_lag = True
+            case StatusFrame():
+                self._count("status")
+                for row in frame.data:
+                    self.state.venue_status = row.system
+            case _:
+                self.state.count_error(f"{self.stream}: frame of a channel that was not asked for")
+
+    def _observe_lag(self, at: str, now_mono: float) -> None:
+        self._sample_lag = False
+        try:
+            self.lag.observe(utc_ns(at), now_mono)
+        except ValueError:
+            self.state.count_error(f"{self.stream}: bad timestamp")
+
+    def _on_other(self, text: str | bytes, now_mono: float) -> None:
+        try:
+            reply = decode_reply(text)
+        except BAD_INPUT:
+            self._on_malformed(text, now_mono)
+            return
+        if reply.rate_error:
+            self.state.count_error(f"{self.stream}: {reply.rate_error[:60]}")
+            self.subscriptions.slow_down(now_mono)
+        elif reply.method in {"subscribe", "unsubscribe"} and reply.success is not None:
+            self._on_reply(reply, now_mono)
+        elif reply.method:
+            self._count(reply.method if reply.method in {"pong", "error"} else "other reply")
+            if reply.error:
+                self.state.count_error(f"{self.stream}: {reply.error[:60]}")
+        else:
+            self._on_malformed(text, now_mono)
+
+    def _on_reply(self, reply: Reply, now_mono: float) -> None:
+        self._count(reply.method)
+        if reply.success:
+            result = reply.result
+            if result is None or not self.subscriptions.acked(reply.method, result.channel, result.symbol, now_mono):
+                self.state.count_error(f"{self.stream}: reply to nothing that was asked")
+            return
+        self.state.count_error(f"{self.stream}: {reply.method} refused")
+        self._on_refusal(reply)
+        self.subscriptions.refused(reply.method, reply.req_id, reply.symbol, reply.error, now_mono)
+
+    def _on_malformed(self, text: str | bytes, now_mono: float) -> None:
+        found = salvage(text)
+        if not found.is_json:
+            # Cloudflare announces a restart of its proxy in plain words before it drops the connection
+            self.state.count_error(f"{self.stream}: text that is no JSON")
+            self._close("text that is no JSON")
+            return
+        self.state.count_error(f"{self.stream}: malformed {found.channel or 'frame'}")
+        if found.channel in {self.book_channel, ""}:
+            for symbol in found.symbols.intersection(self._books()):
+                self.resync(symbol, "malformed frame", now_mono)
+
+    def _invalidate(self, symbol: str, book: L2Book | L3Book, reason: str) -> None:
+        if book.is_valid:
+            book.invalidate(reason)
+            self._tell_validity(symbol, valid=False, reason=reason)
+
+    def _tell_validity(self, symbol: str, *, valid: bool, reason: str) -> None:
+        self.listener.on_validity(Symbol(symbol), self.source, valid=valid, reason=reason)
+
+    def _count(self, what: str) -> None:
+        frames = self.state.frames
+        frames[what] = frames.get(what, 0) + 1
+
+    def _close(self, reason: str) -> None:
+        self._close_reason = self._close_reason or reason
+
+    def _dead_at_mono(self) -> float:
+        if self.last_frame_mono is None:
+            return self._deadline_mono
+        return self.last_frame_mono + self.settings.liveness_timeout_s
+
+
+def known(symbols: Sequence[Symbol], instruments: dict[Symbol, Instrument]) -> list[Symbol]:
+    """Return the symbols whose precisions are known: no book can be verified without them."""
+    return [symbol for symbol in symbols if symbol in instruments]
