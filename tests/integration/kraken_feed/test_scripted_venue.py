@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSe
 from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
 from krakenbot.adapters.kraken.ws import ConnectionSettings
 from krakenbot.domain.errors import VenueRejected
+from krakenbot.domain.market.views import BookView, QueueView
 from krakenbot.domain.values import Side, Symbol
 
 BTC = Symbol("BTC/USD")
@@ -30,17 +32,17 @@ PAIR = {
 AT = "2026-11-22T10:00:00.%06dZ"
 
 
-def checksum(asks, bids):
+def checksum(asks: dict[int, int], bids: dict[int, int]) -> int:
     digits = "".join(f"{ticks}{lots}" for ticks, lots in sorted(asks.items())[:10])
     digits += "".join(f"{ticks}{lots}" for ticks, lots in sorted(bids.items(), reverse=True)[:10])
     return zlib.crc32(digits.encode())
 
 
-def level_text(ticks, lots):
+def level_text(ticks: int, lots: int) -> str:
     return f'{{"price":{ticks / 10:.1f},"qty":{lots / 1e8:.8f}}}'
 
 
-def order_text(ticks, lots, name):
+def order_text(ticks: int, lots: int, name: str) -> str:
     stamp = "2026-11-22T10:00:00.000000000Z"
     return f'{{"order_id":"{name}","limit_price":{ticks / 10:.1f},"order_qty":{lots / 1e8:.8f},"timestamp":"{stamp}"}}'
 
@@ -50,15 +52,15 @@ class Venue:
     """Answers subscriptions, sends snapshots, and does what a test scripts."""
 
     sockets: list[ServerConnection] = field(factory=list)
-    requests: list[dict] = field(factory=list)
+    requests: list[dict[str, Any]] = field(factory=list)
     asks: dict[int, int] = field(factory=lambda: {1001: 100_000_000, 1003: 5})
     bids: dict[int, int] = field(factory=lambda: {999: 200_000_000, 990: 7})
-    refuse: Callable[[dict], str | None] = lambda _: None
+    refuse: Callable[[dict[str, Any]], str | None] = lambda _: None
     upgrades_refused: int = 0
     silent: bool = False
     clock_us: int = 0
 
-    async def serve_socket(self, socket):
+    async def serve_socket(self, socket: ServerConnection) -> None:
         self.sockets.append(socket)
         await socket.send('{"channel":"status","type":"update","data":[{"system":"online","api_version":"v2"}]}')
         async with anyio.create_task_group() as tasks:
@@ -69,13 +71,13 @@ class Venue:
                 await self.answer(socket, request)
             tasks.cancel_scope.cancel()
 
-    async def beat(self, socket):
+    async def beat(self, socket: ServerConnection) -> None:
         while True:
             if not self.silent:
                 await socket.send('{"channel":"heartbeat"}')
             await anyio.sleep(0.05)
 
-    async def answer(self, socket, request):
+    async def answer(self, socket: ServerConnection, request: dict[str, Any]) -> None:
         params = request["params"]
         for symbol in params.get("symbol", [None]):
             error = self.refuse(request)
@@ -88,7 +90,7 @@ class Venue:
             if error is None and request["method"] == "subscribe":
                 await self.snapshot(socket, params["channel"])
 
-    async def snapshot(self, socket, channel):
+    async def snapshot(self, socket: ServerConnection, channel: str) -> None:
         if channel == "instrument":
             data = {"assets": [], "pairs": [PAIR]}
             await socket.send(json.dumps({"channel": "instrument", "type": "snapshot", "data": data}))
@@ -97,7 +99,9 @@ class Venue:
         elif channel == "level3":
             await self.level3(socket)
 
-    async def book(self, socket, kind, bids, asks, *, wrong=0):
+    async def book(
+        self, socket: ServerConnection, kind: str, bids: dict[int, int], asks: dict[int, int], *, wrong: int = 0
+    ) -> None:
         self.clock_us += 1
         sides = [",".join(level_text(*level) for level in side.items()) for side in (bids, asks)]
         await socket.send(
@@ -105,7 +109,7 @@ class Venue:
             f'"checksum":{checksum(self.asks, self.bids) ^ wrong},"timestamp":"{AT % self.clock_us}"}}]}}'
         )
 
-    async def level3(self, socket):
+    async def level3(self, socket: ServerConnection) -> None:
         sides = [
             ",".join(order_text(ticks, lots, f"O{ticks}") for ticks, lots in side.items())
             for side in (self.bids, self.asks)
@@ -125,7 +129,7 @@ class Venue:
 
 @define
 class Listener:
-    events: list[tuple] = field(factory=list)
+    events: list[tuple[Any, ...]] = field(factory=list)
 
     def on_instruments(self, instruments):
         self.events.append(("instruments", [each.symbol for each in instruments]))
@@ -158,15 +162,15 @@ class Rig:
     feed: KrakenMarketFeed
     listener: Listener
 
-    async def until(self, condition, what):
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
         with anyio.move_on_after(8):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the feed has no event to wait for
                 await anyio.sleep(0.01)
             return
         pytest.fail(f"never: {what}; {self.feed.health()}; {self.listener.events[-12:]}")
 
 
-async def token():
+async def token() -> str:
     return "secret-token"
 
 
@@ -195,7 +199,7 @@ async def rig(*, token_source=token, venue=None, l3=(BTC,), liveness_s=2.0):
             tasks.cancel_scope.cancel()
 
 
-def is_valid(found):
+def is_valid(found: BookView | QueueView | None) -> bool:
     return found is not None and found.is_valid
 
 
