@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -118,7 +119,7 @@ def half_spread_bps(bid: int, ask: int) -> float:
 def level_gaps_bps(levels: list[tuple[int, int]]) -> list[float]:
     """Return the distances between neighbouring levels in bps."""
     prices = [price for price, _ in levels]
-    return [abs(b - a) / a * 10_000 for a, b in zip(prices, prices[1:], strict=False)]
+    return [abs(b - a) / a * 10_000 for a, b in pairwise(prices)]
 
 
 def rate(values: list[float], seconds: float) -> float:
@@ -150,7 +151,7 @@ def estimate(samples: list[Sample], estimator: Estimator) -> dict[str, object]:
     count = max(blocks) + 1
     seconds = count * BLOCK_NS / 1e9
     value = estimator([value for _, value in samples], seconds)
-    rng = Random(1)
+    rng = Random(1)  # noqa: S311  # a bootstrap
     draws = []
     for _ in range(DRAWS):
         drawn: list[float] = []

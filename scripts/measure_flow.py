@@ -22,7 +22,7 @@ from krakenbot.adapters.local_exchange.matching.orders import ClientOrder
 PAGE = Path(__file__).parents[1] / "docs/flow.md"
 MARK = "<!-- measured: written by scripts/measure_flow.py -->"
 SYMBOLS = 7
-DURATION_S = 1200
+DURATION_S = 900
 SEEDS = (1, 2, 3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import pytest
 
@@ -36,7 +37,7 @@ class PlainMarket:
         return sum(self._levels[side].get(price_ticks, {}).values())
 
     def client_size_at(self, side: Side, price_ticks: int) -> int:
-        level = self._levels[side].get(price_ticks, {})
+        level: Mapping[int, int] = self._levels[side].get(price_ticks, {})
         return sum(size for order_id, size in level.items() if order_id >= CLIENT_IDS_FROM)
 
     def place(self, side: Side, price_ticks: int, size_lots: int) -> int | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from attrs import define, field, frozen
 
-from krakenbot.adapters.local_exchange.flow.market import Market, Side
+from krakenbot.adapters.local_exchange.flow.market import Market
 from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
 from krakenbot.adapters.local_exchange.flow.symbol_flow import SymbolFlow
 
@@ -41,7 +42,6 @@ class FlowMeasures:
     cancel_share: float
     sigma_bps_sqrt_min: float
     jump_window_share: float
-    touch_drop_share: float
     filled_in_20_s_share: float
     book_events_per_s: float
 
@@ -89,7 +89,7 @@ def measure_flow(
             if poll % POLLS_PER_SAMPLE == 0:
                 watch.sample()
             watch.follow_probes((now_ns - start_ns) / NS)
-    blocks = {horizon: [] for horizon in MARKOUTS_S}  # type: dict[int, list[list[float]]]
+    blocks: dict[int, list[list[float]]] = {horizon: [] for horizon in MARKOUTS_S}
     for watch in watches.values():
         for horizon in MARKOUTS_S:
             blocks[horizon] += watch.markouts_by_block(horizon)
@@ -111,7 +111,6 @@ class Watch:
     depths_50: list[float] = field(factory=list)
     touches: list[float] = field(factory=list)
     levels_min: int = 1_000_000
-    drops: int = 0
     joiner: int | None = None
     joiner_ticks: int = 0
     fills: list[tuple[float, int]] = field(factory=list)
@@ -136,13 +135,11 @@ class Watch:
             low, high = bid * (1 - bps / 1e4), ask * (1 + bps / 1e4)
             bid_lots = sum(size for price, size in bids if price >= low)
             depths.append(min(bid_lots, sum(size for price, size in asks if price <= high)) * usd_per_lot)
-        touch = bids[0][1] * usd_per_lot
-        self.drops += bool(self.touches) and touch < 0.4 * self.touches[-1]
-        self.touches.append(touch)
+        self.touches.append(bids[0][1] * usd_per_lot)
 
     def follow_probes(self, now_s: float) -> None:
         """Keep one small order at the best bid, and another where the best bid was when it came."""
-        best, side = self.market.best("buy"), "buy"  # type: int | None, Side
+        best = self.market.best("buy")
         if self.joiner is not None and not self.market.remaining(self.joiner):
             self.fills.append((now_s, self.joiner_ticks))
             self.joiner = None
@@ -150,7 +147,7 @@ class Watch:
             self.market.cancel(self.joiner)
             self.joiner = None
         if self.joiner is None and best is not None:
-            self.joiner = self.market.place(side, best, self.flow.lots(PROBE_USD))
+            self.joiner = self.market.place("buy", best, self.flow.lots(PROBE_USD))
             self.joiner_ticks = best
         if self.sitter is not None and now_s - self.sitter_at_s > SIT_S:
             self.market.cancel(self.sitter)
@@ -159,7 +156,7 @@ class Watch:
             self.sat_filled += now_s - self.sitter_at_s <= 20
             self.sitter = None
         if self.sitter is None and best is not None:
-            self.sitter = self.market.place(side, best, self.flow.lots(PROBE_USD))
+            self.sitter = self.market.place("buy", best, self.flow.lots(PROBE_USD))
             self.sitter_at_s = now_s
             self.sat += 1
 
@@ -181,7 +178,6 @@ class Watch:
             cancel_share=counts["cancel"] / counts["add"],
             sigma_bps_sqrt_min=math.sqrt(12 * statistics.fmean(r * r for r in returns)),
             jump_window_share=_jump_window_share(self.mids),
-            touch_drop_share=self.drops / len(self.touches),
             filled_in_20_s_share=self.sat_filled / max(1, self.sat),
             book_events_per_s=(counts["add"] + counts["cancel"] + takers) / duration_s,
         )
@@ -206,7 +202,7 @@ def _pool(horizon_s: int, blocks: list[list[float]]) -> Markout:
 
 def _returns_bps(mids: list[float], offset: int) -> list[float]:
     points = mids[offset::5]
-    return [math.log(b / a) * 10_000 for a, b in zip(points, points[1:], strict=False)]
+    return [math.log(b / a) * 10_000 for a, b in pairwise(points)]
 
 
 def _jump_window_share(mids: list[float]) -> float:
@@ -216,7 +212,7 @@ def _jump_window_share(mids: list[float]) -> float:
         returns = _returns_bps(mids, offset)
         for start in range(0, len(returns) - WINDOW + 1, WINDOW):
             window = returns[start : start + WINDOW]
-            products = [abs(a * b) for a, b in zip(window, window[1:], strict=False)]
+            products = [abs(a * b) for a, b in pairwise(window)]
             sigma = math.sqrt(math.pi / 2 * statistics.fmean(products))
             windows += 1
             jumps += any(abs(value) > JUMP_SIGMAS * sigma for value in window)

@@ -27,25 +27,26 @@ class SymbolParameters:
 
     # Quotes around the latent price.
     half_spread_bps: float
-    touch_step_bps: float = 1.0
-    touch_tolerance_bps: float = 1.5
+    touch_step_bps: float = 0.5
+    touch_tolerance_bps: float = 1.0
     level_spacing_bps: float = 3.0
     level_count: int = 24
     touch_depth_usd: float = 1000.0
     level_depth_usd: float = 900.0
-    undercut_share: float = 0.1
+    undercut_share: float = 0.02
+    client_tolerance: float = 5.0
     # Makers' orders: rates, sizes and how long they stay.
     maker_adds_per_s: float = 12.0
     maker_size_usd: float = 260.0
     maker_size_alpha: float = 2.2
     touch_share: float = 0.12
-    reaction_s: float = 0.25
+    reaction_s: float = 0.15
     lifetime_s: float = 12.0
     lifetime_alpha: float = 2.0
     cancel_share_front: float = 0.3
     # Takers: a Hawkes process with exponential kernel, Pareto sizes, persistent signs.
     takers_per_s: float = 3.4
-    branching: float = 0.6
+    branching: float = 0.5
     kernel_decay_per_s: float = 0.8
     taker_size_usd: float = 55.0
     taker_size_alpha: float = 1.9
@@ -64,6 +65,7 @@ class SymbolParameters:
     jump_interval_s: float | None = None
     jump_bps: float = 0.0
     jump_leak_s: float = 6.0
+    insider_size: float = 2.5
     activity: float = 1.0
 
 
@@ -102,6 +104,8 @@ def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
     return SymbolParameters(
         half_spread_bps=half_spread_bps,
         touch_step_bps=2.0,
+        touch_depth_usd=500.0,
+        reaction_s=0.3,
         touch_tolerance_bps=3.0,
         sigma_bps_sqrt_min=rng.uniform(10, 14),
         vol_of_vol=0.4,
@@ -111,6 +115,7 @@ def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
         jump_interval_s=50.0,
         jump_bps=half_spread_bps * 3.2,
         undercut_share=0.2,
+        client_tolerance=1.0,
     )
 
 
@@ -127,6 +132,7 @@ def null_parameters(position: int, rng: Random) -> SymbolParameters:
         informed_share=0.6,
         impact_bps=0.05,
         undercut_share=0.3,
+        client_tolerance=1.0,
     )
 
 

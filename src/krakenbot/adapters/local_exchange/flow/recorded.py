@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from attrs import asdict, evolve
 
@@ -44,13 +45,13 @@ class RecordedFlow:
         self._playbacks = {
             symbol: Playback(markets[symbol], recording) for symbol, recording in self._recording.items()
         }
-        self._seams: dict[str, dict[str, object]] = {}
+        self._seams: dict[str, dict[str, float]] = {}
         self._opened_at_ns = 0
         for symbol in self._recording:
             self._seeded.symbols[symbol] = self._fitted_symbol_flow(symbol)
 
     @property
-    def seam(self) -> dict[str, dict[str, object]]:
+    def seam(self) -> dict[str, dict[str, float]]:
         """Return per recorded symbol when seeded flow took over and what was reconciled; empty before it."""
         return self._seams
 
@@ -138,10 +139,10 @@ class RecordedFlow:
 
 
 @cache
-def load_fit() -> dict[str, object]:
+def load_fit() -> dict[str, Any]:
     """Return the committed fit of the recording: value, count and interval of each number by symbol."""
     text = resources.files(__package__).joinpath("fitted.json").read_text(encoding="utf-8")
-    fit: dict[str, object] = json.loads(text)
+    fit: dict[str, Any] = json.loads(text)
     return fit
 
 
@@ -150,13 +151,11 @@ def apply_fit(symbol: str, numbers: SymbolParameters) -> tuple[SymbolParameters,
 
     A touch that is fitted to fractions of a basis point needs a step and a tolerance as fine.
     """
-    fit = load_fit()["symbols"]
-    assert isinstance(fit, dict)
-    own: dict[str, dict[str, object]] = fit[symbol]
+    own: dict[str, dict[str, Any]] = load_fit()["symbols"][symbol]
     names = asdict(numbers).keys()
     values = {name: item["value"] for name, item in own.items() if name in names}
     origins = {name: "fitted" if own[name]["identified"] else "prior" for name in values}
-    fine = evolve(numbers, **values)  # type: ignore[arg-type]  # the script writes numbers only
+    fine = evolve(numbers, **values)
     origins |= {"touch_step_bps": "chosen", "touch_tolerance_bps": "chosen"}
     step_bps = min(fine.touch_step_bps, fine.half_spread_bps / 2)
     return evolve(fine, touch_step_bps=step_bps, touch_tolerance_bps=max(step_bps, fine.half_spread_bps)), origins

@@ -73,13 +73,11 @@ class SymbolFlow:
 
     def start(self, now_ns: int) -> None:
         """Start every participant on the book as it stands."""
-        rng, numbers = self._rng, self.parameters
         self._opened_at_ns = now_ns
-        self._after(now_ns, rng.random() * self.latent.step_s, self._on_latent)
+        self._after(now_ns, self._rng.random() * self.latent.step_s, self._on_latent)
         self._after(now_ns, self._maker_gap_s(), self._on_maker)
         self._schedule_taker(now_ns)
-        if numbers.jump_interval_s is not None:
-            self._after(now_ns, rng.expovariate(1 / numbers.jump_interval_s), self._on_news)
+        self._schedule_news(now_ns)
 
     def adopt(self, now_ns: int, side: Side, price_ticks: int, order_id: int) -> None:
         """Take over an order that already rests, and cancel it some day like any other."""
@@ -97,7 +95,7 @@ class SymbolFlow:
         """Let makers requote later, and snipers hit at once what has become mispriced."""
         for side in SIDES:
             best = self._market.best(side)
-            if best is None or self._gap_steps(side, best) != 0:
+            if best is None or self._verdict(side, best) != 0:
                 self._requote_soon(now_ns, side)
             if best is not None and self._sign(side) * (best - self.latent.now) > 0:
                 delay = self._rng.expovariate(1 / 0.15)
@@ -113,13 +111,17 @@ class SymbolFlow:
         self.counts["informed"] += 1
         self._take(now_ns, _other(side), self.lots(4 * self.parameters.taker_size_usd), limit)
 
+    def _schedule_news(self, now_ns: int) -> None:
+        interval_s = self.parameters.jump_interval_s
+        if interval_s is not None:
+            self._after(now_ns, self._rng.expovariate(1 / interval_s), self._on_news)
+
     def _on_news(self, now_ns: int, _: int) -> None:
         """Draw the next jump; those who know of it trade until it comes."""
         numbers, rng = self.parameters, self._rng
-        assert numbers.jump_interval_s is not None
         jump = numbers.jump_bps * rng.uniform(0.75, 1.25) * rng.choice((-1, 1))
         informed_rate = numbers.takers_per_s * numbers.activity * numbers.informed_share
-        mean_count = informed_rate * (numbers.jump_interval_s + numbers.jump_leak_s)
+        mean_count = informed_rate * ((numbers.jump_interval_s or 0.0) + numbers.jump_leak_s)
         side_index = 0 if jump > 0 else 1
         at_s = 0.0
         while (at_s := at_s + rng.expovariate(mean_count / numbers.jump_leak_s)) < numbers.jump_leak_s:
@@ -128,14 +130,13 @@ class SymbolFlow:
 
     def _on_insider(self, now_ns: int, side_index: int) -> None:
         self.counts["informed"] += 1
-        self._take(now_ns, SIDES[side_index], self._taker_lots(), None)
+        size_lots = round(self._taker_lots() * self.parameters.insider_size)
+        self._take(now_ns, SIDES[side_index], size_lots, None)
 
     def _on_jump(self, now_ns: int, jump_millibps: int) -> None:
-        numbers = self.parameters
-        assert numbers.jump_interval_s is not None
         self.latent.jump(jump_millibps / 1000)
         self._react_to_price(now_ns)
-        self._after(now_ns, self._rng.expovariate(1 / numbers.jump_interval_s), self._on_news)
+        self._schedule_news(now_ns)
 
     # -- makers ----------------------------------------------------------------------------------------
 
@@ -144,6 +145,10 @@ class SymbolFlow:
         numbers, rng = self.parameters, self._rng
         side = SIDES[rng.random() < 0.5]
         self._fill_ladder(now_ns, side)
+        best = self._market.best(side)
+        # A client who leads alone, or a level that a client consumed: others see it and come.
+        if best is None or self._market.size_at(side, best) < 0.7 * self.lots(numbers.touch_depth_usd):
+            self._requote_soon(now_ns, side)
         if len(self._orders) < MAX_ORDERS:
             if rng.random() < numbers.touch_share:
                 self._join_touch(now_ns, side, numbers.maker_size_usd)
@@ -165,7 +170,7 @@ class SymbolFlow:
     def _join_touch(self, now_ns: int, side: Side, size_usd: float) -> None:
         """Join the best price if it is near the makers' own quote; sometimes go one step before a client."""
         best = self._market.best(side)
-        if best is None or self._gap_steps(side, best) != 0:
+        if best is None or self._verdict(side, best) != 0:
             self._requote_soon(now_ns, side)
             return
         if self._market.size_at(side, best) > 1.4 * self.lots(self.parameters.touch_depth_usd):
@@ -173,7 +178,7 @@ class SymbolFlow:
         price = best
         if self._rng.random() < self.parameters.undercut_share and self._market.client_size_at(side, best):
             better = best + self._sign(side) * self._market.rules.price_increment_ticks
-            price = better if self._gap_steps(side, better) == 0 else best
+            price = better if self._verdict(side, better) == 0 else best
         self._place(now_ns, side, price, self._maker_lots(size_usd))
 
     def _requote_soon(self, now_ns: int, side: Side) -> None:
@@ -186,7 +191,7 @@ class SymbolFlow:
         """Withdraw what is quoted too well, refill the touch, or set a new one."""
         side = SIDES[side_index]
         self._pending[side] = False
-        mispriced = [price for price, _ in self._market.levels(side, 40) if self._gap_steps(side, price) > 0]
+        mispriced = [price for price, _ in self._market.levels(side, 40) if self._verdict(side, price) > 0]
         # New quotes first: the makers who stay do not leave the side empty for those who go.
         if mispriced:
             self._quote_touch(now_ns, side)
@@ -194,9 +199,9 @@ class SymbolFlow:
         for price in mispriced:
             self._withdraw_level(side, price)
         best = self._market.best(side)
-        if best is None or self._gap_steps(side, best) < 0:
+        if best is None or self._verdict(side, best) < 0:
             self._quote_touch(now_ns, side)
-        elif self._gap_steps(side, best) == 0:
+        elif self._verdict(side, best) == 0:
             self._refill_touch(now_ns, side, best)
         self._fill_ladder(now_ns, side)
 
@@ -207,16 +212,20 @@ class SymbolFlow:
         if short <= 0:
             return
         usd = self.parameters.touch_depth_usd * short / target
-        self._join_touch(now_ns, side, max(usd * self._rng.uniform(0.5, 1.0), 20.0))
-        if self._market.size_at(side, best) < 0.7 * target:
+        self._join_touch(now_ns, side, max(usd * self._rng.uniform(0.6, 1.2), 20.0))
+        if self._market.size_at(side, best) < 0.85 * target:
             self._requote_soon(now_ns, side)
 
     def _quote_touch(self, now_ns: int, side: Side) -> None:
         """Set a new best level with several makers at once."""
-        target, price = self.parameters.touch_depth_usd, self._touch_ticks(side)
-        count = self._rng.randint(3, 5)
+        price = self._touch_ticks(side)
+        target = self.lots(self.parameters.touch_depth_usd)
+        short_share = 1 - self._market.size_at(side, price) / target
+        if short_share < 0.1:
+            return
+        usd, count = self.parameters.touch_depth_usd * short_share, self._rng.randint(3, 5)
         for _ in range(count):
-            self._place(now_ns, side, price, self._maker_lots(target / count))
+            self._place(now_ns, side, price, self._maker_lots(usd / count))
 
     def _withdraw_level(self, side: Side, price_ticks: int) -> None:
         for order_id in list(self._by_level.get((side, price_ticks), ())):
@@ -254,6 +263,8 @@ class SymbolFlow:
                 self._after(now_ns, life, self._on_expiry, order_id)
                 return
         self._cancel(order_id)
+        if (side, price) not in self._by_level:
+            self._fill_ladder(now_ns, side)
 
     def _cancel(self, order_id: int) -> None:
         side, price, _ = self._orders.pop(order_id)
@@ -323,17 +334,19 @@ class SymbolFlow:
         away = self._touch_exact(side) - self._sign(side) * level * spacing
         return self._on_grid(side, away, numbers.level_spacing_bps)
 
-    def _gap_steps(self, side: Side, price_ticks: int) -> int:
-        """Return 1 if a price is better than makers tolerate, -1 if their touch is missing, else 0."""
+    def _verdict(self, side: Side, price_ticks: int) -> int:
+        """Return 1 if a price is better than makers tolerate, -1 if their touch is missing, else 0.
+
+        Next to a client they tolerate more: who leads the book is followed for a while.
+        """
         numbers = self.parameters
+        step = self._step_ticks(numbers.touch_step_bps)
         gap = self._sign(side) * (price_ticks - self._touch_exact(side))
-        tolerance = max(
-            self.latent.now * numbers.touch_tolerance_bps / 10_000,
-            self._step_ticks(numbers.touch_step_bps),
-        )
-        if gap > tolerance:
-            return 1
-        return -1 if gap < -tolerance - self._step_ticks(numbers.touch_step_bps) else 0
+        tolerance = max(self.latent.now * numbers.touch_tolerance_bps / 10_000, step)
+        if gap <= tolerance:
+            return -1 if gap < -tolerance - step else 0
+        follows = self._market.client_size_at(side, price_ticks) and gap <= numbers.client_tolerance * tolerance
+        return 0 if follows else 1
 
     def _on_grid(self, side: Side, ticks: float, step_bps: float) -> int:
         step = self._step_ticks(step_bps)
