@@ -1,0 +1,58 @@
+"""Capital: how much money the engine may count as its own.
+
+Enters: the account view, and bids of held symbols. Leaves: equity and free money per quote asset. Called by sizing
+and by the risk gate at each evaluation, so that compounding follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from krakenbot.domain.decision.views import AccountView
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.state.exposure import reserve_quote
+from krakenbot.domain.state.symbol_state import SymbolState
+from krakenbot.domain.values import Asset, Symbol
+
+
+def position_values(account: AccountView, states: Mapping[Symbol, SymbolState]) -> dict[Symbol, Decimal]:
+    """Return each held position at the bid; at its cost where the bid is not known."""
+    values: dict[Symbol, Decimal] = {}
+    for symbol, position in account.positions.items():
+        state = states.get(symbol)
+        bid = state.bid if state else None
+        values[symbol] = position.cost_quote if bid is None else position.qty * Decimal(repr(bid))
+    return values
+
+
+def equity_of(
+    asset: Asset, account: AccountView, values: Mapping[Symbol, Decimal], instruments: Mapping[Symbol, Instrument]
+) -> Decimal:
+    """Return free money + what open entries hold + own positions at the bid, at most the configured capital.
+
+    An asset without a configured amount has no equity: the user's other money is never counted.
+    """
+    configured = account.configured_quote.get(asset, Decimal(0))
+    own = account.available_quote.get(asset, Decimal(0))
+    own += _in_asset(asset, account.open_entries, instruments) + _in_asset(asset, values, instruments)
+    return max(Decimal(0), min(configured, own))
+
+
+def free_quote(
+    asset: Asset, account: AccountView, instruments: Mapping[Symbol, Instrument], taker_fee_bps: Decimal
+) -> Decimal:
+    """Return what a new buy may reserve: free money less a full reserve for every open entry.
+
+    The venue's hold of a resting order is already out of the free balance, that of one in flight is not; since the
+    two cannot be told apart here, both are taken off.
+    """
+    available = min(account.available_quote.get(asset, Decimal(0)), account.configured_quote.get(asset, Decimal(0)))
+    return available - reserve_quote(_in_asset(asset, account.open_entries, instruments), taker_fee_bps)
+
+
+def _in_asset(asset: Asset, amounts: Mapping[Symbol, Decimal], instruments: Mapping[Symbol, Instrument]) -> Decimal:
+    return sum(
+        (amount for symbol, amount in amounts.items() if symbol in instruments and instruments[symbol].quote == asset),
+        Decimal(0),
+    )
