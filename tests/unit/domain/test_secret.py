@@ -18,7 +18,7 @@ class Holder:
     secret: Secret
 
 
-def test_secret_is_masked_wherever_it_is_printed():
+def test_secret_is_masked_wherever_it_is_printed() -> None:
     secret = Secret(CANARY)
 
     printed = [repr(secret), str(secret), f"{secret}", f"{secret!r:>20}", "%s %r" % (secret, secret), repr([secret])]  # noqa: UP031
@@ -27,7 +27,7 @@ def test_secret_is_masked_wherever_it_is_printed():
     assert "****" == str(secret)
 
 
-def test_secret_is_masked_inside_records():
+def test_secret_is_masked_inside_records() -> None:
     holder = Holder(secret=Secret(CANARY))
 
     assert CANARY not in repr(holder)
@@ -43,14 +43,14 @@ def test_secret_is_masked_in_log_records(caplog: pytest.LogCaptureFixture):
 
 
 @pytest.mark.parametrize("copier", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps])
-def test_secret_refuses_to_be_copied_out(copier):
+def test_secret_refuses_to_be_copied_out(copier) -> None:
     with pytest.raises(TypeError) as caught:
         copier(Secret(CANARY))
 
     assert CANARY not in str(caught.value)
 
 
-def test_secrets_compare_by_text_and_only_with_secrets():
+def test_secrets_compare_by_text_and_only_with_secrets() -> None:
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
@@ -58,5 +58,5 @@ def test_secrets_compare_by_text_and_only_with_secrets():
     assert not Secret("")
 
 
-def test_reveal_returns_the_text():
+def test_reveal_returns_the_text() -> None:
     assert CANARY == Secret(CANARY).reveal()

@@ -7,7 +7,7 @@ import pytest
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
 
 
-def test_now_is_aware_utc_and_agrees_with_now_ns():
+def test_now_is_aware_utc_and_agrees_with_now_ns() -> None:
     clock = SystemClock()
 
     before_ns, now, after_ns = clock.now_ns(), clock.now(), clock.now_ns()
@@ -17,14 +17,14 @@ def test_now_is_aware_utc_and_agrees_with_now_ns():
     assert before_ns // 1000 <= now_us <= after_ns // 1000
 
 
-def test_mono_never_goes_back():
+def test_mono_never_goes_back() -> None:
     clock = SystemClock()
     readings = [clock.mono() for _ in range(100)]
 
     assert sorted(readings) == readings
 
 
-async def test_sleep_waits_at_least_as_long_as_asked():
+async def test_sleep_waits_at_least_as_long_as_asked() -> None:
     clock = SystemClock()
     before = clock.mono()
     await clock.sleep(0.02)
@@ -41,7 +41,7 @@ async def test_sleep_of_nothing_returns_at_once(duration_s: float):
     assert clock.mono() - before < timedelta(seconds=1).total_seconds()
 
 
-def test_order_suffixes_are_twelve_plain_characters_and_differ():
+def test_order_suffixes_are_twelve_plain_characters_and_differ() -> None:
     source = RandomIdSource()
     suffixes = {source.order_suffix() for _ in range(2000)}
 

@@ -20,7 +20,7 @@ from krakenbot.adapters.kraken.codec.private import (
 )
 from krakenbot.domain.errors import VenueProtocolError
 from krakenbot.domain.execution.reports import ExecType, Fee
-from krakenbot.domain.values import Side
+from krakenbot.domain.values import Asset, Side
 
 TRADE = (
     '{"order_id":"O1","exec_id":"T1","exec_type":"trade","trade_id":7,"symbol":"BTC/USD","side":"buy",'
@@ -42,18 +42,18 @@ def changed(row: str, **fields: object) -> str:
     return json.dumps({**json.loads(row), **fields})
 
 
-def test_trade_row_keeps_every_digit_of_its_text():
+def test_trade_row_keeps_every_digit_of_its_text() -> None:
     report = executions(TRADE).reports[0]
 
     assert ExecType.TRADE is report.exec_type
     assert ("0.00010000", "80000.10", "8.00001") == (str(report.last_qty), str(report.last_price), str(report.cost))
     assert (Side.BUY, "T1", 7, True) == (report.side, report.exec_id, report.trade_id, report.is_maker)
-    assert (Fee(asset="USD", qty=Decimal("-0.0016")),) == report.fees
+    assert (Fee(asset=Asset("USD"), qty=Decimal("-0.0016")),) == report.fees
     assert Decimal(12) == report.ratecount
     assert 123456 == report.at.microsecond
 
 
-def test_sparse_row_has_none_for_what_it_does_not_say():
+def test_sparse_row_has_none_for_what_it_does_not_say() -> None:
     row = '{"timestamp":"2026-11-01T00:00:00Z","order_status":"new","exec_type":"new","order_id":"O1"}'
     report = executions(row).reports[0]
 
@@ -61,7 +61,7 @@ def test_sparse_row_has_none_for_what_it_does_not_say():
     assert () == report.fees
 
 
-def test_trigger_of_a_stop_is_read_and_its_state():
+def test_trigger_of_a_stop_is_read_and_its_state() -> None:
     row = (
         '{"timestamp":"2026-11-01T00:00:00Z","exec_type":"new","order_id":"O1","stop_price":0.0,'
         '"triggers":{"reference":"index","price":79000.5,"price_type":"static","status":"triggered"}}'
@@ -71,7 +71,7 @@ def test_trigger_of_a_stop_is_read_and_its_state():
     assert (Decimal("79000.5"), True) == (report.trigger_price, report.triggered)
 
 
-def test_trigger_stated_as_a_distance_is_no_price():
+def test_trigger_stated_as_a_distance_is_no_price() -> None:
     row = (
         '{"timestamp":"2026-11-01T00:00:00Z","exec_type":"new","order_id":"O1","limit_price":2,'
         '"limit_price_type":"pct","triggers":{"price":5,"price_type":"pct","status":"untriggered"}}'
@@ -155,7 +155,7 @@ def test_json_that_is_not_as_documented_is_a_protocol_error(text: str):
     assert not isinstance(caught.value, NotJsonError)
 
 
-def test_errors_name_the_place_and_never_the_content():
+def test_errors_name_the_place_and_never_the_content() -> None:
     frame = '{"channel":"balances","type":"snapshot","sequence":1,"data":[{"asset":"canary","balance":"canary"}]}'
     with pytest.raises(VenueProtocolError) as caught:
         decode_frame(frame)
@@ -164,13 +164,13 @@ def test_errors_name_the_place_and_never_the_content():
     assert "balance" in str(caught.value)
 
 
-def test_status_without_connection_id_is_read():
+def test_status_without_connection_id_is_read() -> None:
     frame = '{"channel":"status","type":"update","data":[{"api_version":"v2","system":"maintenance","new_key":[1]}]}'
 
     assert StatusMessage(system="maintenance") == decode_frame(frame)
 
 
-def test_balances_are_kept_by_wallet():
+def test_balances_are_kept_by_wallet() -> None:
     frame = (
         '{"channel":"balances","type":"snapshot","sequence":1,"data":[{"asset":"MATIC","balance":500,"wallets":'
         '[{"type":"spot","id":"main","balance":300},{"type":"earn","id":"flex","balance":200}]},'
@@ -184,7 +184,7 @@ def test_balances_are_kept_by_wallet():
     ]
 
 
-def test_balance_update_replaces_its_wallet():
+def test_balance_update_replaces_its_wallet() -> None:
     frame = (
         '{"channel":"balances","type":"update","sequence":2,"data":[{"asset":"USD","amount":-20,"fee":0.05,'
         '"balance":118.0677,"wallet_type":"spot","wallet_id":"main","type":"trade"}]}'
@@ -192,11 +192,11 @@ def test_balance_update_replaces_its_wallet():
     message = decode_frame(frame)
 
     assert isinstance(message, BalancesMessage)
-    expected = WalletAmount(asset="USD", wallet_type="spot", wallet_id="main", amount=Decimal("118.0677"))
+    expected = WalletAmount(asset=Asset("USD"), wallet_type="spot", wallet_id="main", amount=Decimal("118.0677"))
     assert (expected,) == message.amounts
 
 
-def test_reply_with_foreign_req_id_matches_nothing():
+def test_reply_with_foreign_req_id_matches_nothing() -> None:
     reply = decode_frame('{"method":"add_order","success":true,"req_id":"|1|","result":{"order_id":"O1"}}')
 
     assert isinstance(reply, Reply)
@@ -211,11 +211,11 @@ def test_complaint_is_tied_to_no_request(text: str):
     assert ComplaintMessage(text="Exceeded msg rate") == decode_frame(text)
 
 
-def test_unknown_channel_is_named():
+def test_unknown_channel_is_named() -> None:
     assert UnknownMessage(name="channel futures") == decode_frame('{"channel":"futures","data":7}')
 
 
-def test_numbers_of_a_request_are_bare_fixed_point_tokens():
+def test_numbers_of_a_request_are_bare_fixed_point_tokens() -> None:
     text = encode_request("add_order", {"order_qty": Decimal("1E-8"), "t": {"price": Decimal(5)}, "p": True}, 9)
 
     assert '{"method":"add_order","params":{"order_qty":0.00000001,"t":{"price":5.0},"p":true},"req_id":9}' == text

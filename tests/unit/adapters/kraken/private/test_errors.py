@@ -77,5 +77,5 @@ def test_credentials_are_told_apart_from_network(text: str):
     assert ErrorKind.CREDENTIALS is error_kind(text)
 
 
-def test_rate_limit_of_auth_is_not_taken_for_bad_credentials():
+def test_rate_limit_of_auth_is_not_taken_for_bad_credentials() -> None:
     assert ErrorKind.RATE is error_kind("EAuth:Rate limit exceeded")

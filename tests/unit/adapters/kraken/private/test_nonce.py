@@ -14,11 +14,11 @@ from krakenbot.domain.secret import Secret
 HOUR_NS = 3_600_000_000_000
 
 
-def test_nonce_is_the_wall_time_in_nanoseconds(clock):
+def test_nonce_is_the_wall_time_in_nanoseconds(clock) -> None:
     assert clock.wall_ns == NonceSource(clock=clock).next()
 
 
-def test_two_nonces_in_the_same_nanosecond_differ_by_one(clock):
+def test_two_nonces_in_the_same_nanosecond_differ_by_one(clock) -> None:
     source = NonceSource(clock=clock)
 
     assert [clock.wall_ns, clock.wall_ns + 1, clock.wall_ns + 2] == [source.next() for _ in range(3)]
@@ -96,7 +96,7 @@ def test_state_files_of_two_keys_differ_and_do_not_show_the_key(tmp_path: Path):
     assert "canary" not in first.name
 
 
-def test_nonce_beyond_64_bits_is_refused(clock):
+def test_nonce_beyond_64_bits_is_refused(clock) -> None:
     clock.wall_ns = 2**64
 
     with pytest.raises(ConfigError, match="64 bits"):

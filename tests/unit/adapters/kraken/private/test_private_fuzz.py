@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krakenbot.adapters.kraken.codec import rest
+from krakenbot.adapters.kraken.codec.private import bounded
 from krakenbot.adapters.kraken.protocol.private import PrivateSession, PrivateSessionSettings
 from krakenbot.domain.errors import VenueProtocolError
 from krakenbot.domain.execution.reports import ExecType, ExecutionBatch
@@ -157,7 +158,7 @@ def test_body_of_any_kind_is_an_answer_or_refused_as_documented(body: bytes):
 @given(st.decimals(allow_nan=True, allow_infinity=True))
 def test_numbers_that_pass_have_a_short_fixed_point_text(number: Decimal):
     try:
-        passed = rest.bounded(number)
+        passed = bounded(number)
     except VenueProtocolError:
         return
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from krakenbot.adapters.kraken.protocol.private import PrivateSession, PrivateSe
 from krakenbot.domain.errors import VenueUnavailable
 from krakenbot.domain.execution.reports import ExecutionBatch
 from krakenbot.domain.secret import Secret
+from krakenbot.domain.values import ClOrdId
 
 TOKEN = "canary-token"
 STATUS = '{"channel":"status","type":"update","data":[{"system":"online","api_version":"v2"}]}'
@@ -27,14 +29,14 @@ def make_session(*, gap: bool = False, **settings: Any) -> PrivateSession:
     )
 
 
-def executions(sequence: int | None, *rows: dict[str, object], kind: str = "update") -> str:
+def executions(sequence: int | None, *rows: Mapping[str, object], kind: str = "update") -> str:
     frame: dict[str, object] = {"channel": "executions", "type": kind, "data": list(rows)}
     if sequence is not None:
         frame["sequence"] = sequence
     return json.dumps(frame)
 
 
-def balances(sequence: int, *rows: dict[str, object], kind: str = "update") -> str:
+def balances(sequence: int, *rows: Mapping[str, object], kind: str = "update") -> str:
     return json.dumps({"channel": "balances", "type": kind, "data": list(rows), "sequence": sequence})
 
 
@@ -69,14 +71,14 @@ def batches(session: PrivateSession) -> list[ExecutionBatch]:
     return [event for event in session.events() if isinstance(event, ExecutionBatch)]
 
 
-def test_nothing_is_sent_before_the_venues_status():
+def test_nothing_is_sent_before_the_venues_status() -> None:
     session = make_session()
     session.receive(HEARTBEAT, 0.1)
 
     assert [] == session.to_send()
 
 
-def test_both_channels_are_subscribed_after_the_status_with_all_snapshots_and_the_counter():
+def test_both_channels_are_subscribed_after_the_status_with_all_snapshots_and_the_counter() -> None:
     sent = make_live(make_session())
 
     assert [
@@ -92,7 +94,7 @@ def test_both_channels_are_subscribed_after_the_status_with_all_snapshots_and_th
     ] == [request["params"] for request in sent]
 
 
-def test_second_status_subscribes_nothing_again_and_changes_the_venue_status():
+def test_second_status_subscribes_nothing_again_and_changes_the_venue_status() -> None:
     session = live_session()
     session.receive(STATUS.replace("online", "cancel_only"), 1.0)
 
@@ -100,7 +102,7 @@ def test_second_status_subscribes_nothing_again_and_changes_the_venue_status():
     assert "cancel_only" == session.venue_status
 
 
-def test_unknown_status_word_is_unknown():
+def test_unknown_status_word_is_unknown() -> None:
     session = live_session()
     session.receive(STATUS.replace("online", "party"), 1.0)
 
@@ -124,13 +126,13 @@ def test_session_is_live_only_with_both_acks_and_both_snapshots(missing: str):
     assert session.close_reason is None
 
 
-def test_acknowledged_threshold_of_the_counter_is_kept():
+def test_acknowledged_threshold_of_the_counter_is_kept() -> None:
     session = live_session()
 
     assert 125 == session.max_ratecount
 
 
-def test_first_batch_of_a_reconnection_says_that_there_was_a_gap_and_the_next_does_not():
+def test_first_batch_of_a_reconnection_says_that_there_was_a_gap_and_the_next_does_not() -> None:
     session = make_session(gap=True)
     make_live(session)
     session.receive(executions(2, ROW), 1.0)
@@ -138,7 +140,7 @@ def test_first_batch_of_a_reconnection_says_that_there_was_a_gap_and_the_next_do
     assert [(True, True), (False, False)] == [(batch.is_snapshot, batch.gap) for batch in batches(session)]
 
 
-def test_first_connection_has_no_gap():
+def test_first_connection_has_no_gap() -> None:
     session = make_session()
     make_live(session)
 
@@ -156,7 +158,7 @@ def test_break_in_the_sequence_ends_the_connection_and_passes_nothing_on(sequenc
     assert [] == batches(session)
 
 
-def test_sequence_may_begin_anywhere():
+def test_sequence_may_begin_anywhere() -> None:
     session = make_session()
     make_live(session, sequence=8)
     session.receive(executions(9, ROW), 1.0)
@@ -165,14 +167,14 @@ def test_sequence_may_begin_anywhere():
     assert [8, 9] == [batch.sequence for batch in batches(session)]
 
 
-def test_missing_balance_update_ends_the_connection():
+def test_missing_balance_update_ends_the_connection() -> None:
     session = live_session()
     session.receive(balances(3, {"asset": "USD", "balance": 1}), 1.0)
 
     assert "balances: sequence 3 after 1" == session.close_reason
 
 
-def test_balances_and_executions_count_separately():
+def test_balances_and_executions_count_separately() -> None:
     session = live_session()
     session.receive(executions(2, ROW), 1.0)
     session.receive(balances(2, {"asset": "USD", "balance": 1}), 1.0)
@@ -181,7 +183,7 @@ def test_balances_and_executions_count_separately():
     assert session.close_reason is None
 
 
-def test_update_before_its_snapshot_ends_the_connection():
+def test_update_before_its_snapshot_ends_the_connection() -> None:
     session = make_session()
     session.receive(STATUS, 0.1)
     session.receive(executions(1, ROW), 0.2)
@@ -189,7 +191,7 @@ def test_update_before_its_snapshot_ends_the_connection():
     assert "executions: update before the snapshot" == session.close_reason
 
 
-def test_unreadable_row_of_an_update_ends_the_connection_and_is_not_dropped_in_silence():
+def test_unreadable_row_of_an_update_ends_the_connection_and_is_not_dropped_in_silence() -> None:
     session = live_session()
     session.receive(executions(2, ROW, {**ROW, "exec_type": "invented"}), 1.0)
 
@@ -198,7 +200,7 @@ def test_unreadable_row_of_an_update_ends_the_connection_and_is_not_dropped_in_s
     assert [] == batches(session)
 
 
-def test_unreadable_row_of_a_snapshot_leaves_the_rest_and_asks_for_reconciliation():
+def test_unreadable_row_of_a_snapshot_leaves_the_rest_and_asks_for_reconciliation() -> None:
     session = make_session()
     session.receive(STATUS, 0.1)
     session.receive(executions(1, ROW, {**ROW, "exec_type": "invented"}, kind="snapshot"), 0.2)
@@ -215,7 +217,7 @@ def test_text_that_is_not_json_ends_the_connection(text: str):
     assert "frame is not JSON" == session.close_reason
 
 
-def test_frame_of_an_unknown_channel_is_counted_and_nothing_else():
+def test_frame_of_an_unknown_channel_is_counted_and_nothing_else() -> None:
     session = live_session()
     session.receive('{"channel":"futures","data":[]}', 1.0)
 
@@ -223,7 +225,7 @@ def test_frame_of_an_unknown_channel_is_counted_and_nothing_else():
     assert [ProtocolFault(what="unknown channel futures")] == session.events()
 
 
-def test_nothing_is_taken_after_the_end():
+def test_nothing_is_taken_after_the_end() -> None:
     session = live_session()
     session.close("enough")
     session.close("later reason")
@@ -249,19 +251,17 @@ def test_refused_subscription_ends_the_connection_with_the_venues_words(error: s
     assert not session.is_live
 
 
-def test_silence_ends_the_connection_and_a_heartbeat_puts_it_off():
+def test_silence_ends_the_connection_and_a_heartbeat_puts_it_off() -> None:
     session = live_session(silence_timeout_s=5.0)
     session.receive(HEARTBEAT, 4.0)
     session.on_deadline(8.9)
 
-    assert session.close_reason is None
-    assert 9.0 == session.next_deadline()
+    assert (None, 9.0) == (session.close_reason, session.next_deadline())
     session.on_deadline(9.0)
-    assert "no frame and no heartbeat in time" == session.close_reason
-    assert session.next_deadline() is None
+    assert ("no frame and no heartbeat in time", None) == (session.close_reason, session.next_deadline())
 
 
-def test_missing_snapshots_end_the_connection_though_heartbeats_come():
+def test_missing_snapshots_end_the_connection_though_heartbeats_come() -> None:
     session = make_session(setup_timeout_s=10.0)
     session.receive(STATUS, 0.1)
     for second in range(1, 10):
@@ -274,7 +274,7 @@ def test_missing_snapshots_end_the_connection_though_heartbeats_come():
     assert "no snapshots in time" == session.close_reason
 
 
-def test_ping_is_sent_on_time_without_params_and_its_pong_is_no_event():
+def test_ping_is_sent_on_time_without_params_and_its_pong_is_no_event() -> None:
     session = live_session(ping_interval_s=30.0, silence_timeout_s=60.0)
     session.on_deadline(30.0)
     ping = json.loads(session.to_send()[0])
@@ -285,7 +285,7 @@ def test_ping_is_sent_on_time_without_params_and_its_pong_is_no_event():
     assert 60.0 == session.next_deadline()
 
 
-def test_request_carries_the_token_and_its_reply_comes_as_an_event():
+def test_request_carries_the_token_and_its_reply_comes_as_an_event() -> None:
     session = live_session()
     req_id = session.request("cancel_order", {"cl_ord_id": ["kb1"]})
     sent = json.loads(session.to_send()[0])
@@ -293,7 +293,7 @@ def test_request_carries_the_token_and_its_reply_comes_as_an_event():
     session.receive(json.dumps(reply), 1.0)
 
     assert {"cl_ord_id": ["kb1"], "token": TOKEN} == sent["params"]
-    assert [Reply(method="cancel_order", req_id=req_id, is_success=True, cl_ord_id="kb1")] == session.events()
+    assert [Reply(method="cancel_order", req_id=req_id, is_success=True, cl_ord_id=ClOrdId("kb1"))] == session.events()
 
 
 @pytest.mark.parametrize("method", ["amend_order", "pong"])
@@ -305,7 +305,7 @@ def test_reply_of_another_method_answers_nothing(method: str):
     assert [ProtocolFault(what="reply that answers no request of this connection")] == session.events()
 
 
-def test_second_reply_to_one_request_answers_nothing():
+def test_second_reply_to_one_request_answers_nothing() -> None:
     session = live_session()
     req_id = session.request("add_order", {})
     for _ in range(2):
@@ -314,7 +314,7 @@ def test_second_reply_to_one_request_answers_nothing():
     assert [Reply, ProtocolFault] == [type(event) for event in session.events()]
 
 
-def test_request_before_the_session_is_live_is_refused_and_not_queued():
+def test_request_before_the_session_is_live_is_refused_and_not_queued() -> None:
     session = make_session()
     session.receive(STATUS, 0.1)
     session.to_send()
@@ -324,7 +324,7 @@ def test_request_before_the_session_is_live_is_refused_and_not_queued():
     assert [] == session.to_send()
 
 
-def test_withdrawn_request_is_never_sent_and_a_sent_one_cannot_be_withdrawn():
+def test_withdrawn_request_is_never_sent_and_a_sent_one_cannot_be_withdrawn() -> None:
     session = live_session()
     first, second = session.request("add_order", {"n": 1}), session.request("add_order", {"n": 2})
     is_withdrawn = session.withdraw(first)
@@ -335,7 +335,7 @@ def test_withdrawn_request_is_never_sent_and_a_sent_one_cannot_be_withdrawn():
     assert not session.withdraw(second)
 
 
-def test_too_many_requests_without_an_answer_end_the_connection():
+def test_too_many_requests_without_an_answer_end_the_connection() -> None:
     session = live_session(max_unanswered=3)
     for _ in range(3):
         session.request("add_order", {})
@@ -345,7 +345,7 @@ def test_too_many_requests_without_an_answer_end_the_connection():
     assert "too many requests without an answer" == session.close_reason
 
 
-def test_refused_token_of_a_request_is_an_event_and_ends_the_connection():
+def test_refused_token_of_a_request_is_an_event_and_ends_the_connection() -> None:
     session = live_session()
     req_id = session.request("add_order", {})
     session.receive(refusal(req_id, "add_order", "ESession:Invalid session"), 1.0)
@@ -354,7 +354,7 @@ def test_refused_token_of_a_request_is_an_event_and_ends_the_connection():
     assert "token refused: ESession:Invalid session" == session.close_reason
 
 
-def test_spot_amounts_leave_out_what_is_earning_and_follow_updates():
+def test_spot_amounts_leave_out_what_is_earning_and_follow_updates() -> None:
     session = live_session()
     rows = [
         {"asset": "DOT", "balance": 50, "wallets": [{"type": "spot", "id": "main", "balance": 50}]},
@@ -371,7 +371,7 @@ def test_spot_amounts_leave_out_what_is_earning_and_follow_updates():
     assert {"DOT": Decimal(40)} == session.spot_amounts()
 
 
-def test_token_is_in_no_text_but_the_frames_to_the_venue():
+def test_token_is_in_no_text_but_the_frames_to_the_venue() -> None:
     session = live_session()
     session.request("add_order", {})
     session.receive("not json", 1.0)

@@ -8,7 +8,7 @@ from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier
 TIER = RestTier(threshold=15.0, decay_per_s=0.33)
 
 
-def test_calls_up_to_the_threshold_need_no_wait():
+def test_calls_up_to_the_threshold_need_no_wait() -> None:
     counter = RestCounter(tier=TIER, now_mono=0.0)
     waits = []
     for _ in range(15):
@@ -19,14 +19,14 @@ def test_calls_up_to_the_threshold_need_no_wait():
     assert counter.wait_s(1.0, 0.0) > 3.0
 
 
-def test_count_decays_with_time():
+def test_count_decays_with_time() -> None:
     counter = RestCounter(tier=TIER, now_mono=0.0)
     counter.charge(15.0, 0.0)
 
     assert counter.wait_s(1.0, 4.0) == 0.0
 
 
-def test_venues_word_that_the_counter_is_full_is_believed():
+def test_venues_word_that_the_counter_is_full_is_believed() -> None:
     counter = RestCounter(tier=TIER, now_mono=0.0)
     counter.fill(0.0)
 

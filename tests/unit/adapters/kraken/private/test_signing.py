@@ -16,7 +16,7 @@ def make_credentials() -> Credentials:
     return Credentials(api_key=Secret("the-api-key"), private_key=Secret(PRIVATE_KEY))
 
 
-def test_signature_is_that_of_the_documented_vector():
+def test_signature_is_that_of_the_documented_vector() -> None:
     signature = sign(make_credentials(), path="/0/private/AddOrder", nonce=1616492376594, body=BODY)
 
     assert SIGNATURE == signature
@@ -34,7 +34,7 @@ def test_signature_depends_on_path_nonce_and_body(path: str, nonce: int, body: b
     assert SIGNATURE != sign(make_credentials(), path=path, nonce=nonce, body=body)
 
 
-def test_private_key_that_is_not_base64_is_refused_without_showing_it():
+def test_private_key_that_is_not_base64_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigError) as caught:
         Credentials(api_key=Secret("k"), private_key=Secret("canary not base64!"))
 
@@ -42,7 +42,7 @@ def test_private_key_that_is_not_base64_is_refused_without_showing_it():
     assert caught.value.__cause__ is None
 
 
-def test_credentials_show_neither_key():
+def test_credentials_show_neither_key() -> None:
     printed = repr(make_credentials())
 
     assert "the-api-key" not in printed
