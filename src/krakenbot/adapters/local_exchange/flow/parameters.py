@@ -74,8 +74,9 @@ def draw_parameters(profile: Profile, position: int, count: int, rng: Random) ->
 
     Which symbols are attractive depends on the place alone, so that no seed can take them all away.
     """
-    base = PROFILES[profile](position, rng)
-    return evolve(base, activity=activity_at(position, count))
+    base, activity = PROFILES[profile](position, rng), activity_at(position, count)
+    # Who looks less often also tolerates more: a quiet symbol's quotes must not chase every step.
+    return evolve(base, activity=activity, touch_tolerance_bps=base.touch_tolerance_bps / activity**0.75)
 
 
 def activity_at(position: int, count: int) -> float:
