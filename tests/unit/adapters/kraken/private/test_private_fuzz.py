@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_no_row_is_lost_in_silence(rows: list[dict[str, Any]], data: st.DataObje
     assert passed == len(sent) or session.close_reason is not None or all(batch.gap for batch in batches)
 
 
-DECODERS = [
+DECODERS: list[Callable[[msgspec.Raw], object]] = [
     rest.decode_system_status,
     rest.decode_time,
     rest.decode_token,
