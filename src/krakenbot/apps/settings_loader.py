@@ -195,6 +195,15 @@ def _converter() -> Converter:
         lambda value, kind: tuple(converter.structure(part, get_args(kind)[0]) for part in _parts(value)),
     )
     converter.register_structure_hook_func(
+        lambda kind: get_origin(kind) is frozenset,
+        lambda value, kind: frozenset(converter.structure(part, get_args(kind)[0]) for part in _parts(value)),
+    )
+    # a NewType is read as what it renames
+    converter.register_structure_hook_func(
+        lambda kind: hasattr(kind, "__supertype__"),
+        lambda value, kind: converter.structure(value, kind.__supertype__),
+    )
+    converter.register_structure_hook_func(
         lambda kind: type(None) in get_args(kind),
         lambda value, kind: converter.structure(value, next(a for a in get_args(kind) if a is not type(None))),
     )

@@ -11,11 +11,11 @@ from datetime import datetime
 import anyio
 from attrs import asdict, field, frozen, validators
 
-from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.engine.market_recorder import MarketRecorder
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
 from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
 from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus, judge_epoch
-from krakenbot.domain.state.universe import Universe, UniverseSettings, choose_universe
+from krakenbot.domain.state.universe import UniverseChoice, UniverseSettings, choose_universe
 from krakenbot.domain.values import LineageId, RunId, Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.cycle_store import CycleStore
@@ -28,14 +28,22 @@ from krakenbot.ports.state_store import RefreshAnswers, StateRefresher
 
 @frozen(kw_only=True)
 class IngestSettings:
-    """Rhythm of ingest; seconds."""
+    """Rhythm of ingest, in seconds, and the symbols it is confined to.
 
+    `symbols` empty means: all that belong to the universe. `first_snapshot_grace_s` is how long the first epoch waits
+    for the first books.
+    """
+
+    symbols: tuple[Symbol, ...] = ()
     sample_interval_s: float = field(default=1.0, validator=validators.ge(0.1))
     epoch_interval_s: float = field(default=10.0, validator=validators.ge(1.0))
     status_interval_s: float = field(default=1.0, validator=validators.ge(0.1))
     heartbeat_max_age_s: float = field(default=10.0, validator=validators.gt(0))
     instruments_wait_s: float = field(default=60.0, validator=validators.gt(0))
     first_snapshot_grace_s: float = field(default=10.0, validator=validators.ge(0))
+
+
+_NO_UNIVERSE = UniverseChoice(pool=(), l2=(), l3=(), execution=(), pinned=(), left_out={})
 
 
 class IngestEngine:
@@ -67,7 +75,7 @@ class IngestEngine:
         self._settings = settings
         self._universe_settings = universe_settings
         self._refresh_settings = refresh_settings
-        self._universe = Universe(execution=(), l2=(), l3=(), pinned=())
+        self._universe = _NO_UNIVERSE
         self._epochs: dict[str, int] = {}
         self._last_epoch: tuple[int, EpochStatus, tuple[str, ...]] | None = None
 
@@ -75,7 +83,9 @@ class IngestEngine:
         """Run until cancelled; on the way out what was sampled is written and the run is ended."""
         lineage_id, run_id = await self._lineage_store.start_lineage(self._clock.now())
         self._events.emit("ingest_started", lineage_id=lineage_id, run_id=run_id)
-        recorder = Recorder(clock=self._clock, feed=self._feed, sink=self._sink, events=self._events, run_id=run_id)
+        recorder = MarketRecorder(
+            clock=self._clock, feed=self._feed, sink=self._sink, events=self._events, run_id=run_id
+        )
         refresh = RefreshServer(
             clock=self._clock,
             refresher=self._refresher,
@@ -100,7 +110,7 @@ class IngestEngine:
             with anyio.move_on_after(5.0, shield=True):
                 await self._end(recorder, refresh, run_id)
 
-    async def _end(self, recorder: Recorder, refresh: RefreshServer, run_id: RunId) -> None:
+    async def _end(self, recorder: MarketRecorder, refresh: RefreshServer, run_id: RunId) -> None:
         """Record what already happened: the run's end and the last counters."""
         try:
             await self._lineage_store.end_run(run_id, self._clock.now())
@@ -109,7 +119,7 @@ class IngestEngine:
             self._events.emit("run_end_not_recorded", reason=str(exc))
         self._events.emit("ingest_stopped", run_id=run_id)
 
-    async def _wait_for_instruments(self, recorder: Recorder) -> None:
+    async def _wait_for_instruments(self, recorder: MarketRecorder) -> None:
         with anyio.move_on_after(self._settings.instruments_wait_s):
             while not self._feed.instruments():
                 await self._clock.sleep(0.05)
@@ -129,10 +139,10 @@ class IngestEngine:
             due = max(due + interval_s, self._clock.mono())
             await self._clock.sleep(due - self._clock.mono())
 
-    async def _sample(self, recorder: Recorder) -> None:
+    async def _sample(self, recorder: MarketRecorder) -> None:
         recorder.sample(self._universe.l2)
 
-    async def _epoch_loop(self, recorder: Recorder, lineage_id: LineageId, run_id: RunId) -> None:
+    async def _epoch_loop(self, recorder: MarketRecorder, lineage_id: LineageId, run_id: RunId) -> None:
         due = self._clock.mono()
         while True:
             try:
@@ -146,7 +156,7 @@ class IngestEngine:
             due = max(due, self._clock.mono())
             await self._clock.sleep(due - self._clock.mono())
 
-    async def _publish_instruments(self, recorder: Recorder) -> None:
+    async def _publish_instruments(self, recorder: MarketRecorder) -> None:
         if recorder.instruments_changed:
             recorder.instruments_changed = False
             try:
@@ -155,21 +165,27 @@ class IngestEngine:
                 recorder.instruments_changed = True
                 raise
 
-    async def _choose_universe(self, recorder: Recorder) -> None:
-        pinned = await self._lineage_store.pinned_symbols()
+    async def _choose_universe(self, recorder: MarketRecorder) -> None:
+        instruments = self._feed.instruments()
+        volumes = recorder.volume_24h_quote
+        if not recorder.with_snapshot:
+            # before the first subscription no volume is known: let every candidate in, its ticker decides
+            volumes = dict.fromkeys(instruments, self._universe_settings.min_volume_24h_quote)
         universe = choose_universe(
-            self._feed.instruments(),
-            recorder.volume_24h_quote,
-            pinned,
-            self._universe_settings,
-            l3_enabled=self._feed.health().level3_enabled,
+            instruments.values(),
+            volumes,
+            configured=self._settings.symbols,
+            pinned=await self._lineage_store.pinned_symbols(),
+            settings=self._universe_settings,
         )
-        if universe != self._universe:
-            self._universe = universe
+        if universe.l2 != self._universe.l2 or universe.l3 != self._universe.l3:
             self._feed.set_symbols(universe.l2, universe.l3)
             self._events.emit("universe", execution=len(universe.execution), l2=len(universe.l2), l3=len(universe.l3))
+        self._universe = universe
 
-    async def _publish_epoch(self, recorder: Recorder, lineage_id: LineageId, run_id: RunId, at: datetime) -> None:
+    async def _publish_epoch(
+        self, recorder: MarketRecorder, lineage_id: LineageId, run_id: RunId, at: datetime
+    ) -> None:
         universe = self._universe
         criteria = self._criteria(universe)
         status, reasons = judge_epoch(criteria)
@@ -189,7 +205,7 @@ class IngestEngine:
             self._events.emit("epoch", epoch_id=epoch.epoch_id, status=str(status), reasons="; ".join(reasons))
         self._last_epoch = (epoch.epoch_id, status, reasons)
 
-    def _criteria(self, universe: Universe) -> EpochCriteria:
+    def _criteria(self, universe: UniverseChoice) -> EpochCriteria:
         health = self._feed.health()
         age = health.heartbeat_age_s
         alive = age is not None and age <= self._settings.heartbeat_max_age_s
@@ -202,7 +218,6 @@ class IngestEngine:
             queue = self._feed.queue(symbol)
             return alive and queue is not None and queue.is_valid
 
-        configured = self._universe_settings.symbols
         return EpochCriteria(
             symbols=len(universe.execution),
             l2_fresh=sum(map(l2_fresh, universe.execution)),
@@ -212,11 +227,11 @@ class IngestEngine:
             pinned_l2_fresh=sum(map(l2_fresh, universe.pinned)),
             pinned_l3_fresh=sum(map(l3_fresh, universe.pinned)),
             writer_lag_s=self._sink.stats().lag_s,
-            symbols_configured=len(configured) or None,
+            symbols_configured=len(self._settings.symbols) or None,
             l3_enabled=health.level3_enabled,
         )
 
-    async def _publish_status(self, recorder: Recorder, refresh: RefreshServer) -> None:
+    async def _publish_status(self, recorder: MarketRecorder, refresh: RefreshServer) -> None:
         last = self._last_epoch
         body: dict[str, object] = {
             "feed": asdict(self._feed.health()),

@@ -1,0 +1,139 @@
+"""The market listener of ingest: what the feed tells becomes samples.
+
+Enters: callbacks of the market feed, in the receive loop. Leaves: trade and ticker samples at once, book and queue
+samples at every sampling instant, and events for people. Made by `engine.ingest`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.market.sampler import Sampler
+from krakenbot.domain.market.samples import Sample, TickerSample, TradeSample
+from krakenbot.domain.market.trade import PublicTrade, Ticker
+from krakenbot.domain.values import RunId, Symbol
+from krakenbot.ports.clock import Clock
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.sample_sink import SampleSink
+
+
+class MarketRecorder:
+    """Turns callbacks into rows of one run; implements `MarketListener`."""
+
+    def __init__(self, *, clock: Clock, feed: MarketFeed, sink: SampleSink, events: EventSink, run_id: RunId) -> None:
+        self._clock = clock
+        self._feed = feed
+        self._sink = sink
+        self._events = events
+        self._run_id = run_id
+        self._samplers: dict[Symbol, Sampler] = {}
+        self._last_trade_id: dict[Symbol, int] = {}
+        self.volume_24h_quote: dict[Symbol, float] = {}
+        """Latest 24 h volume of a symbol in quote units, from its ticker."""
+        self.with_snapshot: set[Symbol] = set()
+        """Symbols that have had a valid L2 book since start."""
+        self.missing_trades: Counter[Symbol] = Counter()
+        """Trade ids that were jumped over, per symbol."""
+        self.instruments_changed = False
+        """Set when instruments came in; whoever publishes them resets it."""
+
+    def sample(self, symbols: Sequence[Symbol]) -> int:
+        """Take a book and a queue sample of each symbol now; return how many rows were queued."""
+        at_ns = self._clock.now_ns()
+        instruments = self._feed.instruments()
+        rows: list[Sample] = []
+        for symbol in symbols:
+            instrument = instruments.get(symbol)
+            if instrument is None:
+                continue
+            sampler = self._sampler(symbol)
+            book = self._feed.book(symbol)
+            if book is not None and (row := sampler.sample_book(instrument, book, at_ns)) is not None:
+                rows.append(row)
+            queue = self._feed.queue(symbol)
+            if queue is not None and (queue_row := sampler.sample_queue(instrument, queue, at_ns)) is not None:
+                rows.append(queue_row)
+        if rows:
+            self._sink.put(self._run_id, rows)
+        return len(rows)
+
+    def on_instruments(self, instruments: Sequence[Instrument]) -> None:
+        """Remember that instruments have to be published."""
+        self.instruments_changed = True
+        self._events.emit("instruments", count=len(instruments))
+
+    def on_book(self, symbol: Symbol) -> None:
+        """Count order-flow imbalance of the message."""
+        book = self._feed.book(symbol)
+        if book is not None:
+            self._sampler(symbol).observe_book(book)
+
+    def on_queue(self, symbol: Symbol) -> None:
+        """Do nothing: queues keep their own touch counters until they are sampled."""
+
+    def on_trades(self, trades: Sequence[PublicTrade], *, is_snapshot: bool) -> None:
+        """Queue trades not seen before; a jump in the ids of a live stream is counted and said."""
+        received_at_ns = self._clock.now_ns()
+        instruments = self._feed.instruments()
+        rows: list[Sample] = []
+        for trade in trades:
+            instrument = instruments.get(trade.symbol)
+            last = self._last_trade_id.get(trade.symbol)
+            if instrument is None or (last is not None and trade.trade_id <= last):
+                continue
+            if last is not None and trade.trade_id > last + 1:
+                self._miss(trade, last, is_snapshot=is_snapshot)
+            self._last_trade_id[trade.symbol] = trade.trade_id
+            rows.append(
+                TradeSample(
+                    symbol=trade.symbol,
+                    trade_id=trade.trade_id,
+                    side=trade.side,
+                    price=instrument.price_of(trade.price_ticks),
+                    qty=instrument.qty_of(trade.size_lots),
+                    at_ns=trade.at_ns,
+                    received_at_ns=received_at_ns,
+                )
+            )
+        if rows:
+            self._sink.put(self._run_id, rows)
+
+    def on_ticker(self, ticker: Ticker) -> None:
+        """Queue a ticker row and remember the volume."""
+        self.volume_24h_quote[ticker.symbol] = ticker.volume_24h * ticker.last
+        row = TickerSample(
+            symbol=ticker.symbol,
+            at_ns=ticker.at_ns,
+            received_at_ns=self._clock.now_ns(),
+            bid=ticker.bid,
+            ask=ticker.ask,
+            last=ticker.last,
+            volume_24h=ticker.volume_24h,
+        )
+        self._sink.put(self._run_id, [row])
+
+    def on_validity(self, symbol: Symbol, source: str, *, valid: bool, reason: str) -> None:
+        """Say that a book became valid or invalid."""
+        if valid and source == "l2":
+            self.with_snapshot.add(symbol)
+        self._events.emit("book_valid" if valid else "book_invalid", symbol=symbol, source=source, reason=reason)
+
+    def on_connection(self, stream: str, *, up: bool, reason: str) -> None:
+        """Say that a connection came up or went down."""
+        self._events.emit("connection_up" if up else "connection_down", stream=stream, reason=reason)
+
+    def _sampler(self, symbol: Symbol) -> Sampler:
+        sampler = self._samplers.get(symbol)
+        if sampler is None:
+            sampler = self._samplers[symbol] = Sampler(symbol)
+        return sampler
+
+    def _miss(self, trade: PublicTrade, last: int, *, is_snapshot: bool) -> None:
+        missing = trade.trade_id - last - 1
+        self.missing_trades[trade.symbol] += missing
+        self._events.emit(
+            "trade_gap", symbol=trade.symbol, after=last, before=trade.trade_id, missing=missing, resumed=is_snapshot
+        )
