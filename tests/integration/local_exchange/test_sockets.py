@@ -11,10 +11,12 @@ import time
 from decimal import Decimal
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 import websockets
 
+from krakenbot.adapters.local_exchange import connection
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
 from krakenbot.adapters.local_exchange.server import NotLoopbackError, serving
 from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
@@ -234,6 +236,28 @@ async def test_misbehaving_clients_disturb_nobody(run_exchange):
         assert pong["req_id"] == 9
         assert exchange.counters["internal_errors"] == 0
         assert exchange.counters["requests_refused"] >= 30
+
+
+async def test_a_reader_that_stops_reading_is_dropped_and_the_others_go_on(run_exchange, monkeypatch):
+    monkeypatch.setattr(connection, "MAX_QUEUED_CHARS", 200_000)
+    async with run_exchange() as (api, exchange), api.connect("public") as good:
+        slow = await api.connect("public", max_queue=1, write_limit=1, compression=None)
+        for depth, channel in ((1000, "book"), (0, "trade")):
+            extra = {"depth": depth} if depth else {}
+            await send(slow, "subscribe", channel=channel, symbol=["BTC/USD"], **extra)
+        for _ in range(30_000):
+            if exchange.counters["slow_readers_dropped"]:
+                break
+            # Unanswered pings fill the queue faster than the market does.
+            for _ in range(50):
+                await slow.send('{"method":"ping","req_id":1}')
+            await anyio.lowlevel.checkpoint()
+        await good.send('{"method":"ping","req_id":9}')
+        pong = await receive(good, is_reply("pong"))
+        slow.transport.abort()
+
+    assert exchange.counters["slow_readers_dropped"] == 1
+    assert pong["req_id"] == 9
 
 
 async def test_only_loopback_is_served():

@@ -127,7 +127,8 @@ class Connection:
                     await self._socket.send_text(text)
 
     async def _beat(self) -> None:
-        while True:
+        # The writer of a reader that stopped reading hangs in its send: this loop is what ends it.
+        while not self._is_too_slow:
             await anyio.sleep(HEARTBEAT_S)
             self._session.heartbeat()
 

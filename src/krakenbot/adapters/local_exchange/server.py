@@ -71,7 +71,7 @@ class ExchangeServer:
         self._seed = seed
         self._public = PublicRest(exchange)
         self._private = PrivateRest(exchange)
-        self._rest_legs = (Leg(latency, f"rest-in-{seed}"), Leg(latency, f"rest-out-{seed}"))
+        self._rest_legs: dict[str, tuple[Leg, Leg]] = {}
         self._connections = 0
 
     def application(self) -> Starlette:
@@ -92,8 +92,8 @@ class ExchangeServer:
         async def endpoint(websocket: WebSocket) -> None:
             self._connections += 1
             number = self._connections
-            legs = tuple(Leg(self._latency, f"{path}-{way}-{number}-{self._seed}") for way in ("in", "out"))
-            await Connection(websocket, self._exchange, path, (legs[0], legs[1])).run()
+            inbound, outbound = (Leg(self._latency, f"{path}-{way}-{number}-{self._seed}") for way in ("in", "out"))
+            await Connection(websocket, self._exchange, path, (inbound, outbound)).run()
 
         return endpoint
 
@@ -107,7 +107,8 @@ class ExchangeServer:
         """Read a request, let it wait its leg, answer it, and let the answer wait its leg."""
         self._exchange.counters["rest_requests"] += 1
         body = await _bounded_body(request)
-        await self._wait(self._rest_legs[0])
+        inbound, outbound = self._legs_of(request)
+        await self._wait(inbound)
         self._exchange.catch_up()
         try:
             if body is None:
@@ -119,7 +120,7 @@ class ExchangeServer:
             self._exchange.counters["internal_errors"] += 1
             _log.error("rest_request_failed", traceback=traceback.format_exc(limit=8))
             content = _encode({"error": ["EGeneral:Internal error"]})
-        await self._wait(self._rest_legs[1])
+        await self._wait(outbound)
         return Response(content, media_type="application/json")
 
     def _answer_public(self, request: Request, body: bytes) -> Any:
@@ -156,6 +157,16 @@ class ExchangeServer:
             "counters": dict(sorted(self._exchange.counters.items())),
         }
         return Response(_encode(status), media_type="application/json")
+
+    def _legs_of(self, request: Request) -> tuple[Leg, Leg]:
+        """Return the legs of a key's REST requests, which arrive in order; unknown keys share those of nobody."""
+        name = request.headers.get("API-Key", "")
+        if name not in self._exchange.keys.keys:
+            name = ""
+        if name not in self._rest_legs:
+            inbound, outbound = (Leg(self._latency, f"rest-{way}-{name}-{self._seed}") for way in ("in", "out"))
+            self._rest_legs[name] = (inbound, outbound)
+        return self._rest_legs[name]
 
     async def _wait(self, leg: Leg) -> None:
         now_ns = self._exchange.clock_ns()
