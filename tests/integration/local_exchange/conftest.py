@@ -7,7 +7,9 @@ import itertools
 import json
 import time
 import urllib.parse
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -15,14 +17,15 @@ import websockets
 
 from krakenbot.adapters.local_exchange.keys import AccountEntry, parse_accounts
 from krakenbot.adapters.local_exchange.latency import LatencySettings
-from krakenbot.adapters.local_exchange.server import serving
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.server import Endpoints, serving
 from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
 
 SECRET = base64.b64encode(b"a secret of the tests").decode()
 _nonces = itertools.count(time.time_ns())
 
 
-def accounts_text():
+def accounts_text() -> str:
     everything = ["query-funds", "query-open-trades", "query-closed-trades", "modify-trades", "query-ledger"]
     trader = [
         {"api_key": "full", "api_secret": SECRET, "permissions": [*everything, "create-ws-token"]},
@@ -40,19 +43,28 @@ def accounts_text():
 class Api:
     """The REST side of a running exchange, signed by hand."""
 
-    def __init__(self, endpoints) -> None:
+    def __init__(self, endpoints: Endpoints) -> None:
         self.urls = endpoints.urls()
         self._client = httpx.AsyncClient(base_url=self.urls["rest_url"], trust_env=False)
 
     async def get(self, path, **params):
         return (await self._client.get(path, params=params)).json()
 
-    async def post(self, name, *, key="full", nonce=None, secret=SECRET, as_json=False, **params):
-        nonce = str(nonce or next(_nonces))
-        params = {"nonce": nonce, **params}
+    async def post(
+        self,
+        name: str,
+        *,
+        key: str = "full",
+        nonce: int | None = None,
+        secret: str = SECRET,
+        as_json: bool = False,
+        **params: str,
+    ) -> Any:
+        text = str(nonce or next(_nonces))
+        params = {"nonce": text, **params}
         body = json.dumps(params) if as_json else urllib.parse.urlencode(params)
         path = f"/0/private/{name}"
-        digest = hashlib.sha256((nonce + body).encode()).digest()
+        digest = hashlib.sha256((text + body).encode()).digest()
         signature = hmac.new(base64.b64decode(secret), path.encode() + digest, hashlib.sha512).digest()
         headers = {
             "API-Key": key,
@@ -67,13 +79,15 @@ class Api:
     def connect(self, path, **options):
         return websockets.connect(self.urls[f"ws_{path}_url"], proxy=None, **options)
 
-    async def close(self):
+    async def close(self) -> None:
         await self._client.aclose()
 
 
 @asynccontextmanager
-async def running(latency_ms=(0.0, 0.0), record=None, **options):
-    options = ExchangeOptions(symbols=2, **options)
+async def running(
+    latency_ms: tuple[float, float] = (0.0, 0.0), record: Any = None, **more: Any
+) -> AsyncIterator[tuple[Api, Exchange]]:
+    options = ExchangeOptions(symbols=2, **more)
     entries: list[AccountEntry] = parse_accounts(accounts_text())
     exchange, flow = build(options, entries, steady_clock(), record)
     latency = LatencySettings(median_ms=latency_ms[0], p99_ms=latency_ms[1])

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -24,7 +26,7 @@ from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
 pytestmark = pytest.mark.anyio
 
 
-async def receive(socket, wanted, timeout_s=5):
+async def receive(socket: Any, wanted: Callable[[Any], bool], timeout_s: float = 5) -> Any:
     """Return the first frame that `wanted` accepts."""
     with anyio.fail_after(timeout_s):
         while True:
@@ -33,11 +35,11 @@ async def receive(socket, wanted, timeout_s=5):
                 return frame
 
 
-def is_reply(method):
-    return lambda frame: frame.get("method") == method
+def is_reply(method: str) -> Callable[[Any], bool]:
+    return lambda frame: bool(frame.get("method") == method)
 
 
-async def send(socket, method, **params):
+async def send(socket: Any, method: str, **params: Any) -> None:
     await socket.send(json.dumps({"method": method, "params": params, "req_id": 1}))
 
 
@@ -71,7 +73,7 @@ async def test_public_streams_verify_over_a_real_socket(run_exchange):
     async with run_exchange() as (api, exchange), api.connect("public") as socket:
         symbols = list(exchange.venue.markets)
         await send(socket, "subscribe", channel="book", symbol=symbols, depth=10)
-        sides = {}
+        sides: dict[tuple[str, str], dict[str, str]] = {}
         heartbeats = frames = 0
         with anyio.move_on_after(2.5):
             while True:
@@ -85,7 +87,7 @@ async def test_public_streams_verify_over_a_real_socket(run_exchange):
     assert 2 <= heartbeats <= 3
 
 
-def verify(books, frame):
+def verify(books: dict[tuple[str, str], dict[str, str]], frame: Any) -> None:
     import zlib
 
     data = frame["data"][0]

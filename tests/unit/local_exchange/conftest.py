@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ class Desk:
     symbol = SYMBOL
     start_ns = START_NS
 
-    def __init__(self, file=None, **settings) -> None:
+    def __init__(self, file: Any = None, **settings: Any) -> None:
         rules = InstrumentRules(
             symbol=SYMBOL,
             base="ABC",
@@ -73,7 +75,7 @@ class Frames:
     """A connection that keeps its frames."""
 
     def __init__(self) -> None:
-        self.texts = []
+        self.texts: list[str] = []
 
     def push(self, text):
         self.texts.append(text)
@@ -83,23 +85,23 @@ class Frames:
         return [json.loads(text, parse_float=Decimal) for text in texts]
 
 
-def crc(parts):
+def crc(parts: Iterable[str]) -> int:
     return zlib.crc32("".join(parts).encode())
 
 
-def token(text):
+def token(text: str) -> str:
     return text.replace(".", "").lstrip("0")
 
 
 class NaiveBook:
     """A book reader written from the protocol's description alone: apply, sort, truncate, check."""
 
-    def __init__(self, depth) -> None:
+    def __init__(self, depth: int) -> None:
         self.depth = depth
-        self.sides = {"bids": {}, "asks": {}}
+        self.sides: dict[str, dict[str, Any]] = {"bids": {}, "asks": {}}
         self.checked = 0
 
-    def feed(self, text):
+    def feed(self, text: str) -> None:
         frame = json.loads(text, parse_float=str, parse_int=str)
         for data in frame["data"]:
             for name, side in self.sides.items():
@@ -116,11 +118,11 @@ class NaiveBook:
             assert str(self.checksum()) == data["checksum"], frame
             self.checked += 1
 
-    def best(self, name, count):
+    def best(self, name: str, count: int) -> list[tuple[str, str]]:
         side = self.sides[name]
         return [(p, side[p]) for p in sorted(side, key=Decimal, reverse=name == "bids")[:count]]
 
-    def checksum(self):
+    def checksum(self) -> int:
         rows = self.best("asks", 10) + self.best("bids", 10)
         return crc(token(price) + token(qty) for price, qty in rows)
 
@@ -128,12 +130,12 @@ class NaiveBook:
 class NaiveLevel3:
     """A level3 reader written from the protocol's description alone."""
 
-    def __init__(self, depth) -> None:
+    def __init__(self, depth: int) -> None:
         self.depth = depth
-        self.sides = {"bids": {}, "asks": {}}
+        self.sides: dict[str, dict[str, Any]] = {"bids": {}, "asks": {}}
         self.checked = 0
 
-    def feed(self, text):
+    def feed(self, text: str) -> None:
         frame = json.loads(text, parse_float=str, parse_int=str)
         for data in frame["data"]:
             for name, side in self.sides.items():
@@ -145,7 +147,7 @@ class NaiveLevel3:
             assert str(self.checksum()) == data["checksum"], frame
             self.checked += 1
 
-    def _apply(self, side, rows):
+    def _apply(self, side: dict[str, dict[str, str]], rows: list[dict[str, str]]) -> None:
         adds = [i for i, row in enumerate(rows) if row.get("event", "add") == "add"]
         ordered = sorted((rows[i] for i in adds), key=lambda row: row["timestamp"])
         rows = list(rows)
@@ -167,8 +169,8 @@ class NaiveLevel3:
             for price in [p for p, orders in side.items() if not orders]:
                 del side[price]
 
-    def checksum(self):
-        parts = []
+    def checksum(self) -> int:
+        parts: list[str] = []
         for name in ("asks", "bids"):
             side = self.sides[name]
             for price in sorted(side, key=Decimal, reverse=name == "bids")[:10]:

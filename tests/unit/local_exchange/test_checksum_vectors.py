@@ -19,6 +19,7 @@ from krakenbot.adapters.local_exchange.digits import (
     to_units,
     venue_id,
 )
+from krakenbot.adapters.local_exchange.flow.market import Side
 from krakenbot.adapters.local_exchange.keys import sign
 from krakenbot.adapters.local_exchange.matching.book import Book, RestingOrder
 
@@ -87,10 +88,17 @@ LEVEL3_BIDS = """
 """
 
 
-def book_of(asks, bids):
+def units(text: str, precision: int) -> int:
+    value = to_units(Decimal(text), precision)
+    assert value is not None
+    return value
+
+
+def book_of(asks: str, bids: str) -> Book:
     book = Book()
     number = 0
-    for side, text in (("sell", asks), ("buy", bids)):
+    sides: tuple[tuple[Side, str], ...] = (("sell", asks), ("buy", bids))
+    for side, text in sides:
         for row in text.split("\n"):
             if row:
                 price, qty = row.split()
@@ -99,8 +107,8 @@ def book_of(asks, bids):
                     RestingOrder(
                         number=number,
                         side=side,
-                        price_ticks=to_units(Decimal(price), 1),
-                        remaining_lots=to_units(Decimal(qty), 8),
+                        price_ticks=units(price, 1),
+                        remaining_lots=units(qty, 8),
                         since_ns=number,
                     )
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from krakenbot.adapters.local_exchange.flow.instruments import choose_symbols, load_instruments
 from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
 from krakenbot.adapters.local_exchange.keys import KeyRing
+from krakenbot.adapters.local_exchange.matching.accounts import Account
 from krakenbot.adapters.local_exchange.matching.orders import OrderRequest
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
@@ -21,14 +23,14 @@ SECOND = 1_000_000_000
 
 
 class Reader:
-    def __init__(self, book) -> None:
+    def __init__(self, book: Any) -> None:
         self.book = book
 
-    def push(self, text):
+    def push(self, text: str) -> None:
         self.book.feed(text)
 
 
-def seeded_exchange(symbols, profile, seed):
+def seeded_exchange(symbols: list[str], profile: Any, seed: int) -> tuple[Exchange, Account]:
     listed = load_instruments()
     venue = Venue({s: listed[s] for s in symbols}, VenueSettings(seed=seed))
     account = venue.open_account("trader", {"USD": Decimal(1_000_000)})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -464,7 +465,7 @@ def test_money_is_conserved_and_no_balance_or_queue_breaks(actions, stop_holds, 
             if order.resting is not None:
                 assert order.resting.remaining_lots == order.remaining_lots
     both_sides = [fill for account in accounts for fill in account.fills]
-    by_trade = {}
+    by_trade: dict[int, list[Any]] = {}
     for fill in both_sides:
         by_trade.setdefault(fill.trade_id, []).append(fill)
     for fills in by_trade.values():
@@ -475,7 +476,7 @@ def test_money_is_conserved_and_no_balance_or_queue_breaks(actions, stop_holds, 
 
 
 def test_the_same_calls_write_the_same_record(make_desk):
-    def run():
+    def run() -> bytes:
         file = io.BytesIO()
         desk = make_desk(file)
         desk.record.deposits()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,19 +15,19 @@ from krakenbot.adapters.local_exchange.protocol.session import Session
 
 
 class Client:
-    def __init__(self, desk, frames, path, account=None) -> None:
+    def __init__(self, desk: Any, frames: Any, path: Any, account: Any = None) -> None:
         self.desk = desk
         self.frames = frames
         self.session = Session(desk.exchange, path, frames)
         self.session.open()
         self.token = desk.token(account) if account else None
 
-    def send(self, method, **params):
+    def send(self, method: str, **params: Any) -> Any:
         if self.token is not None:
             params.setdefault("token", self.token)
         return self.raw(json.dumps({"method": method, "params": params, "req_id": 7}))
 
-    def raw(self, text):
+    def raw(self, text: str) -> Any:
         self.frames.take()
         now_ns = self.desk.venue.now_ns
         self.session.receive(text, now_ns, now_ns)
@@ -174,11 +175,11 @@ def test_a_token_lives_15_minutes_or_as_long_as_its_subscription(connect, desk):
     assert released[0]["error"] == "ESession:Invalid session"
 
 
-def executions(client, **params):
+def executions(client: Client, **params: Any) -> None:
     client.send("subscribe", channel="executions", **params)
 
 
-def rows(client):
+def rows(client: Client) -> Any:
     return [row for f in client.frames.take() if f.get("channel") == "executions" for row in f["data"]]
 
 
