@@ -7,6 +7,7 @@ Frames are handled in the receive loop itself: a stream between socket and sessi
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import urlsplit
 
 import anyio
@@ -24,6 +25,9 @@ MIB = 1024 * 1024
 _BACKOFF_FIRST_S = 0.25
 _BACKOFF_CAP_S = 20.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# at DEBUG the library logs frames, and every private frame of ours ends with the token
+_NO_FRAMES = logging.getLogger("krakenbot.websocket")
+_NO_FRAMES.setLevel(logging.WARNING)
 
 
 @frozen(kw_only=True)
@@ -107,6 +111,7 @@ class Connection:
                 max_queue=64,
                 compression=None,
                 ping_interval=None,
+                logger=_NO_FRAMES,
             )
 
     async def _pump(self, socket: ClientConnection) -> None:
