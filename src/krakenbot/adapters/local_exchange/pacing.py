@@ -12,7 +12,7 @@ from krakenbot.adapters.local_exchange.flow.market import Flow
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 
 MAX_LAG_NS: Final = 1_000_000_000
-STEPS_PER_TURN: Final = 200
+STEPS_PER_TURN: Final = 50
 LONGEST_SLEEP_S: Final = 0.02
 
 

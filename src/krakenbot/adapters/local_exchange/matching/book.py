@@ -21,7 +21,7 @@ Event = Literal["add", "modify", "delete"]
 
 @define(eq=False)
 class RestingOrder:
-    """One order in a queue; `client` is None for an order of the flow."""
+    """One order in a queue; `client` is None for an order of the flow, `shown_id` until level3 shows it."""
 
     number: int
     side: Side
@@ -29,6 +29,7 @@ class RestingOrder:
     remaining_lots: int
     since_ns: int
     client: ClientOrder | None = None
+    shown_id: str | None = None
 
 
 @define(eq=False)

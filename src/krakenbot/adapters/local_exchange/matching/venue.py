@@ -197,7 +197,9 @@ class Venue:
         """Return the id under which level3 shows an order."""
         if resting.client is not None:
             return resting.client.order_id
-        return venue_id("O", resting.number, self.settings.seed)
+        if resting.shown_id is None:
+            resting.shown_id = venue_id("O", resting.number, self.settings.seed)
+        return resting.shown_id
 
     def publish(self, market: VenueMarket, changes: Changes) -> None:
         """Tell the listeners, then fire the stops that the trades reached."""
@@ -344,7 +346,7 @@ class Venue:
         if self.settings.stop_holds is StopHolds.SHARED:
             rivals = [o for o in account.open_orders.values() if o.resting and o.rules is order.rules]
             for rival in rivals:
-                if rival.side == order.side and not self._can_pay(account, market, order):
+                if rival.side == order.side and not self._can_pay_at_trigger(account, market, order):
                     self._withdraw(rival, checks.SHARED_HOLD_REASON)
         if self._can_pay_at_trigger(account, market, order):
             self._work(market, order)
