@@ -21,8 +21,8 @@ class ExecutionSettings:
     transaction that an order waits for. `quiet_s` is how long a symbol rests after the same rejection twice.
     """
 
-    venue_id: VenueId
     capital_limit_quote: Decimal
+    venue_id: VenueId = VenueId("")
     quote_asset: Asset = Asset("USD")
     holder: str = "execution"
     cycle_s: float = 2.0

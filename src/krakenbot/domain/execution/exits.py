@@ -59,10 +59,10 @@ class Touch:
 class Holding:
     """One symbol as the exits see it.
 
-    `entry_price` is what stop and target are measured from. `stop` and `take_profit` are orders that are not
-    terminal, None when there is none. `bare_since` is None while covered. `stop_changed_at` is when the stop was sent
-    or last amended. `peak_bid` is the highest bid since the entry, `floor_price` the highest trigger that a stop of
-    this position had. `touch` is None without a valid book.
+    `entry_price` is what stop and target are measured from, `opened_at` what the time stop counts from. `stop` and
+    `take_profit` are orders that are not terminal, None when there is none. `bare_since` is None while covered.
+    `stop_changed_at` is when the stop was sent or last amended. `peak_bid` is the highest bid since the entry,
+    `floor_price` the highest trigger that a stop of this position had. `touch` is None without a valid book.
     """
 
     at: datetime
@@ -70,6 +70,7 @@ class Holding:
     position: Position
     profile: ExitProfile
     entry_price: Decimal
+    opened_at: datetime
     entry_is_live: bool
     stop: Order | None = None
     take_profit: Order | None = None
@@ -152,6 +153,16 @@ def check_profile(profile: ExitProfile) -> None:
         raise ConfigError(f"exit profile: stop_distance_bps = {profile.stop_distance_bps}: below 10000 is allowed")
 
 
+# For a position whose entry's row can't be read: a stop that protects, and a way out within the hour.
+FALLBACK_PROFILE = ExitProfile(
+    stop_distance_bps=200.0,
+    take_profit_bps=200.0,
+    trail_distance_bps=None,
+    time_stop_s=3600.0,
+    stop_trigger=StopTrigger.LAST,
+)
+
+
 def profile_to_record(profile: ExitProfile) -> dict[str, object]:
     """Return a profile as plain JSON values, for the order row."""
     return asdict(profile)
@@ -223,8 +234,7 @@ def next_step(holding: Holding, settings: ExitSettings) -> ExitStep:
         if stands(holding.stop) and not holding.entry_is_live:
             return CancelStop(reason="no position that an order can sell")
         return Hold(reason="flat, or dust")
-    opened_at = holding.position.opened_at
-    if opened_at is not None and (holding.at - opened_at).total_seconds() >= holding.profile.time_stop_s:
+    if (holding.at - holding.opened_at).total_seconds() >= holding.profile.time_stop_s:
         return ExitAtMarket(kind=ExitKind.TIME_STOP, reason=f"held {holding.profile.time_stop_s:g} s")
     if holding.take_profit is not None:
         return _guard(holding, holding.take_profit, settings)

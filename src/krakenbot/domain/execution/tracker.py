@@ -33,7 +33,7 @@ from krakenbot.domain.execution.order import (
 )
 from krakenbot.domain.execution.position import Position, apply_fill, flat_position
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport, VenueFill, VenueOrder
-from krakenbot.domain.values import ClOrdId, ExecId, Symbol, VenueOrderId
+from krakenbot.domain.values import ClOrdId, ExecId, Side, Symbol, VenueOrderId
 
 
 class AlarmCode(enum.StrEnum):
@@ -113,6 +113,8 @@ class OrderTracker:
 
     def __init__(self, *, orphans_max: int = 1_000, closed_max: int = 2_000, foreign_max: int = 10_000) -> None:
         self._orders: dict[ClOrdId, Order] = {}
+        self._live: set[ClOrdId] = set()
+        self._last_entry: dict[Symbol, ClOrdId] = {}
         self._ids: dict[VenueOrderId, ClOrdId] = {}
         self._closed: OrderedDict[ClOrdId, None] = OrderedDict()
         self._positions: dict[Symbol, Position] = {}
@@ -140,8 +142,12 @@ class OrderTracker:
 
     def live(self, symbol: Symbol | None = None) -> list[Order]:
         """Return orders that are not terminal, in the order of their ids; of one symbol or of all."""
-        found = [o for o in self._orders.values() if not o.state.is_terminal and symbol in {None, o.symbol}]
-        return sorted(found, key=lambda order: order.cl_ord_id)
+        found = [self._orders[cl_ord_id] for cl_ord_id in sorted(self._live)]
+        return [order for order in found if symbol is None or order.symbol == symbol]
+
+    def last_entry(self, symbol: Symbol) -> ClOrdId | None:
+        """Return the entry of the newest buy fill of a symbol; after a restart, of the position."""
+        return self._last_entry.get(symbol) or self.position(symbol).entry_id
 
     def position(self, symbol: Symbol) -> Position:
         """Return the position of a symbol; flat when it was never traded."""
@@ -289,6 +295,7 @@ class OrderTracker:
             f"{order.cl_ord_id}: a terminal state was left",
         )
         self._orders[order.cl_ord_id] = order
+        (self._live.discard if order.state.is_terminal else self._live.add)(order.cl_ord_id)
         if order.venue_order_id is not None:
             self._ids[order.venue_order_id] = order.cl_ord_id
         if order.state.is_terminal and order.cl_ord_id not in self._closed:
@@ -359,6 +366,8 @@ class OrderTracker:
         filled = self._put(with_fill(order, fill.qty))
         position = apply_fill(self.position(fill.symbol), fill)
         self._positions[fill.symbol] = position
+        if fill.side is Side.BUY:
+            self._last_entry[fill.symbol] = fill.cl_ord_id
         alarms = [
             Alarm(code=code, detail=detail, cl_ord_id=order.cl_ord_id, symbol=order.symbol)
             for code, detail in _fill_alarms(order, filled, position, fill)

@@ -1,0 +1,214 @@
+"""The account: balances, fees, equity, and what the risk gate has to know of the last minute.
+
+Enters: the venue's balances and fees, fills as they are booked. Leaves: the `AccountView` and `Fees` of a cycle, and
+account snapshots. The user's other coins are never counted: equity is the configured quote asset and own positions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import anyio
+
+from krakenbot.domain.decision.views import AccountView, Fees, HeldPosition
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.execution.exits import sellable_qty
+from krakenbot.domain.execution.fills import Fill, FillSource, assets_of
+from krakenbot.domain.execution.order import OrderRole, OrderState
+from krakenbot.domain.execution.reports import VenueBalance
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.values import Asset, ClOrdId, Side, Symbol
+from krakenbot.ports.clock import Clock
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.order_store import OrderStore
+from krakenbot.ports.venue_query import VenueQuery
+
+_MINUTE = timedelta(seconds=60)
+_FEES_AGE_MAX_S = 3600.0
+_FEE_SYMBOLS_MAX = 500
+
+
+class AccountKeeper:
+    """Keeps the account fresh and makes the cycle's view of it."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        query: VenueQuery,
+        market_feed: MarketFeed,
+        order_store: OrderStore,
+        recorder: Recorder,
+        settings: ExecutionSettings,
+        event_sink: EventSink,
+    ) -> None:
+        self._clock = clock
+        self._query = query
+        self._feed = market_feed
+        self._store = order_store
+        self._recorder = recorder
+        self._tracker = recorder.tracker
+        self._settings = settings
+        self._sink = event_sink
+        self._balances: dict[Asset, VenueBalance] = {}
+        self._read_mono: float | None = None
+        self._fees: dict[Symbol, Fees] = {}
+        self._fees_wanted: set[Symbol] = set()
+        self._fees_mono: float | None = None
+        self._realized_today = Decimal(0)
+        self._peak_equity = Decimal(0)
+        self._entry_fills: deque[tuple[datetime, ClOrdId]] = deque(maxlen=1_000)
+        self._unseen_at: datetime | None = None
+        self.equity_quote: Decimal | None = None
+        self.is_watching = False
+
+    @property
+    def fees(self) -> dict[Symbol, Fees]:
+        """Return the account's fees of the symbols that were asked for."""
+        return self._fees
+
+    @property
+    def realized_today_quote(self) -> Decimal:
+        """Return the day's realised profit and loss as last read."""
+        return self._realized_today
+
+    @property
+    def peak_equity_quote(self) -> Decimal:
+        """Return the highest equity since start."""
+        return self._peak_equity
+
+    @property
+    def age_s(self) -> float | None:
+        """Return seconds since the balances were read; None before."""
+        return None if self._read_mono is None else self._clock.mono() - self._read_mono
+
+    def want_fees(self, symbols: Iterable[Symbol]) -> None:
+        """Say which symbols' fees are needed; they come with the next refresh."""
+        self._fees_wanted = set(symbols)
+
+    def take(self, fill: Fill) -> None:
+        """Take notice of a fill."""
+        if fill.side is Side.BUY:
+            self._entry_fills.append((fill.recorded_at, fill.cl_ord_id))
+        if self.is_watching and fill.source == FillSource.QUERY:
+            self._unseen_at = fill.recorded_at
+
+    async def run(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            done = await self.refresh()
+            elapsed_s = 0.0
+            interval_s = self._settings.account_interval_s if done else 2.0
+            # New symbols in the universe have no fees yet, and without fees no entry.
+            while elapsed_s < interval_s and not self._fees_are_due():
+                await self._clock.sleep(0.5)
+                elapsed_s += 0.5
+            if not done:
+                await self._clock.sleep(0.5)
+
+    async def refresh(self) -> bool:
+        """Read balances, fees that are due and the day's result; False when one of them did not answer."""
+        at = self._clock.now()
+        try:
+            with anyio.fail_after(self._settings.query_timeout_s):
+                self._balances = await self._query.balances()
+                self._read_mono = self._clock.mono()
+                if self._fees_are_due():
+                    await self._refresh_fees()
+            self.equity_quote = self._equity()
+            self._peak_equity = max(self._peak_equity, self.equity_quote)
+            with anyio.fail_after(self._settings.store_timeout_s):
+                self._realized_today = await self._store.realized_since(
+                    at.replace(hour=0, minute=0, second=0, microsecond=0)
+                )
+                owned = {asset: balance.balance for asset, balance in sorted(self._balances.items()) if balance.balance}
+                await self._store.record_account(
+                    at, {str(asset): qty for asset, qty in owned.items()}, self.equity_quote, self._settings.venue_id
+                )
+        except (VenueUnavailable, VenueRejected, StoreUnavailable, TimeoutError) as error:
+            self._sink.emit("account_not_refreshed", error=str(error))
+            return False
+        return True
+
+    async def view(self) -> AccountView:
+        """Return what the cycle may know of the account; raises StoreUnavailable when the database is away."""
+        at = self._clock.now()
+        with anyio.fail_after(self._settings.store_timeout_s):
+            entries, _ = await self._store.entry_notional_since(at - _MINUTE)
+        quote = self._settings.quote_asset
+        return AccountView(
+            configured_quote={quote: self._settings.capital_limit_quote},
+            available_quote={quote: self._available(quote)},
+            positions=self._positions(),
+            open_entries=self._open_entries(),
+            unknown_symbols=frozenset(o.symbol for o in self._tracker.live() if o.state is OrderState.UNKNOWN),
+            realized_today_quote=self._realized_today,
+            peak_equity_quote=self._peak_equity,
+            entries_last_minute=entries,
+            entry_fills_last_minute=len({cl for fill_at, cl in self._entry_fills if fill_at >= at - _MINUTE}),
+            last_unseen_fill_age_s=None if self._unseen_at is None else (at - self._unseen_at).total_seconds(),
+        )
+
+    def _fees_are_due(self) -> bool:
+        if not self._fees_wanted:
+            return False
+        age_s = None if self._fees_mono is None else self._clock.mono() - self._fees_mono
+        return age_s is None or age_s > _FEES_AGE_MAX_S or not self._fees_wanted <= set(self._fees)
+
+    async def _refresh_fees(self) -> None:
+        wanted = sorted(self._fees_wanted)[:_FEE_SYMBOLS_MAX]
+        rates = await self._query.fee_rates(wanted)
+        self._fees = self._fees | {
+            symbol: Fees(maker_bps=rate.maker_bps, taker_bps=rate.taker_bps) for symbol, rate in rates.items()
+        }
+        self._fees_mono = self._clock.mono()
+        missing = set(wanted) - set(rates)
+        if missing:
+            # What the venue has no fee for is not asked again until the symbols change.
+            self._fees_wanted -= missing
+            self._sink.emit("fees_missing", symbols=sorted(missing))
+
+    def _available(self, asset: Asset) -> Decimal:
+        balance = self._balances.get(asset)
+        return Decimal(0) if balance is None else max(balance.available, Decimal(0))
+
+    def _positions(self) -> dict[Symbol, HeldPosition]:
+        """Return own positions; dust that no order can sell is not one."""
+        instruments = self._feed.instruments()
+        held = {}
+        for position in self._tracker.positions():
+            instrument: Instrument | None = instruments.get(position.symbol)
+            price = position.average_price or Decimal(0)
+            if instrument is not None and not sellable_qty(instrument, position.qty, price):
+                continue
+            held[position.symbol] = HeldPosition(qty=position.qty, cost_quote=position.cost_quote)
+        return held
+
+    def _open_entries(self) -> dict[Symbol, Decimal]:
+        """Return the notional of entries that may still fill: open, in flight, unknown."""
+        notionals: dict[Symbol, Decimal] = {}
+        for order in self._tracker.live():
+            if order.role is OrderRole.ENTRY and order.limit_price is not None:
+                rest = (order.qty - order.cum_qty) * order.limit_price
+                notionals[order.symbol] = notionals.get(order.symbol, Decimal(0)) + rest
+        return notionals
+
+    def _equity(self) -> Decimal:
+        quote = self._settings.quote_asset
+        balance = self._balances.get(quote)
+        total = Decimal(0) if balance is None else balance.balance
+        for position in self._tracker.positions():
+            if assets_of(position.symbol)[1] == quote:
+                total += position.qty * (self._bid(position.symbol) or position.average_price or Decimal(0))
+        return max(Decimal(0), min(self._settings.capital_limit_quote, total))
+
+    def _bid(self, symbol: Symbol) -> Decimal | None:
+        book, instrument = self._feed.book(symbol), self._feed.instruments().get(symbol)
+        bid = None if book is None or not book.is_valid else book.best_bid()
+        return None if bid is None or instrument is None else instrument.price_of(bid[0])

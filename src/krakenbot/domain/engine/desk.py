@@ -1,0 +1,477 @@
+"""The desk: the only place that sends orders.
+
+Enters: `RiskApproved[EntryPlan]` or `ProtectiveExit`, nothing else. Leaves: a committed row, then a request, then its
+outcome in the tracker. Called by the evaluation cycle (entries), the position monitor (exits) and the keeper of resting
+entries (cancels).
+
+Row before order: an entry's row and its protective intent are committed in one fenced transaction before anything is
+sent, so that a stop needs no new row when seconds count. An outcome that is not known is recorded as such and never
+sent again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import anyio
+from attrs import evolve, frozen
+
+from krakenbot.domain.decision.plan import EntryPlan, ExitKind, ProtectiveExit, RiskApproved
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.lease_keeper import LeaseKeeper
+from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.errors import (
+    OutcomeUnknown,
+    Refused,
+    StoreConflict,
+    StoreUnavailable,
+    VenueRejected,
+    VenueUnavailable,
+    invariant,
+)
+from krakenbot.domain.execution.exits import check_profile, price_at_distance, profile_to_record
+from krakenbot.domain.execution.ids import make_cl_ord_id
+from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, OrderState, OrderType
+from krakenbot.domain.execution.rate import RateBudget
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
+from krakenbot.domain.values import ClOrdId, Side, Symbol, VenueOrderId
+from krakenbot.ports.clock import Clock, IdSource
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.order_gateway import OrderGateway
+from krakenbot.ports.order_store import EntryGate, OrderStore
+from krakenbot.ports.safety_store import SafetyStore
+
+UNKNOWN_ORDER = "EOrder:Unknown order"
+_CANCEL_RETRY_S = 1.0
+_CANCEL_RETRY_MAX_S = 60.0
+# Kraken accepts deadlines from 500 ms ahead (FACTS 12.1); later than that the request would be refused anyway.
+_DEADLINE_LEFT_MIN_S = 0.5
+_ROLES = {
+    ExitKind.TAKE_PROFIT: OrderRole.TAKE_PROFIT,
+    ExitKind.STOP_LOSS: OrderRole.PROTECTIVE_STOP,
+    ExitKind.TRAILING_STOP: OrderRole.PROTECTIVE_STOP,
+}
+
+
+@frozen(kw_only=True)
+class _CancelTry:
+    tries: int
+    not_before_mono: float
+
+
+class OrderDesk:
+    """Sends entries, exits, amends and cancels, and records what became of each request."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        gateway: OrderGateway,
+        order_store: OrderStore,
+        safety_store: SafetyStore,
+        recorder: Recorder,
+        lease: LeaseKeeper,
+        rate: RateBudget,
+        settings: ExecutionSettings,
+        event_sink: EventSink,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._gateway = gateway
+        self._store = order_store
+        self._safety = safety_store
+        self._recorder = recorder
+        self._tracker = recorder.tracker
+        self._lease = lease
+        self._rate = rate
+        self._settings = settings
+        self._sink = event_sink
+        self._fresh_intents: set[ClOrdId] = set()
+        self._doubtful: set[ClOrdId] = set()
+        self._rejections: dict[Symbol, str] = {}
+        self._cancels: dict[ClOrdId, _CancelTry] = {}
+
+    # entries
+
+    async def enter(self, approved: RiskApproved[EntryPlan], instrument: Instrument) -> ClOrdId | None:
+        """Commit an entry with its protective intent, then send it; None when it was refused before it was sent."""
+        plan = approved.plan
+        check_profile(plan.exit_profile)
+        invariant(plan.qty > 0, "I11", f"{plan.symbol}: an entry of {plan.qty}")
+        at = self._clock.now()
+        entry, stop = self._entry_rows(plan, instrument, at)
+        gate = EntryGate(
+            lineage_id=plan.lineage_id,
+            epoch_id=plan.epoch_id,
+            generation_id=plan.generation_id,
+            lease_epoch=self._lease.epoch,
+            max_generation_age_s=self._settings.max_generation_age_s,
+            max_epoch_age_s=self._settings.max_epoch_age_s,
+            at=at,
+        )
+        # Shielded and bounded: once the row is committed its request is sent or withdrawn, and the outcome recorded.
+        with anyio.CancelScope(shield=True):
+            if not await self._insert_entry(entry, stop, gate):
+                return None
+            self._tracker.add(entry)
+            self._tracker.add(stop)
+            self._fresh_intents.add(stop.cl_ord_id)
+            late = self._reason_not_to_send(entry)
+            if late is not None:
+                self._sink.emit("entry_withdrawn", symbol=plan.symbol, cl_ord_id=entry.cl_ord_id, reason=late)
+                self._event(entry.cl_ord_id, OrderEvent.WITHDRAWN, reason=late)
+                self.withdraw_intent(stop.cl_ord_id, late)
+                return None
+            await self._submit(entry.cl_ord_id)
+        return entry.cl_ord_id
+
+    def _entry_rows(self, plan: EntryPlan, instrument: Instrument, at: datetime) -> tuple[Order, Order]:
+        profile = profile_to_record(plan.exit_profile)
+        # Second precision: Kraken reads expire_time in whole seconds.
+        expire_at = (at + timedelta(seconds=plan.ttl_s)).replace(microsecond=0) + timedelta(seconds=1)
+        entry = Order(
+            cl_ord_id=make_cl_ord_id(OrderRole.ENTRY, self._ids.order_suffix()),
+            venue_id=self._settings.venue_id,
+            symbol=plan.symbol,
+            side=Side.BUY,
+            role=OrderRole.ENTRY,
+            order_type=OrderType.LIMIT,
+            qty=plan.qty,
+            limit_price=plan.price,
+            trigger_price=None,
+            trigger=None,
+            post_only=True,
+            state=OrderState.PENDING_SUBMIT,
+            created_at=at,
+            state_at=at,
+            deadline_at=at + timedelta(seconds=self._settings.deadline_s),
+            expire_at=expire_at,
+            record={
+                **plan.record,
+                "regime": plan.regime,
+                "regime_view": plan.record.get("regime"),
+                "strategy": plan.strategy,
+                "strategy_view": plan.record.get("strategy"),
+                "action": plan.action,
+                "score": plan.score,
+                "generation_id": plan.generation_id,
+                "epoch_id": plan.epoch_id,
+                "lineage_id": plan.lineage_id,
+                "state_at": plan.state_at.isoformat(),
+                "exit_profile": profile,
+            },
+        )
+        stop = Order(
+            cl_ord_id=make_cl_ord_id(OrderRole.PROTECTIVE_STOP, self._ids.order_suffix()),
+            venue_id=self._settings.venue_id,
+            symbol=plan.symbol,
+            side=Side.SELL,
+            role=OrderRole.PROTECTIVE_STOP,
+            order_type=OrderType.STOP_LOSS,
+            qty=plan.qty,
+            limit_price=None,
+            trigger_price=price_at_distance(plan.price, -plan.exit_profile.stop_distance_bps, instrument),
+            trigger=plan.exit_profile.stop_trigger,
+            post_only=False,
+            state=OrderState.PENDING_SUBMIT,
+            created_at=at,
+            state_at=at,
+            parent_id=entry.cl_ord_id,
+            exit_kind=ExitKind.STOP_LOSS,
+            record={"exit_profile": profile, "reason": "protective intent"},
+        )
+        return entry, stop
+
+    async def _insert_entry(self, entry: Order, stop: Order, gate: EntryGate) -> bool:
+        try:
+            with anyio.fail_after(self._settings.store_timeout_s):
+                await self._store.insert_entry(entry, stop, gate)
+        except Refused as refused:
+            self._sink.emit("entry_refused", symbol=entry.symbol, code=refused.code, reason=str(refused))
+            return False
+        except StoreConflict as conflict:
+            self._sink.emit("entry_refused", symbol=entry.symbol, code=conflict.constraint, reason=str(conflict))
+            return False
+        except (StoreUnavailable, TimeoutError) as error:
+            # The commit may have happened. Nothing was sent, so a row that is found later is withdrawn.
+            self._doubtful |= {entry.cl_ord_id, stop.cl_ord_id}
+            self._sink.emit("entry_not_committed", symbol=entry.symbol, error=str(error))
+            return False
+        return True
+
+    def _reason_not_to_send(self, entry: Order) -> str | None:
+        if not self._lease.is_held:
+            return f"lease not renewed for {self._lease.age_s} s"
+        left_s = self._settings.deadline_s
+        if entry.deadline_at is not None:
+            left_s = (entry.deadline_at - self._clock.now()).total_seconds()
+        if left_s < _DEADLINE_LEFT_MIN_S or left_s > self._settings.deadline_s + _DEADLINE_LEFT_MIN_S:
+            return f"{left_s:.1f} s left to the deadline"
+        return None
+
+    # exits
+
+    def is_fresh_intent(self, order: Order) -> bool:
+        """Tell whether an intent was made by this process and never sent."""
+        return order.state is OrderState.PENDING_SUBMIT and order.cl_ord_id in self._fresh_intents
+
+    def withdraw_intent(self, cl_ord_id: ClOrdId, reason: str) -> None:
+        """Give up a protective intent that was never sent."""
+        self._fresh_intents.discard(cl_ord_id)
+        self._event(cl_ord_id, OrderEvent.WITHDRAWN, reason=reason)
+
+    async def send_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> Order | None:
+        """Send a sell of at most the position; None when its row could not be committed.
+
+        A `cl_ord_id` in the plan names a reserved intent, whose row exists already.
+        """
+        position_qty = self._tracker.position(plan.symbol).qty
+        if plan.qty <= 0 or plan.qty > position_qty:
+            self._sink.emit("exit_refused", symbol=plan.symbol, qty=str(plan.qty), position=str(position_qty))
+            return None
+        with anyio.CancelScope(shield=True):
+            if plan.cl_ord_id is not None:
+                cl_ord_id = plan.cl_ord_id
+                invariant(cl_ord_id in self._fresh_intents, "I2", f"{cl_ord_id} is not an unsent intent")
+                self._fresh_intents.discard(cl_ord_id)
+            else:
+                order = self._exit_row(plan, parent_id)
+                if not await self._insert_exit(order):
+                    return None
+                self._tracker.add(order)
+                cl_ord_id = order.cl_ord_id
+            await self._submit(cl_ord_id, qty=plan.qty, trigger_price=plan.trigger_price)
+        return self._tracker.get(cl_ord_id)
+
+    def _exit_row(self, plan: ProtectiveExit, parent_id: ClOrdId | None) -> Order:
+        at = self._clock.now()
+        is_stop = plan.trigger_price is not None
+        role = _ROLES.get(plan.kind, OrderRole.MARKET_EXIT) if is_stop or plan.limit_price else OrderRole.MARKET_EXIT
+        order_type = OrderType.STOP_LOSS if is_stop else OrderType.LIMIT if plan.limit_price else OrderType.MARKET
+        return Order(
+            cl_ord_id=make_cl_ord_id(role, self._ids.order_suffix()),
+            venue_id=self._settings.venue_id,
+            symbol=plan.symbol,
+            side=Side.SELL,
+            role=role,
+            order_type=order_type,
+            qty=plan.qty,
+            limit_price=plan.limit_price,
+            trigger_price=plan.trigger_price,
+            trigger=plan.trigger if is_stop else None,
+            post_only=plan.limit_price is not None,
+            state=OrderState.PENDING_SUBMIT,
+            created_at=at,
+            state_at=at,
+            deadline_at=at + timedelta(seconds=self._settings.deadline_s),
+            parent_id=parent_id,
+            exit_kind=plan.kind,
+            record={"reason": plan.reason},
+        )
+
+    async def _insert_exit(self, order: Order) -> bool:
+        try:
+            with anyio.fail_after(self._settings.store_timeout_s):
+                await self._store.insert_exit(order, self._lease.epoch)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._doubtful.add(order.cl_ord_id)
+            self._sink.emit("exit_waits_for_store", symbol=order.symbol, kind=order.exit_kind, error=str(error))
+            return False
+        return True
+
+    # requests
+
+    async def _submit(
+        self, cl_ord_id: ClOrdId, *, qty: Decimal | None = None, trigger_price: Decimal | None = None
+    ) -> None:
+        self._event(cl_ord_id, OrderEvent.SUBMIT_SENT, qty=qty, trigger_price=trigger_price)
+        order = self._tracker.get(cl_ord_id)
+        invariant(order is not None, "I1", f"{cl_ord_id} has no row")
+        if order is None:
+            return
+        self._rate.count_add(order.symbol, self._clock.mono())
+        try:
+            with anyio.fail_after(self._settings.request_timeout_s):
+                venue_order_id = await self._gateway.submit(order)
+        except VenueRejected as rejected:
+            self._event(cl_ord_id, OrderEvent.REJECTED, reason=rejected.reason)
+            await self._count_rejection(order, rejected.reason)
+        except VenueUnavailable as error:
+            self._event(cl_ord_id, OrderEvent.NOT_SENT, reason=str(error))
+            self._after_not_sent(order, str(error))
+        except (OutcomeUnknown, TimeoutError) as error:
+            self._sink.emit("outcome_unknown", symbol=order.symbol, cl_ord_id=cl_ord_id, cause=str(error))
+            self._event(cl_ord_id, OrderEvent.OUTCOME_UNKNOWN, reason=str(error) or "timeout")
+            self._ask("outcome_unknown")
+        else:
+            self._event(cl_ord_id, OrderEvent.ACKED, venue_order_id=venue_order_id)
+            self._rejections.pop(order.symbol, None)
+
+    def _after_not_sent(self, order: Order, reason: str) -> None:
+        if order.role is OrderRole.PROTECTIVE_STOP:
+            # Provably never sent, so the reserved id may be used again.
+            self._fresh_intents.add(order.cl_ord_id)
+            return
+        self._event(order.cl_ord_id, OrderEvent.WITHDRAWN, reason=reason)
+        for child in self._tracker.live(order.symbol):
+            if child.parent_id == order.cl_ord_id and self.is_fresh_intent(child):
+                self.withdraw_intent(child.cl_ord_id, "entry was never sent")
+
+    async def _count_rejection(self, order: Order, reason: str) -> None:
+        """Quiet a symbol whose entry was rejected twice in the same words."""
+        if order.role is not OrderRole.ENTRY:
+            return
+        if self._rejections.get(order.symbol) != reason:
+            self._rejections[order.symbol] = reason
+            return
+        self._rejections.pop(order.symbol)
+        at = self._clock.now()
+        until = at + timedelta(seconds=self._settings.quiet_s)
+        await self.set_safety(
+            SymbolSafety(symbol=order.symbol, mode=SafetyMode.QUIET, reason=f"twice: {reason}", since=at, until=until)
+        )
+
+    async def set_safety(self, safety: SymbolSafety) -> bool:
+        """Persist a symbol's safety mode; False when the database is away."""
+        self._sink.emit("symbol_safety", symbol=safety.symbol, mode=safety.mode, reason=safety.reason)
+        try:
+            with anyio.fail_after(self._settings.store_timeout_s):
+                await self._safety.set_symbol_safety(safety)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._sink.emit("safety_not_stored", symbol=safety.symbol, error=str(error))
+            return False
+        return True
+
+    async def amend(
+        self,
+        cl_ord_id: ClOrdId,
+        *,
+        qty: Decimal,
+        limit_price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+    ) -> bool:
+        """Amend a live order to a new total and prices; True when the venue accepted it."""
+        order = self._tracker.get(cl_ord_id)
+        if order is None or order.state.is_terminal:
+            return False
+        limit_price = order.limit_price if limit_price is None else limit_price
+        trigger_price = order.trigger_price if trigger_price is None else trigger_price
+        deadline_at = self._clock.now() + timedelta(seconds=self._settings.deadline_s)
+        with anyio.CancelScope(shield=True):
+            self._event(cl_ord_id, OrderEvent.AMEND_SENT)
+            self._rate.count_amend(order.symbol, self._clock.mono(), self._age_s(order))
+            try:
+                with anyio.fail_after(self._settings.request_timeout_s):
+                    await self._gateway.amend(
+                        order, qty=qty, limit_price=limit_price, trigger_price=trigger_price, deadline_at=deadline_at
+                    )
+            except (VenueRejected, VenueUnavailable) as error:
+                self._event(cl_ord_id, OrderEvent.AMEND_REFUSED, reason=str(error))
+                if UNKNOWN_ORDER in str(error):
+                    self._ask("amend_of_unknown_order")
+                return False
+            except (OutcomeUnknown, TimeoutError) as error:
+                self._sink.emit("amend_unknown", symbol=order.symbol, cl_ord_id=cl_ord_id, cause=str(error))
+                self._ask("amend_unknown")
+                return False
+            self._event(cl_ord_id, OrderEvent.AMENDED, qty=qty, limit_price=limit_price, trigger_price=trigger_price)
+        return True
+
+    async def cancel(self, cl_ord_id: ClOrdId) -> bool:
+        """Ask the venue to cancel an order; True when it said yes, and the stream will tell.
+
+        "Unknown order" leads to a query, not to another cancel; tries are spaced by a growing rest.
+        """
+        order = self._tracker.get(cl_ord_id)
+        if order is None or order.state.is_terminal:
+            return True
+        if self.is_fresh_intent(order):
+            self.withdraw_intent(cl_ord_id, "cancelled before it was sent")
+            return True
+        before = self._cancels.get(cl_ord_id, _CancelTry(tries=0, not_before_mono=0.0))
+        if before.tries and self._clock.mono() < before.not_before_mono:
+            return False
+        rest_s = min(_CANCEL_RETRY_S * 2**before.tries, _CANCEL_RETRY_MAX_S)
+        self._cancels[cl_ord_id] = evolve(
+            before, tries=min(before.tries + 1, 16), not_before_mono=self._clock.mono() + rest_s
+        )
+        if order.state not in {OrderState.PENDING_SUBMIT, OrderState.SUBMITTED}:
+            self._event(cl_ord_id, OrderEvent.CANCEL_SENT)
+        self._rate.count_cancel(order.symbol, self._clock.mono(), self._age_s(order))
+        return await self._send_cancel(cl_ord_id)
+
+    def _age_s(self, order: Order) -> float:
+        return (self._clock.now() - order.created_at).total_seconds()
+
+    async def cancel_stranger(self, cl_ord_id: ClOrdId) -> bool:
+        """Cancel an open order with our prefix that has no row."""
+        return await self._send_cancel(cl_ord_id)
+
+    async def _send_cancel(self, cl_ord_id: ClOrdId) -> bool:
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(self._settings.request_timeout_s):
+                    await self._gateway.cancel(cl_ord_id)
+            except (VenueRejected, VenueUnavailable) as error:
+                if self._tracker.get(cl_ord_id) is not None:
+                    self._event(cl_ord_id, OrderEvent.CANCEL_REFUSED, reason=str(error))
+                self._sink.emit("cancel_refused", cl_ord_id=cl_ord_id, reason=str(error))
+                if UNKNOWN_ORDER in str(error):
+                    self._ask("cancel_of_unknown_order")
+                return False
+            except (OutcomeUnknown, TimeoutError) as error:
+                self._sink.emit("cancel_unknown", cl_ord_id=cl_ord_id, cause=str(error))
+                self._ask("cancel_unknown")
+                return False
+        return True
+
+    async def cancel_and_wait(self, cl_ord_id: ClOrdId, timeout_s: float) -> bool:
+        """Cancel an order and wait until it is terminal, cancelled or filled; False when it is not in time."""
+        await self.cancel(cl_ord_id)
+        return await self._recorder.wait_closed(cl_ord_id, timeout_s)
+
+    # rows in doubt
+
+    async def resolve_doubtful(self) -> None:
+        """Read back rows whose commit was not answered; one that exists was never sent and is withdrawn."""
+        for cl_ord_id in sorted(self._doubtful):
+            try:
+                with anyio.fail_after(self._settings.store_timeout_s):
+                    row = await self._store.find_order(cl_ord_id)
+            except (StoreUnavailable, TimeoutError):
+                return
+            self._doubtful.discard(cl_ord_id)
+            if row is not None and row.state is OrderState.PENDING_SUBMIT and self._tracker.get(cl_ord_id) is None:
+                self._tracker.add(row)
+                self._event(cl_ord_id, OrderEvent.WITHDRAWN, reason="commit was not answered, nothing was sent")
+
+    def _event(
+        self,
+        cl_ord_id: ClOrdId,
+        event: OrderEvent,
+        *,
+        venue_order_id: str | None = None,
+        qty: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self._recorder.take(
+            self._tracker.apply_event(
+                cl_ord_id,
+                event,
+                at=self._clock.now(),
+                venue_order_id=None if venue_order_id is None else VenueOrderId(venue_order_id),
+                qty=qty,
+                limit_price=limit_price,
+                trigger_price=trigger_price,
+                reason=reason,
+            )
+        )
+
+    def _ask(self, reason: str) -> None:
+        for ask in self._recorder.on_incomplete:
+            ask(reason)

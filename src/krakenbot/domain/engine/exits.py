@@ -1,0 +1,543 @@
+"""The position monitor: every position gets its stop at once, then a trail, a take-profit, a way out.
+
+Enters: fills (as wake-ups), live books, the passage of time. Leaves: protective exits, amends and cancels through the
+desk, and protection events so that seconds can be counted. No entry gate stands before any of it, and it waits for no
+database while the reserved intent of the entry is at hand.
+
+One symbol is worked on by one task at a time, so two exits of the same coins can't race; symbols go side by side.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import assert_never
+
+import anyio
+from anyio.abc import TaskGroup
+from attrs import define
+
+from krakenbot.domain.decision.plan import ExitKind, ExitProfile, ProtectiveExit
+from krakenbot.domain.engine.desk import OrderDesk
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.execution.change import OrderChange
+from krakenbot.domain.execution.exits import (
+    FALLBACK_PROFILE,
+    AmendStop,
+    CancelStop,
+    EndTakeProfit,
+    ExitAtMarket,
+    ExitStep,
+    Hold,
+    Holding,
+    PlaceStop,
+    RestTakeProfit,
+    Touch,
+    next_step,
+    profile_from_record,
+    protection_of,
+    sellable_qty,
+    stands,
+    stop_price,
+)
+from krakenbot.domain.execution.fills import Fill, assets_of
+from krakenbot.domain.execution.order import Order, OrderRole, OrderState
+from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.values import ClOrdId, Side, Symbol
+from krakenbot.ports.clock import Clock
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.order_store import OrderStore
+from krakenbot.ports.venue_query import VenueQuery
+
+_CANCEL_WAIT_S = 3.0
+_SALE_WAIT_S = 5.0
+_SALES_MAX = 3
+_REST_MIN_S = 1.0
+_REST_MAX_S = 30.0
+_LEARN_AGAIN_S = 10.0
+
+
+@define(kw_only=True)
+class Cover:
+    """What the monitor remembers of one symbol while it holds something."""
+
+    entry_id: ClOrdId | None = None
+    profile: ExitProfile | None = None
+    entry_price: Decimal = Decimal(0)
+    opened_at: datetime | None = None
+    learn_again_mono: float | None = None
+    peak_bid: Decimal | None = None
+    floor_price: Decimal | None = None
+    bare_since: datetime | None = None
+    stop_changed_at: datetime | None = None
+    take_profit_ended_at: datetime | None = None
+    protection: Protection = Protection.FLAT
+    protected_qty: Decimal = Decimal(0)
+    since: datetime | None = None
+    failures: int = 0
+    rest_until_mono: float = 0.0
+    use_balance: bool = False
+
+
+class PositionMonitor:
+    """Protects and closes positions."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        query: VenueQuery,
+        market_feed: MarketFeed,
+        order_store: OrderStore,
+        recorder: Recorder,
+        desk: OrderDesk,
+        settings: ExecutionSettings,
+        event_sink: EventSink,
+    ) -> None:
+        self._clock = clock
+        self._query = query
+        self._feed = market_feed
+        self._store = order_store
+        self._recorder = recorder
+        self._tracker = recorder.tracker
+        self._desk = desk
+        self._settings = settings
+        self._sink = event_sink
+        self._covers: dict[Symbol, Cover] = {}
+        self._busy: set[Symbol] = set()
+        self._dirty: set[Symbol] = set()
+        self._wakeup = anyio.Event()
+        self._doubtful: set[ClOrdId] = set()
+        self._instruments: dict[Symbol, Instrument] = {}
+        self.seconds = {protection.value: 0.0 for protection in Protection}
+        self.protected_within_s: list[float] = []
+
+    def wake(self, fill: Fill) -> None:
+        """Take notice of a fill: its symbol is looked at now."""
+        self._dirty.add(fill.symbol)
+        self._wakeup.set()
+
+    def set_instruments(self, instruments: dict[Symbol, Instrument]) -> None:
+        """Take the instruments known at start; the live feed's own are newer and go first."""
+        self._instruments = instruments
+
+    def distrust_intents(self) -> None:
+        """Mark stops of an earlier process whose outcome is unknown: they count for nothing, a new one is sent."""
+        self._doubtful = {o.cl_ord_id for o in self._tracker.live() if o.state is OrderState.UNKNOWN}
+
+    def protection(self) -> dict[Symbol, Protection]:
+        """Return how each held symbol is covered."""
+        return {symbol: self._covers[symbol].protection for symbol in sorted(self._covers)}
+
+    async def run(self) -> None:
+        """Look at every held symbol often, and at once after a fill, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                with anyio.move_on_after(self._settings.monitor_interval_s):
+                    await self._wakeup.wait()
+                self._wakeup = anyio.Event()
+                self._start_steps(tasks)
+
+    async def protect_all(self) -> None:
+        """Look at every held symbol once; for the clean stop."""
+        for symbol in sorted(self._held() - self._busy):
+            await self.step(symbol)
+
+    def _start_steps(self, tasks: TaskGroup) -> None:
+        wanted = self._held() | self._dirty
+        for symbol in sorted(wanted - self._busy):
+            self._dirty.discard(symbol)
+            self._busy.add(symbol)
+            tasks.start_soon(self._step_alone, symbol)
+
+    async def _step_alone(self, symbol: Symbol) -> None:
+        try:
+            await self.step(symbol)
+        finally:
+            self._busy.discard(symbol)
+
+    def _held(self) -> set[Symbol]:
+        exits = {o.symbol for o in self._tracker.live() if o.role is not OrderRole.ENTRY}
+        return {p.symbol for p in self._tracker.positions()} | set(self._covers) | exits
+
+    async def step(self, symbol: Symbol) -> None:
+        """Do the one thing that a symbol needs now."""
+        cover = self._covers.setdefault(symbol, Cover())
+        await self._tidy_orders(symbol)
+        if self._tracker.position(symbol).qty <= 0:
+            self._settle_flat(symbol, cover)
+            return
+        holding = await self._holding(symbol, cover)
+        if holding is None:
+            return
+        self._count(cover, holding)
+        if self._clock.mono() < cover.rest_until_mono:
+            return
+        sale = next((o for o in self._tracker.live(symbol) if o.role is OrderRole.MARKET_EXIT), None)
+        step = next_step(holding, self._settings.exits) if sale is None else _beside_sale(holding, sale)
+        await self._perform(symbol, cover, holding, step)
+        await self._recount(symbol, cover)
+
+    async def _recount(self, symbol: Symbol, cover: Cover) -> None:
+        holding = await self._holding(symbol, cover) if self._tracker.position(symbol).qty > 0 else None
+        if holding is not None:
+            self._count(cover, holding)
+
+    async def _perform(self, symbol: Symbol, cover: Cover, holding: Holding, step: ExitStep) -> None:
+        match step:
+            case Hold():
+                pass
+            case PlaceStop():
+                await self._place_stop(symbol, cover, holding, step)
+            case AmendStop():
+                await self._amend_stop(cover, holding, step)
+            case CancelStop():
+                if holding.stop is not None:
+                    await self._desk.cancel(holding.stop.cl_ord_id)
+            case RestTakeProfit():
+                await self._rest_take_profit(symbol, cover, holding, step)
+            case EndTakeProfit():
+                if holding.take_profit is not None:
+                    cover.take_profit_ended_at = holding.at
+                    await self._desk.cancel_and_wait(holding.take_profit.cl_ord_id, _CANCEL_WAIT_S)
+                    self._dirty.add(symbol)
+                    self._wakeup.set()
+            case ExitAtMarket():
+                await self._exit_at_market(symbol, cover, holding, step)
+            case _:
+                assert_never(step)
+
+    # what a symbol looks like
+
+    async def _holding(self, symbol: Symbol, cover: Cover) -> Holding | None:
+        position = self._tracker.position(symbol)
+        instrument = self._feed.instruments().get(symbol) or self._instruments.get(symbol)
+        if instrument is None:
+            if position.qty > 0:
+                self._sink.emit("instrument_missing", symbol=symbol)
+            return None
+        await self._learn(symbol, cover, position)
+        touch = self._touch(symbol, instrument)
+        if touch is not None:
+            cover.peak_bid = touch.bid if cover.peak_bid is None else max(cover.peak_bid, touch.bid)
+        live = self._tracker.live(symbol)
+        stop = self._best_stop(live)
+        if stop is not None and stop.trigger_price is not None and stands(stop):
+            cover.floor_price = max(cover.floor_price or stop.trigger_price, stop.trigger_price)
+        at = self._clock.now()
+        return Holding(
+            at=at,
+            instrument=instrument,
+            position=position,
+            profile=cover.profile or FALLBACK_PROFILE,
+            entry_price=cover.entry_price,
+            opened_at=cover.opened_at or at,
+            entry_is_live=any(o.role is OrderRole.ENTRY for o in live),
+            stop=stop,
+            take_profit=next((o for o in live if o.role is OrderRole.TAKE_PROFIT and not _is_unknown(o)), None),
+            touch=touch,
+            peak_bid=cover.peak_bid,
+            floor_price=cover.floor_price,
+            bare_since=cover.bare_since,
+            stop_changed_at=cover.stop_changed_at,
+            take_profit_ended_at=cover.take_profit_ended_at,
+        )
+
+    async def _learn(self, symbol: Symbol, cover: Cover, position: Position) -> None:
+        """Find the exit profile of the newest entry: in memory first, then in the store.
+
+        Dust of an older position may lie under a new one, so the newest entry counts, not the one that opened.
+        """
+        entry_id = self._tracker.last_entry(symbol)
+        again = cover.learn_again_mono is not None and self._clock.mono() >= cover.learn_again_mono
+        if cover.profile is not None and cover.entry_id == entry_id and not again:
+            return
+        row = await self._find_row(symbol, cover, entry_id)
+        profile = None if row is None else profile_from_record(row.record)
+        if profile is None:
+            self._sink.emit("profile_missing", symbol=symbol, entry_id=entry_id)
+        if cover.entry_id != entry_id:
+            cover.peak_bid = cover.floor_price = cover.take_profit_ended_at = None
+            cover.failures = 0
+        cover.entry_id = entry_id
+        cover.profile = profile or FALLBACK_PROFILE
+        is_entry = row is not None and row.role is OrderRole.ENTRY
+        limit_price = row.limit_price if row is not None and is_entry else None
+        cover.entry_price = limit_price or position.average_price or cover.entry_price
+        opened_at = position.opened_at if position.entry_id == entry_id or row is None else row.state_at
+        cover.opened_at = opened_at or position.opened_at
+
+    async def _find_row(self, symbol: Symbol, cover: Cover, entry_id: ClOrdId | None) -> Order | None:
+        cover.learn_again_mono = None
+        if entry_id is None:
+            return None
+        row = self._tracker.get(entry_id) or self._intent_of(symbol, entry_id)
+        if row is not None:
+            return row
+        try:
+            with anyio.fail_after(self._settings.store_timeout_s):
+                return await self._store.find_order(entry_id)
+        except (StoreUnavailable, TimeoutError) as error:
+            cover.learn_again_mono = self._clock.mono() + _LEARN_AGAIN_S
+            self._sink.emit("profile_waits_for_store", symbol=symbol, error=str(error))
+            return None
+
+    def _intent_of(self, symbol: Symbol, entry_id: ClOrdId) -> Order | None:
+        return next((o for o in self._tracker.live(symbol) if o.parent_id == entry_id), None)
+
+    def _best_stop(self, live: list[Order]) -> Order | None:
+        """Return the stop that counts: one that stands before one in flight; unsent and doubtful ones are none."""
+        stops = [
+            o
+            for o in live
+            if o.role is OrderRole.PROTECTIVE_STOP
+            and not self._desk.is_fresh_intent(o)
+            and o.cl_ord_id not in self._doubtful_unseen(o)
+        ]
+        return max(stops, key=lambda o: (stands(o), o.qty - o.cum_qty, o.cl_ord_id), default=None)
+
+    def _doubtful_unseen(self, order: Order) -> set[ClOrdId]:
+        return self._doubtful if order.state is OrderState.UNKNOWN else set()
+
+    def _touch(self, symbol: Symbol, instrument: Instrument) -> Touch | None:
+        book = self._feed.book(symbol)
+        if book is None or not book.is_valid:
+            return None
+        bid, ask = book.best_bid(), book.best_ask()
+        if bid is None or ask is None:
+            return None
+        # A quiet book is not a stale one: while the connection's heartbeat is fresh the book is as of now.
+        health = self._feed.health()
+        age_s = self._clock.mono() - book.received_mono
+        heartbeat_s = health.heartbeat_age_s
+        if health.connected and heartbeat_s is not None and heartbeat_s <= 2.0:
+            age_s = min(age_s, max(0.0, heartbeat_s - 1.0))
+        return Touch(bid=instrument.price_of(bid[0]), ask=instrument.price_of(ask[0]), age_s=age_s)
+
+    # counting
+
+    def _count(self, cover: Cover, holding: Holding) -> None:
+        """Add the seconds since the last look to how the position was covered, and record a change."""
+        protection, protected_qty = protection_of(holding, self._settings.exits)
+        at = holding.at
+        if cover.since is not None:
+            self.seconds[cover.protection] += max(0.0, (at - cover.since).total_seconds())
+        cover.since = at
+        if protection is Protection.BARE:
+            cover.bare_since = cover.bare_since or at
+        elif cover.bare_since is not None:
+            self.protected_within_s.append((at - cover.bare_since).total_seconds())
+            del self.protected_within_s[:-10_000]
+            cover.bare_since = None
+        if protection is cover.protection and protected_qty == cover.protected_qty:
+            return
+        event = ProtectionEvent(
+            symbol=holding.position.symbol,
+            at=at,
+            protection=protection,
+            position_qty=holding.position.qty,
+            protected_qty=protected_qty,
+            reason=_why(holding, protection),
+        )
+        self._recorder.put_protection(OrderChange(protection=(event,)))
+        if protection is not cover.protection:
+            self._sink.emit(
+                "protection",
+                symbol=event.symbol,
+                protection=protection,
+                position=str(event.position_qty),
+                protected=str(protected_qty),
+                reason=event.reason,
+            )
+        cover.protection, cover.protected_qty = protection, protected_qty
+
+    def _settle_flat(self, symbol: Symbol, cover: Cover) -> None:
+        """Close the account of a symbol that holds nothing; forget it when no exit order is left."""
+        if cover.protection is not Protection.FLAT:
+            at = self._clock.now()
+            position = self._tracker.position(symbol)
+            if cover.since is not None:
+                self.seconds[cover.protection] += max(0.0, (at - cover.since).total_seconds())
+            event = ProtectionEvent(
+                symbol=symbol,
+                at=at,
+                protection=Protection.FLAT,
+                position_qty=position.qty,
+                protected_qty=Decimal(0),
+                reason="closed",
+            )
+            self._recorder.put_protection(OrderChange(protection=(event,)))
+            self._sink.emit("position_closed", symbol=symbol, realized=str(position.realized_quote))
+            cover = self._covers[symbol] = Cover()
+        if not any(o.role is not OrderRole.ENTRY for o in self._tracker.live(symbol)):
+            del self._covers[symbol]
+
+    async def _tidy_orders(self, symbol: Symbol) -> None:
+        """Withdraw intents that no fill will need, cancel exits that cover nothing and stops beyond the best one."""
+        live = self._tracker.live(symbol)
+        entries = {o.cl_ord_id for o in live if o.role is OrderRole.ENTRY}
+        is_flat = self._tracker.position(symbol).qty <= 0
+        best = self._best_stop(live)
+        for order in live:
+            if order.role is OrderRole.TAKE_PROFIT:
+                if is_flat or _is_unknown(order):
+                    await self._desk.cancel(order.cl_ord_id)
+            elif order.role is not OrderRole.PROTECTIVE_STOP:
+                continue
+            elif self._desk.is_fresh_intent(order):
+                if order.parent_id not in entries and (is_flat or best is not None):
+                    self._desk.withdraw_intent(order.cl_ord_id, "no fill needs it")
+            elif (is_flat and not entries) or (stands(order) and order is not best):
+                await self._desk.cancel(order.cl_ord_id)
+
+    # steps
+
+    async def _place_stop(self, symbol: Symbol, cover: Cover, holding: Holding, step: PlaceStop) -> None:
+        intents = [o for o in self._tracker.live(symbol) if self._desk.is_fresh_intent(o)]
+        intent = max(intents, key=lambda o: (o.parent_id == cover.entry_id, o.created_at), default=None)
+        qty = step.qty
+        if cover.use_balance:
+            qty = await self._from_balance(symbol, holding.instrument, qty)
+        cover.stop_changed_at = holding.at
+        sent = await self._desk.send_exit(
+            ProtectiveExit(
+                symbol=symbol,
+                qty=qty,
+                kind=ExitKind.STOP_LOSS,
+                reason="protection",
+                trigger_price=step.trigger_price,
+                trigger=holding.profile.stop_trigger,
+                cl_ord_id=None if intent is None else intent.cl_ord_id,
+            ),
+            parent_id=holding.position.entry_id,
+        )
+        self._judge(cover, sent)
+
+    async def _amend_stop(self, cover: Cover, holding: Holding, step: AmendStop) -> None:
+        if holding.stop is None:
+            return
+        cover.stop_changed_at = holding.at
+        if await self._desk.amend(holding.stop.cl_ord_id, qty=step.qty, trigger_price=step.trigger_price):
+            return
+        order = self._tracker.get(holding.stop.cl_ord_id)
+        if order is None or not stands(order) or order.state is OrderState.PENDING_AMEND:
+            return
+        # Refused: the shortest replacement, cancel and place anew; the bare seconds in between are counted.
+        self._sink.emit("stop_replaced", symbol=order.symbol, cl_ord_id=order.cl_ord_id)
+        if await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S):
+            self._dirty.add(order.symbol)
+            self._wakeup.set()
+
+    async def _rest_take_profit(self, symbol: Symbol, cover: Cover, holding: Holding, step: RestTakeProfit) -> None:
+        if holding.stop is None or not await self._desk.cancel_and_wait(holding.stop.cl_ord_id, _CANCEL_WAIT_S):
+            return
+        position = self._tracker.position(symbol)
+        qty = min(step.qty, sellable_qty(holding.instrument, position.qty, holding.entry_price))
+        cover.take_profit_ended_at = holding.at
+        if qty <= 0:
+            return
+        await self._desk.send_exit(
+            ProtectiveExit(
+                symbol=symbol,
+                qty=qty,
+                kind=ExitKind.TAKE_PROFIT,
+                reason=f"ask {holding.touch.ask if holding.touch else ''} at the target",
+                limit_price=step.limit_price,
+            ),
+            parent_id=position.entry_id,
+        )
+        self._dirty.add(symbol)
+        self._wakeup.set()
+
+    async def _exit_at_market(self, symbol: Symbol, cover: Cover, holding: Holding, step: ExitAtMarket) -> None:
+        """Cancel first, wait for cancel or fill, then sell what the balance says; a remainder is sold again."""
+        self._sink.emit("exit_started", symbol=symbol, kind=step.kind, reason=step.reason)
+        for order in self._tracker.live(symbol):
+            if self._desk.is_fresh_intent(order) and order.side is Side.SELL:
+                self._desk.withdraw_intent(order.cl_ord_id, "leaving at market")
+            elif not await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S) and _may_sell(
+                self._tracker.get(order.cl_ord_id)
+            ):
+                # It may still sell these coins; the next look tries again.
+                self._rest(cover)
+                return
+        await self._recount(symbol, cover)
+        for _ in range(_SALES_MAX):
+            position = self._tracker.position(symbol)
+            qty = sellable_qty(holding.instrument, position.qty, holding.entry_price)
+            if not qty:
+                break
+            qty = await self._from_balance(symbol, holding.instrument, qty)
+            sent = await self._desk.send_exit(
+                ProtectiveExit(symbol=symbol, qty=qty, kind=step.kind, reason=step.reason),
+                parent_id=position.entry_id,
+            )
+            self._judge(cover, sent)
+            if sent is None or sent.state in {OrderState.UNKNOWN, OrderState.REJECTED, OrderState.PENDING_SUBMIT}:
+                return
+            if not await self._recorder.wait_closed(sent.cl_ord_id, _SALE_WAIT_S):
+                return
+        left = self._tracker.position(symbol).qty
+        self._sink.emit("exit_done", symbol=symbol, kind=step.kind, left=str(left))
+
+    async def _from_balance(self, symbol: Symbol, instrument: Instrument, qty: Decimal) -> Decimal:
+        """Return the quantity that the venue says is free, at most `qty`; `qty` itself when it does not answer.
+
+        A balance that shows less than an order's minimum lags the fill, so it is not believed.
+        """
+        base, _ = assets_of(symbol)
+        try:
+            with anyio.fail_after(2.0):
+                balance = (await self._query.balances()).get(base)
+        except (VenueUnavailable, VenueRejected, TimeoutError) as error:
+            self._sink.emit("balance_not_known", symbol=symbol, error=str(error))
+            return qty
+        if balance is None:
+            return qty
+        free = instrument.round_qty(max(balance.available, Decimal(0)))
+        return min(qty, free) if free >= instrument.qty_min else qty
+
+    def _judge(self, cover: Cover, sent: Order | None) -> None:
+        """Space further tries after a failure, and mind the balance from then on."""
+        if sent is not None and sent.state not in {OrderState.REJECTED, OrderState.PENDING_SUBMIT}:
+            cover.failures = 0
+            return
+        cover.use_balance = sent is not None and "funds" in sent.reason.lower()
+        self._rest(cover)
+
+    def _rest(self, cover: Cover) -> None:
+        cover.failures = min(cover.failures + 1, 16)
+        rest_s = min(_REST_MIN_S * 2 ** (cover.failures - 1), _REST_MAX_S)
+        cover.rest_until_mono = self._clock.mono() + rest_s
+
+
+def _is_unknown(order: Order) -> bool:
+    return order.state is OrderState.UNKNOWN
+
+
+def _may_sell(order: Order | None) -> bool:
+    """Tell whether an order is known to be alive on the selling side; one that is UNKNOWN had its cancel sent."""
+    return order is not None and order.side is Side.SELL and not order.state.is_terminal and not _is_unknown(order)
+
+
+def _beside_sale(holding: Holding, sale: Order) -> ExitStep:
+    """Return what may be done while a sale is under way: nothing that sells at once, or the coins could go twice.
+
+    When the sale's outcome is unknown a stop is put beside it: if the sale did happen, the stop finds no coins.
+    """
+    wanted = sellable_qty(holding.instrument, holding.position.qty, holding.entry_price)
+    if _is_unknown(sale) and holding.stop is None and wanted:
+        return PlaceStop(qty=wanted, trigger_price=stop_price(holding))
+    return Hold(reason="a sale is under way")
+
+
+def _why(holding: Holding, protection: Protection) -> str:
+    if protection is Protection.BARE:
+        return "no stop" if holding.stop is None else f"stop {holding.stop.state} for {holding.stop.qty}"
+    if protection is Protection.FLAT:
+        return "dust" if holding.position.qty > 0 else "closed"
+    return protection.value

@@ -1,0 +1,148 @@
+"""Keeps resting entries: holds them, cancels them when the flow turns toxic or their time is up.
+
+Enters: live books of the symbols with an own entry. Leaves: cancels through the desk. The venue's GTD expiry stands
+behind the local cancel, so an entry ends even when this process does not.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from krakenbot.domain.decision.queue_decision import LiveView, QueueSettings, RestingAction, decide_resting
+from krakenbot.domain.engine.desk import OrderDesk
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.live_flow import LiveFlow
+from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.execution.exits import stands
+from krakenbot.domain.execution.order import Order, OrderRole, OrderState
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.market.views import BookView
+from krakenbot.domain.values import BPS, Side, Symbol
+from krakenbot.ports.clock import Clock
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.market_feed import MarketFeed
+
+_CANCEL_AGAIN_S = 5.0
+
+
+class RestingEntries:
+    """Looks at every resting entry several times a second."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        market_feed: MarketFeed,
+        live_flow: LiveFlow,
+        recorder: Recorder,
+        desk: OrderDesk,
+        settings: ExecutionSettings,
+        queue_settings: QueueSettings,
+        btc_symbol: Symbol,
+        event_sink: EventSink,
+    ) -> None:
+        self._clock = clock
+        self._feed = market_feed
+        self._flow = live_flow
+        self._recorder = recorder
+        self._tracker = recorder.tracker
+        self._desk = desk
+        self._settings = settings
+        self._queue_settings = queue_settings
+        self._btc = btc_symbol
+        self._sink = event_sink
+        self.cancels: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Keep entries until cancelled."""
+        while True:
+            await self._clock.sleep(self._settings.monitor_interval_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look at every entry once."""
+        at = self._clock.now()
+        for order in self._tracker.live():
+            if order.role is not OrderRole.ENTRY:
+                continue
+            reason = self._reason_to_cancel(order, at)
+            if reason is None:
+                continue
+            if order.state is not OrderState.PENDING_CANCEL:
+                self._sink.emit("entry_cancel", symbol=order.symbol, cl_ord_id=order.cl_ord_id, reason=reason)
+                kind = reason.split(" ", 1)[0]
+                self.cancels[kind] = self.cancels.get(kind, 0) + 1
+            await self._desk.cancel(order.cl_ord_id)
+
+    def _reason_to_cancel(self, order: Order, at: datetime) -> str | None:
+        if order.state is OrderState.PENDING_CANCEL:
+            waited_s = (at - (order.state_at or order.created_at)).total_seconds()
+            return "still_alive" if waited_s >= _CANCEL_AGAIN_S else None
+        if not stands(order):
+            return None
+        if order.expire_at is not None and at >= order.expire_at:
+            return "ttl over"
+        instrument = self._feed.instruments().get(order.symbol)
+        if instrument is None:
+            return None
+        if any(o.role is OrderRole.MARKET_EXIT for o in self._tracker.live(order.symbol)):
+            return "leaving at market"
+        book = self._feed.book(order.symbol)
+        if book is None or not self._has_been_seen(order, book, at):
+            return None
+        decision = decide_resting(self._view(order, instrument, book, at), self._queue_settings)
+        return f"toxic: {decision.reason}" if decision.action is RestingAction.CANCEL else None
+
+    def _has_been_seen(self, order: Order, book: BookView, at: datetime) -> bool:
+        """Tell whether the live book may judge: its subscription began when the entry was sent, so it gets 5 s."""
+        return book.is_valid or (at - order.created_at).total_seconds() >= self._settings.deadline_s
+
+    def _view(self, order: Order, instrument: Instrument, book: BookView, at: datetime) -> LiveView:
+        bid, ask = self._bid_without_own(order, instrument, book), book.best_ask()
+        best = book.best_bid()
+        valid = book.is_valid and best is not None and ask is not None
+        spread_bps = microprice_bps = away_bps = 0.0
+        if valid and bid is not None and best is not None and ask is not None:
+            mid = (bid[0] + ask[0]) / 2
+            micro = (bid[0] * ask[1] + ask[0] * bid[1]) / (bid[1] + ask[1])
+            spread_bps = (ask[0] - bid[0]) / mid * BPS
+            microprice_bps = (micro - mid) / mid * BPS
+            own_ticks = best[0] if order.limit_price is None else instrument.ticks_of(order.limit_price)
+            away_bps = (best[0] - own_ticks) / mid * BPS
+        rest_s = (at - order.created_at).total_seconds()
+        edge, fill = order.record.get("edge"), order.record.get("fill")
+        surplus_bps = _number(edge, "surplus_bps")
+        # The same probability here and there: a move then gains nothing, so an entry is held or cancelled, not moved.
+        p_fill = _number(fill, "p_fill")
+        return LiveView(
+            book_valid=valid,
+            spread_bps=spread_bps,
+            microprice_dev_bps=microprice_bps,
+            ofi_5s_z=self._flow.ofi_z(order.symbol),
+            bid_queue_change_1s=self._flow.bid_change_1s(order.symbol) if away_bps <= 0 else None,
+            btc_return_1s_sigmas=self._flow.return_1s_sigmas(self._btc),
+            is_btc=order.symbol == self._btc,
+            away_bps=away_bps,
+            p_fill_hold=p_fill,
+            p_fill_move=p_fill,
+            surplus_bps=surplus_bps,
+            rate_points=4.0,
+            rest_s=rest_s,
+            since_reprice_s=None,
+        )
+
+    def _bid_without_own(self, order: Order, instrument: Instrument, book: BookView) -> tuple[int, int] | None:
+        """Return the best bid of the others: our own order must not read as a thin bid."""
+        if order.limit_price is None:
+            return book.best_bid()
+        own_ticks, own_lots = instrument.ticks_of(order.limit_price), instrument.lots_of(order.qty - order.cum_qty)
+        for price_ticks, size_lots in book.levels(Side.BUY, 2):
+            left = size_lots - own_lots if price_ticks == own_ticks else size_lots
+            if left > 0:
+                return price_ticks, left
+        return None
+
+
+def _number(record: object, name: str) -> float:
+    value = record.get(name) if isinstance(record, dict) else None
+    return float(value) if isinstance(value, int | float) else 0.0

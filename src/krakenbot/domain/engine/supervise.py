@@ -1,0 +1,448 @@
+"""The execution engine: builds the execution side from its ports and runs it as one task group.
+
+Enters: ports and settings. Leaves: a living engine until it is cancelled. `run` takes the lease, loads rows,
+reconciles, then runs every loop. On cancellation it stops cleanly in bounded time: no new entries, own entries cancelled and
+confirmed, positions protected, protective stops left standing, what is known committed, the lease given up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import anyio
+
+from krakenbot.domain.decision.edge import Calibration
+from krakenbot.domain.decision.inputs import DecisionSettings
+from krakenbot.domain.decision.views import SystemView
+from krakenbot.domain.engine.account import AccountKeeper
+from krakenbot.domain.engine.desk import OrderDesk
+from krakenbot.domain.engine.evaluate import Evaluator
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.executions import ExecutionsConsumer
+from krakenbot.domain.engine.exits import PositionMonitor
+from krakenbot.domain.engine.lease_keeper import LeaseKeeper
+from krakenbot.domain.engine.live_flow import LiveFlow
+from krakenbot.domain.engine.markouts import MarkoutRecorder
+from krakenbot.domain.engine.reconcile import Reconciler
+from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.engine.resting import RestingEntries
+from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.execution.order import OrderEvent, OrderRole, OrderState
+from krakenbot.domain.execution.rate import RateBudget, RateLimits
+from krakenbot.domain.execution.tracker import OrderTracker
+from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.values import ClOrdId, Symbol
+from krakenbot.ports.clock import Clock, IdSource
+from krakenbot.ports.cycle_store import CycleStore
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.execution_feed import ExecutionFeed
+from krakenbot.ports.lease import Lease
+from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.order_gateway import OrderGateway
+from krakenbot.ports.order_store import OrderStore
+from krakenbot.ports.safety_store import SafetyStore
+from krakenbot.ports.state_store import StateStore
+from krakenbot.ports.venue_query import VenueQuery
+
+PROCESS = "execution"
+_RETRY_S = 1.0
+_CLOCK_SKEW_S = 1.0
+_LIVE_SYMBOLS_MAX = 48
+# Of the 30 s in which a position must be protected after a restart (I5) this much may go by waiting for a ladder.
+_MONITOR_WAIT_S = 15.0
+
+
+class ExecutionEngine:
+    """The whole execution side, over ports only."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        execution_feed: ExecutionFeed,
+        gateway: OrderGateway,
+        query: VenueQuery,
+        market_feed: MarketFeed,
+        state_store: StateStore,
+        order_store: OrderStore,
+        cycle_store: CycleStore,
+        safety_store: SafetyStore,
+        lease: Lease,
+        settings: ExecutionSettings,
+        decision_settings: DecisionSettings,
+        event_sink: EventSink,
+        calibration: Callable[[], Calibration] = Calibration,
+        rate_limits: RateLimits | None = None,
+        btc_symbol: Symbol | None = None,
+    ) -> None:
+        self._clock = clock
+        self._feed = execution_feed
+        self._query = query
+        self._market_feed = market_feed
+        self._order_store = order_store
+        self._cycle_store = cycle_store
+        self._settings = settings
+        self._sink = event_sink
+        self._btc = btc_symbol or Symbol(f"BTC/{settings.quote_asset}")
+        self._rate = RateBudget(rate_limits or RateLimits())
+        self.tracker = OrderTracker()
+        self.recorder = Recorder(
+            clock=clock,
+            order_store=order_store,
+            tracker=self.tracker,
+            event_sink=event_sink,
+            store_timeout_s=settings.store_timeout_s,
+        )
+        self.lease = LeaseKeeper(
+            clock=clock,
+            lease=lease,
+            event_sink=event_sink,
+            holder=settings.holder,
+            ttl_s=settings.lease_ttl_s,
+            margin_s=settings.lease_margin_s,
+        )
+        self.desk = OrderDesk(
+            clock=clock,
+            ids=ids,
+            gateway=gateway,
+            order_store=order_store,
+            safety_store=safety_store,
+            recorder=self.recorder,
+            lease=self.lease,
+            rate=self._rate,
+            settings=settings,
+            event_sink=event_sink,
+        )
+        self.reconciler = Reconciler(
+            clock=clock,
+            query=query,
+            execution_feed=execution_feed,
+            order_store=order_store,
+            recorder=self.recorder,
+            desk=self.desk,
+            settings=settings,
+            event_sink=event_sink,
+        )
+        self.executions = ExecutionsConsumer(
+            clock=clock,
+            execution_feed=execution_feed,
+            recorder=self.recorder,
+            reconciler=self.reconciler,
+            settings=settings,
+            event_sink=event_sink,
+        )
+        self.monitor = PositionMonitor(
+            clock=clock,
+            query=query,
+            market_feed=market_feed,
+            order_store=order_store,
+            recorder=self.recorder,
+            desk=self.desk,
+            settings=settings,
+            event_sink=event_sink,
+        )
+        self.account = AccountKeeper(
+            clock=clock,
+            query=query,
+            market_feed=market_feed,
+            order_store=order_store,
+            recorder=self.recorder,
+            settings=settings,
+            event_sink=event_sink,
+        )
+        self.markouts = MarkoutRecorder(
+            clock=clock, market_feed=market_feed, order_store=order_store, settings=settings
+        )
+        self.live_flow = LiveFlow(clock=clock, market_feed=market_feed, event_sink=event_sink)
+        self.resting = RestingEntries(
+            clock=clock,
+            market_feed=market_feed,
+            live_flow=self.live_flow,
+            recorder=self.recorder,
+            desk=self.desk,
+            settings=settings,
+            queue_settings=decision_settings.queue,
+            btc_symbol=self._btc,
+            event_sink=event_sink,
+        )
+        self.evaluator = Evaluator(
+            clock=clock,
+            state_store=state_store,
+            cycle_store=cycle_store,
+            safety_store=safety_store,
+            account=self.account,
+            desk=self.desk,
+            system=self._system_view,
+            settings=settings,
+            decision_settings=decision_settings,
+            calibration=calibration,
+            event_sink=event_sink,
+        )
+        self.recorder.on_fill += [self.monitor.wake, self.account.take, self.markouts.take]
+        self.recorder.on_incomplete.append(self.reconciler.ask_soon)
+
+    async def run(self) -> None:
+        """Run until cancelled, then stop cleanly; raises LeaseLost when another process leads."""
+        await self.lease.acquire()
+        stop = anyio.Event()
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(self._serve, stop)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stop.set()
+
+    async def _serve(self, stop: anyio.Event) -> None:
+        # Shielded as a whole: cancellation arrives as `stop`, so that the clean stop finds its feed and store alive.
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as core:
+                core.start_soon(self.lease.run)
+                core.start_soon(self._status)
+                if await self._until(stop, self._load):
+                    core.start_soon(self.recorder.run)
+                    core.start_soon(self.executions.run)
+                    core.start_soon(self.executions.watch_overdue)
+                    core.start_soon(self._market_feed.run, self.live_flow)
+                    core.start_soon(self._keep_symbols)
+                    core.start_soon(self._monitor)
+                    core.start_soon(self.markouts.run)
+                    if await self._until(stop, self._reconcile):
+                        core.start_soon(self.reconciler.run)
+                        core.start_soon(self.account.run)
+                        await self._trade(stop)
+                    await self._stop_cleanly()
+                await self.lease.release()
+                core.cancel_scope.cancel()
+
+    async def _until(self, stop: anyio.Event, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Repeat a step until it succeeds; False when the stop came first."""
+        while not stop.is_set():
+            if await step():
+                return True
+            with anyio.move_on_after(_RETRY_S):
+                await stop.wait()
+        return False
+
+    async def _trade(self, stop: anyio.Event) -> None:
+        """Evaluate and keep entries until the stop."""
+        async with anyio.create_task_group() as entries:
+            entries.start_soon(self.evaluator.run)
+            entries.start_soon(self.resting.run)
+            await stop.wait()
+            entries.cancel_scope.cancel()
+
+    async def _load(self) -> bool:
+        """Load rows and instruments; what an earlier process may have sent has an unknown outcome."""
+        try:
+            with anyio.fail_after(self._settings.query_timeout_s):
+                book = await self._order_store.load_live(self._settings.venue_id)
+                instruments: dict[Symbol, Instrument] = {i.symbol: i for i in await self._query.instruments()}
+        except (StoreUnavailable, VenueUnavailable, VenueRejected, TimeoutError) as error:
+            self._sink.emit("start_waiting", step="load", error=str(error) or "timeout")
+            return False
+        self.tracker.load(book.orders, book.positions, book.exec_ids)
+        self.monitor.set_instruments(instruments)
+        self.reconciler.start_from(book.last_fill_at)
+        at = self._clock.now()
+        for order in self.tracker.live():
+            if order.state in {OrderState.PENDING_SUBMIT, OrderState.SUBMITTED}:
+                self.recorder.take(
+                    self.tracker.apply_event(order.cl_ord_id, OrderEvent.OUTCOME_UNKNOWN, at=at, reason="restart")
+                )
+        self.monitor.distrust_intents()
+        self._sink.emit("loaded", orders=len(book.orders), positions=len(book.positions), fills=len(book.exec_ids))
+        return True
+
+    async def _reconcile(self) -> bool:
+        """Reconcile before the first entry, once nothing of an earlier process can still reach the venue."""
+        at = self._clock.now()
+        deadlines = [o.deadline_at for o in self.tracker.live() if o.state is OrderState.UNKNOWN and o.deadline_at]
+        horizon = max(deadlines, default=at) + timedelta(seconds=_CLOCK_SKEW_S if deadlines else 0.0)
+        wait_s = min((horizon - at).total_seconds(), self._settings.deadline_s + _CLOCK_SKEW_S)
+        if wait_s > 0:
+            await self._clock.sleep(wait_s)
+        if not await self.reconciler.reconcile():
+            return False
+        self.account.is_watching = True
+        return True
+
+    async def _monitor(self) -> None:
+        """Start the monitor once a ladder has shown which stops are alive; without an answer, after a while."""
+        waited_s = 0.0
+        while not self.reconciler.ladders and waited_s < _MONITOR_WAIT_S:
+            await self._clock.sleep(self._settings.monitor_interval_s)
+            waited_s += self._settings.monitor_interval_s
+        await self.monitor.run()
+
+    async def _stop_cleanly(self) -> None:
+        """Cancel own entries and confirm it, protect every position, commit what is known; bounded."""
+        self._sink.emit("stopping")
+        timeout_s = self._settings.stop_timeout_s
+        with anyio.move_on_after(timeout_s / 2):
+            async with anyio.create_task_group() as cancels:
+                for order in self._entries_alive():
+                    cancels.start_soon(self.desk.cancel_and_wait, order, timeout_s / 2)
+        left = self._entries_alive()
+        if left:
+            await self._reconcile_once(timeout_s / 4)
+            left = self._entries_alive()
+        with anyio.move_on_after(timeout_s / 4):
+            await self.monitor.protect_all()
+        committed = await self.recorder.drain(timeout_s / 4)
+        await self._publish()
+        self._sink.emit(
+            "stopped",
+            entries_left=left,
+            positions=len(self.tracker.positions()),
+            stops_left=[o.cl_ord_id for o in self.tracker.live() if o.role is OrderRole.PROTECTIVE_STOP],
+            committed=committed,
+        )
+
+    async def _reconcile_once(self, timeout_s: float) -> None:
+        with anyio.move_on_after(timeout_s):
+            await self.reconciler.reconcile()
+
+    def _entries_alive(self) -> list[ClOrdId]:
+        return [o.cl_ord_id for o in self.tracker.live() if o.role is OrderRole.ENTRY]
+
+    async def _keep_symbols(self) -> None:
+        """Keep the live feed on the symbols that have an order or a position, until cancelled."""
+        held: tuple[Symbol, ...] | None = None
+        while True:
+            wanted = {o.symbol for o in self.tracker.live()} | {p.symbol for p in self.tracker.positions()}
+            if wanted:
+                wanted.add(self._btc)
+            more = sorted(self.markouts.symbols() - wanted)
+            symbols = tuple(sorted(wanted)) + tuple(more[: max(0, _LIVE_SYMBOLS_MAX - len(wanted))])
+            if symbols != held:
+                held = symbols
+                self.live_flow.keep(set(symbols))
+                self._market_feed.set_symbols(symbols, symbols)
+            await self._clock.sleep(self._settings.monitor_interval_s)
+
+    def _system_view(self) -> SystemView:
+        settled = self.recorder.is_store_available and not self.tracker.overdue(
+            self._clock.now(), self._settings.fills_overdue_s
+        )
+        return SystemView(
+            lease_held=self.lease.is_held,
+            venue_status=self._feed.venue_status if self._feed.is_connected else "unknown",
+            reconciled=self.reconciler.is_clean and settled,
+            rate_budget_ok=self._rate.allows_entry(self._clock.mono()),
+            account_age_s=self.account.age_s,
+            asked_generation=None,
+        )
+
+    # status
+
+    async def _status(self) -> None:
+        while True:
+            await self._publish()
+            await self._clock.sleep(1.0)
+
+    async def _publish(self) -> None:
+        try:
+            with anyio.fail_after(self._settings.store_timeout_s):
+                await self._cycle_store.publish_status(PROCESS, self._clock.now(), self.status())
+        except (StoreUnavailable, TimeoutError) as error:
+            self._sink.emit("status_not_published", error=str(error) or "timeout")
+
+    def status(self) -> dict[str, object]:
+        """Return the state of the engine as plain JSON values."""
+        now, mono = self._clock.now(), self._clock.mono()
+        live = self.tracker.live()
+        states: dict[str, int] = {}
+        for order in live:
+            states[order.state] = states.get(order.state, 0) + 1
+        within = sorted(self.monitor.protected_within_s)
+        health = self._market_feed.health()
+        return {
+            "at": now.isoformat(),
+            "venue_id": self._settings.venue_id,
+            "venue_status": self._feed.venue_status,
+            "lease": {"held": self.lease.is_held, "age_s": self.lease.age_s},
+            "executions": {
+                "connected": self._feed.is_connected,
+                "reports": self.executions.reports,
+                "snapshots": self.executions.snapshots,
+                "gaps": self.executions.gaps,
+                "foreign": self.tracker.foreign_reports,
+                "duplicates": self.tracker.duplicate_fills,
+                "orphans": self.tracker.orphans(),
+            },
+            "reconciliation": {
+                "clean": self.reconciler.is_clean,
+                "ladders": self.reconciler.ladders,
+                "corrections": dict(self.reconciler.corrections),
+            },
+            "store": {"available": self.recorder.is_store_available, "backlog": self.recorder.backlog},
+            "account": {
+                "age_s": self.account.age_s,
+                "equity_quote": None if self.account.equity_quote is None else str(self.account.equity_quote),
+                "peak_equity_quote": str(self.account.peak_equity_quote),
+                "realized_today_quote": str(self.account.realized_today_quote),
+            },
+            "cycles": {
+                "count": self.evaluator.cycles,
+                "failed": self.evaluator.failed,
+                "generation_id": self.evaluator.last_generation,
+                "epoch": self.evaluator.epoch,
+                "funnel": self.evaluator.last_funnel,
+            },
+            "blockers": dict(sorted(self.evaluator.blockers.items())),
+            "orders": [
+                {
+                    "cl_ord_id": order.cl_ord_id,
+                    "symbol": order.symbol,
+                    "role": order.role.value,
+                    "state": order.state.value,
+                    "qty": str(order.qty),
+                    "filled": str(order.cum_qty),
+                    "limit_price": None if order.limit_price is None else str(order.limit_price),
+                    "trigger_price": None if order.trigger_price is None else str(order.trigger_price),
+                    "age_s": (now - order.created_at).total_seconds(),
+                }
+                for order in live
+            ],
+            "order_states": states,
+            "positions": [
+                {
+                    "symbol": position.symbol,
+                    "qty": str(position.qty),
+                    "cost_quote": str(position.cost_quote),
+                    "protection": self.monitor.protection().get(position.symbol, "flat"),
+                }
+                for position in self.tracker.positions()
+            ],
+            "protection": {
+                "seconds": {name: round(value, 3) for name, value in self.monitor.seconds.items()},
+                "within_s": {
+                    "count": len(within),
+                    "p50": _quantile(within, 0.5),
+                    "p99": _quantile(within, 0.99),
+                    "max": within[-1] if within else None,
+                },
+            },
+            "entry_cancels": dict(self.resting.cancels),
+            "alarms": dict(self.recorder.alarms),
+            "markouts": {"recorded": self.markouts.recorded, "missed": self.markouts.missed},
+            "rate_points_max": self._rate.highest(mono),
+            "live_feed": {
+                "connected": health.connected,
+                "heartbeat_age_s": health.heartbeat_age_s,
+                "frames": dict(health.frames),
+                "book_ok": health.book_ok,
+                "book_bad": health.book_bad,
+                "level3_ok": health.level3_ok,
+                "level3_bad": health.level3_bad,
+                "resyncs": health.resyncs,
+                "reconnects": health.reconnects,
+            },
+        }
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else None
