@@ -53,6 +53,12 @@ def free_quote(
 
 def _in_asset(asset: Asset, amounts: Mapping[Symbol, Decimal], instruments: Mapping[Symbol, Instrument]) -> Decimal:
     return sum(
-        (amount for symbol, amount in amounts.items() if symbol in instruments and instruments[symbol].quote == asset),
+        (amount for symbol, amount in amounts.items() if _quote_of(symbol, instruments) == asset),
         Decimal(0),
     )
+
+
+def _quote_of(symbol: Symbol, instruments: Mapping[Symbol, Instrument]) -> str:
+    # A symbol that the venue no longer lists still ties up money: its name ends with its quote asset.
+    instrument = instruments.get(symbol)
+    return instrument.quote if instrument else symbol.rpartition("/")[2]

@@ -10,7 +10,8 @@ level, *a* it moves away, *c* neither until T (we cancel). Models, all over quot
   + size), taken as normal, and at most the probability of one trade at all: cancels alone never fill an order.
 - s and a: a symmetric random walk of the mid with steps of the half-spread has rate (sigma / half-spread)^2 per
   minute (Cont, de Larrard 2013 in its simplest form), half of it each way: a mid without drift gives P_s = P_a. To s
-  comes the rate of single trades larger than level and order together, sizes as lognormal with the two moments.
+  comes the rate of single trades larger than the whole touch and the order, sizes as lognormal with the two moments;
+  to a, for a level of our own, the rate at which the touch turns over by new volume: others improve in their turn.
 """
 
 from __future__ import annotations
@@ -46,9 +47,13 @@ class FillSettings:
 
 @frozen(kw_only=True)
 class QueueRates:
-    """All that the model needs. Quote units, seconds; `sweep_bps` is the step of the level, the half-spread."""
+    """All that the model needs. Quote units, seconds; `sweep_bps` is the step of the level, the half-spread.
+
+    `touch_quote` is the whole volume at the best bid: ahead of a joined order, behind an improved one.
+    """
 
     ahead_quote: float
+    touch_quote: float
     size_quote: float
     trades_per_s: float
     trade_mean_quote: float
@@ -56,6 +61,7 @@ class QueueRates:
     cancel_per_s_quote: float
     sigma_bps_sqrt_min: float
     sweep_bps: float
+    undercut_per_s: float = 0.0
 
 
 @frozen(kw_only=True)
@@ -100,6 +106,7 @@ def queue_rates(
     share = 1.0 if fresh else settings.l2_trade_share
     rates = QueueRates(
         ahead_quote=queue if joins else 0.0,
+        touch_quote=queue,
         size_quote=size_quote,
         trades_per_s=share * sells / mean if mean else 0.0,
         trade_mean_quote=mean or 0.0,
@@ -107,6 +114,7 @@ def queue_rates(
         cancel_per_s_quote=(state.bid_cancel_per_s_quote or 0.0) * settings.cancel_ahead_share if fresh else 0.0,
         sigma_bps_sqrt_min=sigma,
         sweep_bps=spread / 2,
+        undercut_per_s=0.0 if joins or not fresh or queue <= 0 else (state.bid_add_per_s_quote or 0.0) / queue,
     )
     return (QueueSource.L3 if fresh else QueueSource.L2_ESTIMATE), rates
 
@@ -158,10 +166,10 @@ def consumed_by(rates: QueueRates, time_s: float) -> float:
 
 
 def level_hazards(rates: QueueRates) -> tuple[float, float]:
-    """Return how often per second the level is swept, and how often the price leaves it upwards."""
+    """Return how often per second the level is swept, and how often the price leaves it behind."""
     each_way = (rates.sigma_bps_sqrt_min / rates.sweep_bps) ** 2 / 60 / 2
-    large = rates.trades_per_s * _tail(rates, rates.ahead_quote + rates.size_quote)
-    return each_way + large, each_way
+    large = rates.trades_per_s * _tail(rates, rates.touch_quote + rates.size_quote)
+    return each_way + large, each_way + rates.undercut_per_s
 
 
 def _tail(rates: QueueRates, size_quote: float) -> float:

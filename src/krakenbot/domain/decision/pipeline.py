@@ -86,7 +86,7 @@ def evaluate(inputs: PipelineInput, settings: DecisionSettings) -> CycleResult:
             outcomes[one.symbol] = Blocked(
                 symbol=one.symbol,
                 blocker=one.blockers[0],
-                others=tuple(dict.fromkeys(blocker.code for blocker in one.blockers[1:])),
+                others=_other_codes(one.blockers),
                 record=record_of(one.scored, allow_prior=settings.edge.allow_prior),
             )
     funnel["executed"] = int(chosen is not None)
@@ -200,6 +200,11 @@ def _outranked(outcome: Execute, chosen: EntryPlan) -> Blocked:
         ),
         record=plan.record,
     )
+
+
+def _other_codes(blockers: tuple[Blocker, ...]) -> tuple[BlockerCode, ...]:
+    """Return the codes behind the dominant one, each once, in order of precedence."""
+    return tuple(dict.fromkeys(blocker.code for blocker in blockers if blocker.code is not blockers[0].code))
 
 
 def _with_since(outcome: Outcome, memory: PipelineMemory) -> Outcome:

@@ -43,8 +43,10 @@ class RestingAction(enum.StrEnum):
 
 @frozen(kw_only=True)
 class LiveView:
-    """One resting entry and its symbol's live book, read at one moment.
+    """One resting entry and its symbol's live book, read at one moment, without our own order in it.
 
+    Own volume must be taken out of the microprice and of the queue: an order that improved stands alone at its price,
+    and would look like a thin bid to itself.
     `ofi_5s_z` and `btc_return_1s_sigmas` None: too little seen, which triggers nothing. `bid_queue_change_1s` is the
     relative change of the bid's volume over 1 s (-0.6 = 60 % gone). `away_bps` is how far the best bid stands above
     our price. `p_fill_hold` and `p_fill_move` are fill probabilities here and at the best bid's back, `surplus_bps`
