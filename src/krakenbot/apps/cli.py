@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 import anyio
 from cyclopts import App, Parameter
 
-from krakenbot.apps import databases, exchange, ingest_and_execution, status_page
+from krakenbot.apps import databases, exchange, processes
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
+from krakenbot.apps.status import print_status
 from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
 
 app = App(name="krakenbot", help="A queue-aware, hybrid maker trading engine for Kraken spot.")
@@ -27,13 +28,13 @@ Config = Annotated[Path | None, Parameter(name="--config", help="TOML file with 
 @app.command(name="run-ingest")
 def run_ingest(*, config: Config = None) -> int:
     """Ingest market data until stopped: books, samples, epochs and state."""
-    return _run(config, ingest_and_execution.run_ingest)
+    return _run(config, processes.run_ingest)
 
 
 @app.command(name="run-execution-only")
 def run_execution_only(*, config: Config = None) -> int:
     """Decide and trade on the epochs that an ingest elsewhere publishes; needs the decision database only."""
-    return _run(config, ingest_and_execution.run_execution)
+    return _run(config, processes.run_execution)
 
 
 @app.command(name="run-execution-live")
@@ -42,9 +43,9 @@ def run_execution_live(*, config: Config = None, ingest: bool = True) -> int:
 
     async def run(settings: Settings) -> None:
         if settings.process.execution_only or not ingest:
-            await ingest_and_execution.run_execution(settings)
+            await processes.run_execution(settings)
         else:
-            await ingest_and_execution.run_both(settings)
+            await processes.run_both(settings)
 
     return _run(config, run)
 
@@ -60,7 +61,7 @@ def status(*, config: Config = None, json: bool = False) -> int:
     """Print what the processes last said of themselves, and why nothing is traded."""
 
     async def run(settings: Settings) -> None:
-        await status_page.print_status(settings, as_json=json)
+        await print_status(settings, as_json=json)
 
     return _run(config, run)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from attrs import evolve
 from dependency_injector import containers, providers
 
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
@@ -22,16 +23,18 @@ from krakenbot.adapters.kraken.private_stream import PrivateStream, PrivateStrea
 from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
 from krakenbot.adapters.kraken.signing import Credentials
 from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySettings
-from krakenbot.adapters.postgres.copy_writer import CopySampleSink
+from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.databases import Databases
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
-from krakenbot.adapters.postgres.state_store import PostgresRefreshAnswers, PostgresStateRefresher, PostgresStateStore
+from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
+from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.adapters.telemetry.events import StructuredEvents
 from krakenbot.apps.settings import LogFormat, Settings
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.supervise import ExecutionEngine
 from krakenbot.domain.errors import ConfigError
@@ -61,7 +64,7 @@ def make_rest(settings: Settings, clock: Clock, key: Secret | None, secret: Secr
     return KrakenRest(
         settings=RestSettings(base_url=settings.venue.rest_url),
         clock=clock,
-        credentials=Credentials(api_key=key, api_secret=secret),
+        credentials=Credentials(api_key=key, private_key=secret),
         nonces=NonceSource(clock=clock, state_file=nonce_state_file(folder, key)),
     )
 
@@ -77,26 +80,123 @@ def make_token_source(rest: KrakenRest, key: Secret | None) -> Callable[[], Awai
     return token
 
 
-def make_venue_id(settings: Settings, key: Secret) -> VenueId:
-    """Return host and account hash: what was learnt at one venue never reaches another."""
+def make_execution_settings(settings: Settings) -> ExecutionSettings:
+    """Return execution's settings with the venue id filled in: host and account hash, unless one is set.
+
+    What was learnt at one venue never reaches another.
+    """
+    execution, key = settings.require_execution(), settings.keys.execution_api_key
+    if execution.venue_id or not key:
+        return execution
     digest = hashlib.sha256(b"krakenbot venue " + key.reveal().encode()).hexdigest()
-    return VenueId(f"{settings.venue.host}/{digest[:12]}")
+    return evolve(execution, venue_id=VenueId(f"{settings.venue.host}/{digest[:12]}"))
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"cannot write to the data directory {folder}: {exc}") from exc
 
 
 class SharedContainer(containers.DeclarativeContainer):
-    """What every process has."""
+    """What every process has; `databases` and `rest` are open when they are handed in."""
 
     settings = providers.Dependency(instance_of=Settings)
-    process = providers.Dependency(instance_of=str)
+    clock = providers.Dependency(instance_of=SystemClock)
+    events = providers.Dependency(instance_of=StructuredEvents)
     databases = providers.Dependency(instance_of=Databases)
-    clock = providers.Singleton(SystemClock)
-    ids = providers.Singleton(RandomIdSource)
-    events = providers.Singleton(make_events, settings, clock, process)
+    rest = providers.Dependency(instance_of=KrakenRest)
     cycle_store = providers.Singleton(PostgresCycleStore, databases.provided.records)
 
 
 class IngestContainer(SharedContainer):
     """The ingest process."""
 
-    rest = providers.Dependency(instance_of=KrakenRest)
-    token_source = providers.Singleton(make_token_source, rest, SharedContainer.settings.provided.keys.ingest_api_key)
+    settings = SharedContainer.settings
+    token_source = providers.Singleton(make_token_source, SharedContainer.rest, settings.provided.keys.ingest_api_key)
+    feed = providers.Singleton(
+        KrakenMarketFeed,
+        public_url=settings.provided.venue.ws_public_url,
+        level3_url=settings.provided.venue.ws_level3_url,
+        clock=SharedContainer.clock,
+        token_source=token_source,
+    )
+    engine = providers.Singleton(
+        IngestEngine,
+        clock=SharedContainer.clock,
+        feed=feed,
+        sink=providers.Singleton(PostgresSampleSink, SharedContainer.databases.provided.ingest),
+        lineage_store=providers.Singleton(
+            PostgresLineageStore,
+            SharedContainer.databases.provided.ingest,
+            SharedContainer.databases.provided.publish,
+        ),
+        refresher=providers.Singleton(
+            PostgresStateRefresher,
+            SharedContainer.databases.provided.ingest,
+            SharedContainer.databases.provided.publish,
+            windows=settings.provided.windows,
+        ),
+        answers=providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish),
+        cycle_store=SharedContainer.cycle_store,
+        events=SharedContainer.events,
+        settings=settings.provided.ingest,
+        universe_settings=settings.provided.universe,
+        refresh_settings=settings.provided.refresh,
+    )
+
+
+class ExecutionContainer(SharedContainer):
+    """The execution process."""
+
+    settings = SharedContainer.settings
+    token_source = providers.Singleton(
+        make_token_source, SharedContainer.rest, settings.provided.keys.execution_api_key
+    )
+    stream = providers.Singleton(
+        PrivateStream,
+        url=settings.provided.venue.ws_private_url,
+        tokens=SharedContainer.rest.provided.websockets_token,
+        clock=SharedContainer.clock,
+        events=SharedContainer.events,
+        settings=providers.Object(PrivateStreamSettings()),
+    )
+    feed = providers.Singleton(
+        KrakenMarketFeed,
+        public_url=settings.provided.venue.ws_public_url,
+        level3_url=settings.provided.venue.ws_level3_url,
+        clock=SharedContainer.clock,
+        token_source=token_source,
+    )
+    execution_settings = providers.Singleton(make_execution_settings, settings)
+    engine = providers.Singleton(
+        ExecutionEngine,
+        clock=SharedContainer.clock,
+        ids=providers.Singleton(RandomIdSource),
+        execution_feed=providers.Singleton(
+            KrakenExecutionFeed, stream=stream, settings=providers.Object(ExecutionFeedSettings())
+        ),
+        gateway=providers.Singleton(
+            KrakenOrderGateway, stream=stream, settings=providers.Object(OrderGatewaySettings())
+        ),
+        query=providers.Singleton(
+            KrakenVenueQuery,
+            rest=SharedContainer.rest,
+            events=SharedContainer.events,
+            settings=providers.Object(VenueQuerySettings()),
+        ),
+        market_feed=feed,
+        state_store=providers.Singleton(PostgresStateStore, SharedContainer.databases.provided.decision),
+        order_store=providers.Singleton(
+            PostgresOrderStore,
+            SharedContainer.databases.provided.decision,
+            venue_id=execution_settings.provided.venue_id,
+        ),
+        cycle_store=SharedContainer.cycle_store,
+        safety_store=providers.Singleton(PostgresSafetyStore, SharedContainer.databases.provided.decision),
+        lease=providers.Singleton(PostgresLease, SharedContainer.databases.provided.decision),
+        settings=execution_settings,
+        decision_settings=settings.provided.decision,
+        event_sink=SharedContainer.events,
+    )

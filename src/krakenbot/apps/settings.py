@@ -16,10 +16,10 @@ import platformdirs
 from attrs import Attribute, Factory, field, frozen
 
 from krakenbot.apps.settings_loader import from_credentials, from_environment, from_toml, load
-from krakenbot.domain.decision.settings import DecisionSettings
+from krakenbot.domain.decision.inputs import DecisionSettings
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshSettings
-from krakenbot.domain.engine.settings import ExecutionSettings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.state.universe import UniverseSettings
@@ -130,7 +130,15 @@ class Settings:
     refresh: RefreshSettings = Factory(RefreshSettings)
     windows: Windows = Factory(Windows)
     decision: DecisionSettings = Factory(DecisionSettings)
-    execution: ExecutionSettings = Factory(ExecutionSettings)
+    execution: ExecutionSettings | None = None
+
+    def require_execution(self) -> ExecutionSettings:
+        """Return execution's settings; raises ConfigError when capital has no limit yet."""
+        if self.execution is None:
+            raise ConfigError(
+                "execution.capital_limit_quote is not set: say how much of the quote asset may be traded with"
+            )
+        return self.execution
 
     def secret_texts(self) -> list[str]:
         """Return every secret's text, for masking in logs."""

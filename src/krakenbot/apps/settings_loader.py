@@ -124,7 +124,7 @@ def _check_path(cls: type, origin: Origin) -> None:
                 else f"; known: {', '.join(known)}"
             )
             raise ConfigError(f"unknown setting {here} ({origin.source}){hint}")
-        kind = hints[name]
+        kind = _section(hints[name])
         last = depth == len(origin.path) - 1
         if attrs.has(kind):
             if last:
@@ -144,16 +144,25 @@ def _build(
     for field in attrs.fields(cls):  # type: ignore[arg-type]  # cls is an attrs class by construction
         if not field.init:
             continue
-        kind, here = hints[field.name], (*path, field.name)
+        kind, here = _section(hints[field.name]), (*path, field.name)
         if attrs.has(kind):
-            values[field.name] = _build(kind, tree.get(field.name, {}), here, sources)
+            if field.name in tree or kind is hints[field.name]:
+                values[field.name] = _build(kind, tree.get(field.name, {}), here, sources)
         elif field.name in tree:
             values[field.name] = _value(kind, tree[field.name], here, sources)
+        elif field.default is attrs.NOTHING:
+            raise ConfigError(f"{'.'.join(here)} is not set, and it has no default")
     try:
         return cls(**values)
     except (ValueError, TypeError) as exc:
         section = ".".join(path) or "settings"
         raise ConfigError(f"[{section}] {exc.args[0] if exc.args else exc}") from exc
+
+
+def _section(kind: Any) -> Any:
+    """Return the settings class of an optional section, anything else as it is."""
+    inner = [part for part in get_args(kind) if attrs.has(part)]
+    return inner[0] if type(None) in get_args(kind) and inner else kind
 
 
 def _value(kind: Any, value: object, path: tuple[str, ...], sources: Mapping[str, str]) -> object:
@@ -170,6 +179,10 @@ def _value(kind: Any, value: object, path: tuple[str, ...], sources: Mapping[str
 
 def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
+
+
+def _is_frozenset(kind: Any) -> bool:
+    return get_origin(kind) is frozenset
 
 
 def _is_enum(kind: Any) -> bool:
@@ -195,7 +208,7 @@ def _converter() -> Converter:
         lambda value, kind: tuple(converter.structure(part, get_args(kind)[0]) for part in _parts(value)),
     )
     converter.register_structure_hook_func(
-        lambda kind: get_origin(kind) is frozenset,
+        _is_frozenset,
         lambda value, kind: frozenset(converter.structure(part, get_args(kind)[0]) for part in _parts(value)),
     )
     # a NewType is read as what it renames

@@ -25,10 +25,10 @@ def build_report(
     ended_at: datetime,
     exit_reason: str,
 ) -> dict[str, Any]:
-    """Build the report; `run` holds duration_s, symbols, seed, flow, profile, settings_overrides and flow_parameters."""
+    """Build the report; `run` is what was asked for: duration, symbols, seed, flow, profile, settings_overrides."""
     found = compare(collected.ledger, exchange)
-    ingest_feed = _feed(collected.processes.get("ingest"))
-    execution_feed = _feed(collected.processes.get("execution"))
+    ingest_feed = _part(collected.processes.get("ingest"), "feed")
+    execution_feed = _part(collected.processes.get("execution"), "live_feed")
     return {
         **run,
         "note": NOT_EVIDENCE,
@@ -83,8 +83,10 @@ def render(report: Mapping[str, Any]) -> str:
     overrides = ", ".join(f"{key} = {value}" for key, value in report["settings_overrides"].items()) or "none"
     lines = [
         "",
-        f"Rehearsal: {report['duration_s']:g} s, {report['symbols']} symbols, seed {report['seed']}, "
-        f"flow {report['flow']}, profile {report['profile']}; ended: {report['exit_reason']}",
+        (
+            f"Rehearsal: {report['duration_s']:g} s, {report['symbols']} symbols, seed {report['seed']}, "
+            f"flow {report['flow']}, profile {report['profile']}; ended: {report['exit_reason']}"
+        ),
         f"  settings overridden   {overrides}",
         f"  frames                {frames}",
         f"  checksums             {checksums}",
@@ -95,7 +97,8 @@ def render(report: Mapping[str, Any]) -> str:
         f"  positions             {seconds}; protected within {within}",
         f"  ledger                {_summary(report['ledger'])}",
         f"  exchange              {_summary(report['exchange'])}",
-        f"  ledger = exchange     {_verdict(report['ledger_equals_exchange'])}; orphan orders {report['orphan_orders']}",
+        f"  ledger = exchange     {_verdict(report['ledger_equals_exchange'])}",
+        f"  orphan orders         {report['orphan_orders']}",
     ]
     lines += [f"    difference          {text}" for text in report["differences"][:20]]
     lines += [f"    failure             {text}" for text in report.get("failures", [])]
@@ -103,9 +106,9 @@ def render(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _feed(status: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    feed = (status or {}).get("feed", {})
-    return feed if isinstance(feed, Mapping) else {}
+def _part(status: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    part = (status or {}).get(name, {})
+    return part if isinstance(part, Mapping) else {}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +51,14 @@ class RehearsalOptions:
     profile: Literal["edge", "null", "toxic"]
     report: Path | None
     keep: bool
+
+
+@frozen(kw_only=True)
+class Clusters:
+    """The two running database clusters."""
+
+    ingest: EmbeddedCluster
+    decision: EmbeddedCluster
 
 
 @define(kw_only=True)
@@ -97,8 +104,9 @@ async def rehearse_until_done(options: RehearsalOptions) -> int:
         stage = Stage(folder=folder, narrator=narrator)
         async with _interrupts() as interrupted, embedded_clusters(folder / "postgres") as (ingest, decision):
             narrator.say("postgres", f"two clusters run in {folder / 'postgres'}")
+            clusters = Clusters(ingest=ingest, decision=decision)
             try:
-                report = await _perform(options, stage, clock, ingest, decision, interrupted)
+                report = await _perform(options, stage, clock, clusters, interrupted)
             finally:
                 with anyio.CancelScope(shield=True):
                     for child in reversed(list(stage.children)):
@@ -113,8 +121,7 @@ async def _perform(
     options: RehearsalOptions,
     stage: Stage,
     clock: SystemClock,
-    ingest_cluster: EmbeddedCluster,
-    decision_cluster: EmbeddedCluster,
+    clusters: Clusters,
     interrupted: anyio.Event,
 ) -> dict[str, Any]:
     ingest_key, execution_key = setup.new_key_pair(), setup.new_key_pair()
@@ -124,8 +131,8 @@ async def _perform(
     setup.write_credentials(
         stage.folder / "ingest-credentials",
         {
-            "database_url": ingest_cluster.url(Login.INGEST),
-            "decision_database_url": decision_cluster.url(Login.INGEST),
+            "database_url": clusters.ingest.url(Login.INGEST),
+            "decision_database_url": clusters.decision.url(Login.INGEST),
             "ingest_api_key": ingest_key.key,
             "ingest_api_secret": ingest_key.secret,
         },
@@ -133,7 +140,7 @@ async def _perform(
     setup.write_credentials(
         stage.folder / "execution-credentials",
         {
-            "decision_database_url": decision_cluster.url(Login.EXECUTION),
+            "decision_database_url": clusters.decision.url(Login.EXECUTION),
             "execution_api_key": execution_key.key,
             "execution_api_secret": execution_key.secret,
         },
@@ -151,7 +158,25 @@ async def _perform(
     book = await _exchange_book(ready, stage)
     await stage.stop(ingest)
     await stage.stop(exchange)
-    return await _report(options, stage, ingest_cluster, decision_cluster, book, ready, ran_s, ended_at, exit_reason)
+    run = {
+        "duration_s": round(ran_s, 3),
+        "symbols": len(ready["symbols"]),
+        "symbol_names": list(ready["symbols"]),
+        "seed": options.seed,
+        "flow": options.flow,
+        "profile": options.profile,
+        "settings_overrides": dict(setup.OVERRIDES),
+        "flow_parameters": ready.get("flow", {}),
+        "failures": stage.failures,
+        "events": stage.narrator.events,
+    }
+    return build_report(
+        run=run,
+        collected=await collect(clusters.ingest.url(Login.OWNER), clusters.decision.url(Login.STATUS)),
+        exchange=book if book is not None else TradingBook(),
+        ended_at=ended_at,
+        exit_reason=exit_reason,
+    )
 
 
 async def _start_exchange(
@@ -193,39 +218,6 @@ async def _exchange_book(ready: Mapping[str, Any], stage: Stage) -> TradingBook 
         stage.failures.append(str(exc))
         return None
     return exchange_book(truth, setup.ACCOUNT, {setup.QUOTE: setup.DEPOSIT})
-
-
-async def _report(
-    options: RehearsalOptions,
-    stage: Stage,
-    ingest_cluster: EmbeddedCluster,
-    decision_cluster: EmbeddedCluster,
-    book: TradingBook | None,
-    ready: Mapping[str, Any],
-    ran_s: float,
-    ended_at: datetime,
-    exit_reason: str,
-) -> dict[str, Any]:
-    collected = await collect(ingest_cluster.url(Login.OWNER), decision_cluster.url(Login.STATUS))
-    run = {
-        "duration_s": round(ran_s, 3),
-        "symbols": len(ready["symbols"]),
-        "symbol_names": list(ready["symbols"]),
-        "seed": options.seed,
-        "flow": options.flow,
-        "profile": options.profile,
-        "settings_overrides": dict(setup.OVERRIDES),
-        "flow_parameters": ready.get("flow", {}),
-        "failures": stage.failures,
-        "events": stage.narrator.events,
-    }
-    return build_report(
-        run=run,
-        collected=collected,
-        exchange=book if book is not None else TradingBook(),
-        ended_at=ended_at,
-        exit_reason=exit_reason,
-    )
 
 
 @asynccontextmanager

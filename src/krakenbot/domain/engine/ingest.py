@@ -127,8 +127,9 @@ class IngestEngine:
             raise VenueUnavailable(f"no instruments within {self._settings.instruments_wait_s:g} s of start")
         await self._publish_instruments(recorder)
         await self._choose_universe(recorder)
+        queues = self._universe.l3 if self._feed.health().level3_enabled else ()
         with anyio.move_on_after(self._settings.first_snapshot_grace_s):
-            while not recorder.with_snapshot.issuperset(self._universe.execution):
+            while not (recorder.with_book.issuperset(self._universe.l2) and recorder.with_queue.issuperset(queues)):
                 await self._clock.sleep(0.05)
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
@@ -168,7 +169,7 @@ class IngestEngine:
     async def _choose_universe(self, recorder: MarketRecorder) -> None:
         instruments = self._feed.instruments()
         volumes = recorder.volume_24h_quote
-        if not recorder.with_snapshot:
+        if not recorder.with_book:
             # before the first subscription no volume is known: let every candidate in, its ticker decides
             volumes = dict.fromkeys(instruments, self._universe_settings.min_volume_24h_quote)
         universe = choose_universe(
@@ -183,9 +184,7 @@ class IngestEngine:
             self._events.emit("universe", execution=len(universe.execution), l2=len(universe.l2), l3=len(universe.l3))
         self._universe = universe
 
-    async def _publish_epoch(
-        self, recorder: MarketRecorder, lineage_id: LineageId, run_id: RunId, at: datetime
-    ) -> None:
+    async def _publish_epoch(self, lineage_id: LineageId, run_id: RunId, at: datetime) -> None:
         universe = self._universe
         criteria = self._criteria(universe)
         status, reasons = judge_epoch(criteria)

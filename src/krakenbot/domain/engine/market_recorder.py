@@ -33,8 +33,10 @@ class MarketRecorder:
         self._last_trade_id: dict[Symbol, int] = {}
         self.volume_24h_quote: dict[Symbol, float] = {}
         """Latest 24 h volume of a symbol in quote units, from its ticker."""
-        self.with_snapshot: set[Symbol] = set()
+        self.with_book: set[Symbol] = set()
         """Symbols that have had a valid L2 book since start."""
+        self.with_queue: set[Symbol] = set()
+        """Symbols that have had a valid L3 book since start."""
         self.missing_trades: Counter[Symbol] = Counter()
         """Trade ids that were jumped over, per symbol."""
         self.instruments_changed = False
@@ -117,8 +119,8 @@ class MarketRecorder:
 
     def on_validity(self, symbol: Symbol, source: str, *, valid: bool, reason: str) -> None:
         """Say that a book became valid or invalid."""
-        if valid and source == "l2":
-            self.with_snapshot.add(symbol)
+        if valid:
+            (self.with_book if source == "l2" else self.with_queue).add(symbol)
         self._events.emit("book_valid" if valid else "book_invalid", symbol=symbol, source=source, reason=reason)
 
     def on_connection(self, stream: str, *, up: bool, reason: str) -> None:

@@ -1,0 +1,92 @@
+"""The processes: what has to be opened is opened, the container is wired, the engine runs until a signal.
+
+Each function ends when its engine ends or a signal comes; clean-up is the engines' own and shielded.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import anyio
+
+from krakenbot.adapters.clock.system import SystemClock
+from krakenbot.adapters.postgres.databases import Databases, ProcessKind
+from krakenbot.adapters.telemetry.events import StructuredEvents
+from krakenbot.apps.container import ExecutionContainer, IngestContainer, make_events, make_rest
+from krakenbot.apps.databases import process_databases
+from krakenbot.apps.lifecycle import run_until_signal
+from krakenbot.apps.settings import Settings
+from krakenbot.domain.engine.ingest import IngestEngine
+from krakenbot.domain.engine.supervise import ExecutionEngine
+from krakenbot.domain.errors import ConfigError
+
+
+async def run_ingest(settings: Settings) -> None:
+    """Run ingest alone."""
+    clock = SystemClock()
+    events = make_events(settings, clock, "ingest")
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            databases = await stack.enter_async_context(process_databases(settings, ProcessKind.INGEST))
+            engine = await _ingest_engine(settings, clock, events, databases, stack)
+            await engine.run()
+
+    events.emit("process_stopped", reason=await run_until_signal(work))
+
+
+async def run_execution(settings: Settings) -> None:
+    """Run execution alone, on the epochs that an ingest elsewhere publishes."""
+    settings.require_execution()
+    clock = SystemClock()
+    events = make_events(settings, clock, "execution")
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            databases = await stack.enter_async_context(process_databases(settings, ProcessKind.EXECUTION))
+            engine = await _execution_engine(settings, clock, events, databases, stack)
+            await engine.run()
+
+    events.emit("process_stopped", reason=await run_until_signal(work))
+
+
+async def run_both(settings: Settings) -> None:
+    """Run ingest and execution in one process; when one ends in an error, both end."""
+    settings.require_execution()
+    clock = SystemClock()
+    events = make_events(settings, clock, "live")
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            databases = await stack.enter_async_context(process_databases(settings, ProcessKind.BOTH))
+            ingest = await _ingest_engine(settings, clock, events, databases, stack)
+            execution = await _execution_engine(settings, clock, events, databases, stack)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ingest.run)
+                tasks.start_soon(execution.run)
+
+    events.emit("process_stopped", reason=await run_until_signal(work))
+
+
+async def _ingest_engine(
+    settings: Settings, clock: SystemClock, events: StructuredEvents, databases: Databases, stack: AsyncExitStack
+) -> IngestEngine:
+    keys = settings.keys
+    rest = await stack.enter_async_context(make_rest(settings, clock, keys.ingest_api_key, keys.ingest_api_secret))
+    if not keys.ingest_api_key:
+        events.emit("level3_off", reason="no ingest API key: running with L2, ticker and trades")
+    container = IngestContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
+    return container.engine()
+
+
+async def _execution_engine(
+    settings: Settings, clock: SystemClock, events: StructuredEvents, databases: Databases, stack: AsyncExitStack
+) -> ExecutionEngine:
+    keys = settings.keys
+    if not keys.execution_api_key:
+        raise ConfigError("keys.execution_api_key is not set: execution needs an API key of its own")
+    rest = await stack.enter_async_context(
+        make_rest(settings, clock, keys.execution_api_key, keys.execution_api_secret)
+    )
+    container = ExecutionContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
+    return container.engine()

@@ -1,0 +1,155 @@
+"""`krakenbot status`: what the processes last said of themselves, from the decision database alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from rich.console import Console
+from rich.table import Table
+
+from krakenbot.adapters.clock.system import SystemClock
+from krakenbot.adapters.postgres.embedded import Login, running_url
+from krakenbot.apps.databases import CLUSTERS_FOLDER
+from krakenbot.apps.settings import Settings
+from krakenbot.domain.errors import ConfigError, StoreUnavailable
+
+SILENT_AFTER_S = 10.0
+_QUERIES = {
+    "engine": "SELECT mode, reason, since, latch FROM krakenbot.status_engine",
+    "processes": "SELECT process, at, body FROM krakenbot.status_processes ORDER BY process",
+    "epoch": "SELECT epoch_id, status, created_at, reasons FROM krakenbot.status_epochs ORDER BY epoch_id DESC LIMIT 1",
+    "lease": "SELECT holder, lease_epoch, expires_at FROM krakenbot.status_leases",
+    "positions": "SELECT symbol, qty, cost_quote, realized_quote, opened_at FROM krakenbot.status_positions"
+    " WHERE qty > 0 ORDER BY symbol",
+    "protection": "SELECT DISTINCT ON (symbol) symbol, protection, protected_qty, reason, at"
+    " FROM krakenbot.status_protection ORDER BY symbol, event_no DESC",
+    "orders": "SELECT cl_ord_id, symbol, side, role, qty, cum_qty, limit_price, trigger_price, state, created_at"
+    " FROM krakenbot.status_orders WHERE state NOT IN"
+    " ('filled', 'canceled', 'expired', 'rejected', 'never_accepted') ORDER BY created_at",
+    "cycle": "SELECT at, funnel, blockers FROM krakenbot.status_cycles ORDER BY at DESC LIMIT 1",
+    "outcomes": "SELECT DISTINCT ON (symbol) symbol, code, value, limit_value, unit, detail, clears_when, since"
+    " FROM krakenbot.status_outcomes ORDER BY symbol, at DESC",
+}
+
+
+async def print_status(settings: Settings, *, as_json: bool) -> None:
+    """Print the status; raises ConfigError when there is no database to ask."""
+    async with _connection(settings) as connection:
+        found = {name: await _rows(connection, query) for name, query in _QUERIES.items()}
+    if as_json:
+        print(json.dumps(found, default=str, indent=2))
+    else:
+        _render(found, SystemClock().now())
+
+
+@asynccontextmanager
+async def _connection(settings: Settings) -> AsyncIterator[psycopg.AsyncConnection[dict[str, Any]]]:
+    url = settings.database.decision_url or settings.database.url
+    target = url.reveal() if url else running_url(settings.process.data_dir / CLUSTERS_FOLDER, "decision", Login.STATUS)
+    if target is None:
+        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-execution-live on embedded clusters")
+    try:
+        connection = await psycopg.AsyncConnection.connect(target, row_factory=dict_row, connect_timeout=5)
+    except psycopg.OperationalError as exc:
+        raise StoreUnavailable(f"the decision database does not answer: {exc}") from exc
+    async with connection:
+        yield connection
+
+
+async def _rows(connection: psycopg.AsyncConnection[dict[str, Any]], query: str) -> list[dict[str, Any]]:
+    try:
+        return await (await connection.execute(query.encode())).fetchall()
+    except psycopg.errors.UndefinedTable as exc:
+        raise ConfigError("the decision database has no krakenbot schema; run: krakenbot migrate") from exc
+
+
+def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
+    console = Console()
+    engine = found["engine"][0] if found["engine"] else {"mode": "normal", "reason": "", "latch": None}
+    console.print(f"engine mode {engine['mode']} {engine['reason'] or ''}{_latch(engine)}")
+    for row in found["lease"]:
+        console.print(
+            f"lease {row['holder'] or 'free'}, epoch {row['lease_epoch']}, expires {_age(row['expires_at'], now)}"
+        )
+    for row in found["processes"]:
+        age_s = (now - row["at"]).total_seconds()
+        console.print(f"{row['process']}: said so {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}")
+    for row in found["epoch"]:
+        console.print(
+            f"epoch {row['epoch_id']} {row['status']}, {_age(row['created_at'], now)} {'; '.join(row['reasons'])}"
+        )
+    protection = {row["symbol"]: row for row in found["protection"]}
+    _table(
+        console,
+        "positions",
+        ("symbol", "qty", "cost", "realised", "protection"),
+        [
+            (
+                row["symbol"],
+                row["qty"],
+                row["cost_quote"],
+                row["realized_quote"],
+                protection.get(row["symbol"], {}).get("protection", "?"),
+            )
+            for row in found["positions"]
+        ],
+    )
+    _table(
+        console,
+        "open orders",
+        ("id", "symbol", "role", "qty", "filled", "price", "trigger", "state"),
+        [
+            tuple(
+                row[key]
+                for key in ("cl_ord_id", "symbol", "role", "qty", "cum_qty", "limit_price", "trigger_price", "state")
+            )
+            for row in found["orders"]
+        ],
+    )
+    for row in found["cycle"]:
+        funnel = ", ".join(f"{name} {count}" for name, count in row["funnel"].items())
+        console.print(f"last cycle {_age(row['at'], now)}: {funnel}")
+    _table(
+        console,
+        "why nothing is traded",
+        ("symbol", "code", "value", "limit", "unit", "clears when"),
+        [
+            tuple(row[key] for key in ("symbol", "code", "value", "limit_value", "unit", "clears_when"))
+            for row in found["outcomes"]
+        ],
+    )
+
+
+def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    if not rows:
+        console.print(f"{title}: none")
+        return
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(
+            *("" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
+        )
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _age(at: datetime, now: datetime) -> str:
+    if at.year < 1971:  # a lease that nobody has held yet
+        return "long ago"
+    seconds = (now - at).total_seconds()
+    return f"{seconds:.1f} s ago" if seconds >= 0 else f"in {-seconds:.1f} s"
+
+
+def _latch(engine: Mapping[str, Any]) -> str:
+    return f" LATCH {engine['latch']}" if engine.get("latch") else ""
