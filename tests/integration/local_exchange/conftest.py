@@ -109,3 +109,8 @@ def accounts_file(tmp_path):
     path = tmp_path / "accounts.json"
     path.write_text(accounts_text())
     return path
+
+
+@pytest.fixture
+def secret() -> str:
+    return SECRET

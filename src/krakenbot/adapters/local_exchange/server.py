@@ -204,7 +204,7 @@ async def serving(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve, [listener])
             with anyio.fail_after(STARTUP_TIMEOUT_S):
-                while not server.started:  # noqa: ASYNC110, uvicorn offers a flag only
+                while not server.started:  # uvicorn offers a flag only
                     await anyio.sleep(0.005)
             engine = anyio.CancelScope()
             tasks.start_soon(_run_engine, engine, exchange, flow)

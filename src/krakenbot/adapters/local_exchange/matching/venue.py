@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol
 
 from attrs import frozen
 
-from krakenbot.adapters.local_exchange.digits import from_units, venue_id
+from krakenbot.adapters.local_exchange.digits import venue_id
 from krakenbot.adapters.local_exchange.flow.market import Flow, InstrumentRules
-from krakenbot.adapters.local_exchange.matching import checks
+from krakenbot.adapters.local_exchange.matching import checks, settlement
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry, StopHolds
 from krakenbot.adapters.local_exchange.matching.book import Changes, RestingOrder, Trade
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
@@ -276,31 +276,13 @@ class Venue:
             changed_ns=self.now_ns,
             post_only=request.post_only,
         )
-        if not self._can_pay(account, market, order):
+        if not settlement.can_pay(account, market, order):
             return Refusal(error="EOrder:Insufficient funds")
         crosses = limit_ticks is not None and market.crosses(request.side, limit_ticks)
         if order.post_only and crosses and self.settings.post_only_reject == "error":
             return Refusal(error="EOrder:Post only order")
         self.next_number()
         return order
-
-    def _can_pay(self, account: Account, market: VenueMarket, order: ClientOrder) -> bool:
-        """Tell whether the funds carry this order besides all other open ones."""
-        if order.side == "buy" and order.limit_ticks is None and not order.waits_for_trigger:
-            raw, left = 0, order.remaining_lots
-            for price, size in market.levels("sell", len(market.book.asks.keys)):
-                raw += price * min(left, size)
-                left -= min(left, size)
-                if not left:
-                    break
-            return account.purchase_needs(order, raw) <= account.available(order.rules.quote)
-        asset, _amount = account.needs(order)
-        known = order.order_id in account.open_orders
-        account.open_orders[order.order_id] = order
-        can_pay = account.held(asset) <= account.balance(asset)
-        if not known:
-            del account.open_orders[order.order_id]
-        return can_pay
 
     def _work(self, market: VenueMarket, order: ClientOrder) -> None:
         """Match an active order and rest what remains."""
@@ -346,19 +328,12 @@ class Venue:
         if self.settings.stop_holds is StopHolds.SHARED:
             rivals = [o for o in account.open_orders.values() if o.resting and o.rules is order.rules]
             for rival in rivals:
-                if rival.side == order.side and not self._can_pay_at_trigger(account, market, order):
+                if rival.side == order.side and not settlement.can_pay_at_trigger(account, market, order):
                     self._withdraw(rival, checks.SHARED_HOLD_REASON)
-        if self._can_pay_at_trigger(account, market, order):
+        if settlement.can_pay_at_trigger(account, market, order):
             self._work(market, order)
         else:
             self._close(order, "canceled", checks.FUNDS_REASON)
-
-    def _can_pay_at_trigger(self, account: Account, market: VenueMarket, order: ClientOrder) -> bool:
-        # The order itself stands among the open ones: without it, what is available is what it may use.
-        del account.open_orders[order.order_id]
-        can_pay = self._can_pay(account, market, order)
-        account.open_orders[order.order_id] = order
-        return can_pay
 
     def _apply_amend(
         self, account: Account, order: ClientOrder, change: checks.AmendFigures, *, post_only: bool
@@ -380,7 +355,7 @@ class Venue:
             change.limit_ticks,
             change.trigger_ticks,
         )
-        if not self._can_pay(account, market, order):
+        if not settlement.can_pay(account, market, order):
             order.qty_lots, order.limit_ticks, order.trigger_ticks = before
             return "EOrder:Insufficient funds"
         order.is_amended = True
@@ -405,54 +380,16 @@ class Venue:
             self._work(market, order)
 
     def _fill(self, order: ClientOrder, trade: Trade, *, is_maker: bool) -> None:
-        account = self.accounts[order.account]
-        cost_before, fee_before = order.cum_cost, order.cum_fee
-        ppm = account.maker_ppm if is_maker else account.taker_ppm
-        raw = trade.price_ticks * trade.size_lots
-        order.filled_lots += trade.size_lots
-        order.cost_raw += raw
-        order.fee_raw += (trade.size_lots if order.pays_fee_in_base else raw) * ppm
-        order.status = "partially_filled"
-        cost, fee = order.cum_cost - cost_before, order.cum_fee - fee_before
-        ledger_ids = (self._next_id("ledger", "L"), self._next_id("ledger", "L"))
-        qty = from_units(trade.size_lots, order.rules.qty_precision)
-        fill = Fill(
-            exec_id=self._next_id("exec", "T"),
-            trade_id=trade.trade_id,
-            order_id=order.order_id,
-            cl_ord_id=order.request.cl_ord_id,
-            symbol=order.rules.symbol,
-            side=order.side,
-            order_type=order.request.order_type,
-            size_lots=trade.size_lots,
-            price_ticks=trade.price_ticks,
-            qty=qty,
-            price=from_units(trade.price_ticks, order.rules.price_precision),
-            cost=cost,
-            fee=fee,
-            fee_asset=order.fee_asset,
+        fill, entries = settlement.settle_fill(
+            self.accounts[order.account],
+            order,
+            trade,
             is_maker=is_maker,
-            at_ns=self.now_ns,
-            ledger_ids=ledger_ids,
-        )
-        order.exec_ids.append(fill.exec_id)
-        account.fills.append(fill)
-        sign = 1 if order.side == "buy" else -1
-        legs = ((order.rules.base, sign * qty), (order.rules.quote, -sign * cost))
-        first, second = (
-            account.book(
-                ledger_id=ledger_id,
-                ref_id=fill.exec_id,
-                at_ns=self.now_ns,
-                kind="trade",
-                asset=asset,
-                amount=amount,
-                fee=fee if asset == fill.fee_asset else Decimal(0),
-            )
-            for ledger_id, (asset, amount) in zip(ledger_ids, legs, strict=True)
+            exec_id=self._next_id("exec", "T"),
+            ledger_ids=(self._next_id("ledger", "L"), self._next_id("ledger", "L")),
         )
         for listener in self.listeners:
-            listener.on_fill(order, fill, (first, second))
+            listener.on_fill(order, fill, entries)
         if order.remaining_lots == 0:
             self._close(order, "filled", None)
 
