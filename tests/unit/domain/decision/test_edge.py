@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.domain.decision.edge import (
@@ -74,9 +74,9 @@ def test_prior_by_hand(make_state: MakeState) -> None:
 
 def test_public_markouts_move_the_prior_and_gains_are_not_believed(make_state: MakeState) -> None:
     state = evolve(make_state(), bid_markout_count=200)
-    settings = EdgeSettings()
-    toxic = expected_adverse_bps(evolve(state, bid_markout_30s_bps=-120.0), settings)
-    gain = expected_adverse_bps(evolve(state, bid_markout_5s_bps=50.0, bid_markout_30s_bps=50.0), settings)
+    defaults = EdgeSettings()
+    toxic = expected_adverse_bps(evolve(state, bid_markout_30s_bps=-120.0), defaults)
+    gain = expected_adverse_bps(evolve(state, bid_markout_5s_bps=50.0, bid_markout_30s_bps=50.0), defaults)
 
     assert toxic is not None
     assert gain is not None
@@ -113,11 +113,10 @@ def test_score_is_bps_per_second_of_a_slot(make_state: MakeState) -> None:
     )
 
 
-@given(st.floats(0, 1e5), st.floats(0, 1e5))
-def test_slippage_grows_with_size_and_ends_at_50_bps(small: float, more: float) -> None:
-    state = SymbolState.__new__(SymbolState)
-    for name, value in {"bid_depth_10_quote": 1e3, "bid_depth_25_quote": 4e3, "bid_depth_50_quote": 1e4}.items():
-        object.__setattr__(state, name, value)
+@given(small=st.floats(0, 1e5), more=st.floats(0, 1e5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_slippage_grows_with_size_and_ends_at_50_bps(small: float, more: float, make_state: MakeState) -> None:
+    state = evolve(make_state(), bid_depth_10_quote=1e3, bid_depth_25_quote=4e3, bid_depth_50_quote=1e4)
     first, second = sell_slippage_bps(state, small), sell_slippage_bps(state, small + more)
 
     if first is None:
