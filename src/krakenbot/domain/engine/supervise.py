@@ -1,8 +1,9 @@
 """The execution engine: builds the execution side from its ports and runs it as one task group.
 
 Enters: ports and settings. Leaves: a living engine until it is cancelled. `run` takes the lease, loads rows,
-reconciles, then runs every loop. On cancellation it stops cleanly in bounded time: no new entries, own entries cancelled and
-confirmed, positions protected, protective stops left standing, what is known committed, the lease given up.
+reconciles, then runs every loop. On cancellation it stops cleanly in bounded time: no new entries, own entries
+cancelled and confirmed, positions protected, protective stops left standing, what is known committed, the lease given
+up.
 """
 
 from __future__ import annotations
