@@ -17,14 +17,14 @@ pytestmark = pytest.mark.postgres
 RAW = ("ticker_samples", "trade_samples", "l2_snap_metrics", "l3_queue_metrics")
 
 
-def _url_as(cluster, owner_url, login):
-    return cluster.url(login, owner_url.split("@/")[1].split("?")[0])
+def _url_as(cluster, owner_url, login) -> str:
+    return str(cluster.url(login, owner_url.split("@/")[1].split("?")[0]))
 
 
-async def _fresh(cluster, name):
+async def _fresh(cluster, name) -> str:
     async with await psycopg.AsyncConnection.connect(cluster.superuser_url, autocommit=True) as connection:
         await connection.execute(f"CREATE DATABASE {name} OWNER {Login.OWNER}".encode())
-    return cluster.url(Login.OWNER, name)
+    return str(cluster.url(Login.OWNER, name))
 
 
 async def test_second_run_applies_nothing(clusters):

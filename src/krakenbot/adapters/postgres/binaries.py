@@ -75,7 +75,9 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     on_path = shutil.which("postgres")
     system = {Path(on_path).resolve().parent} if on_path else set()
     for root in _SYSTEM_FOLDERS:
-        system.update(path.parent for path in Path(root).glob("**/bin/postgres") if len(path.relative_to(root).parts) < 4)
+        system.update(
+            path.parent for path in Path(root).glob("**/bin/postgres") if len(path.relative_to(root).parts) < 4
+        )
     ranked = [(_major_of(folder), folder) for folder in system]
     for _, folder in sorted(ranked, reverse=True):
         yield folder, "the system"

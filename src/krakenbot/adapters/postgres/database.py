@@ -51,7 +51,7 @@ class Database:
         self._url = url
         self._unit_timeout_s = unit_timeout_s
         self._resolve_s = resolve_s
-        self._kwargs = {
+        self._kwargs: dict[str, Any] = {
             "autocommit": True,
             "connect_timeout": 5,
             "application_name": f"krakenbot-{name}",
@@ -159,8 +159,9 @@ class Database:
             return
         row = await (
             await connection.execute(
-                "SELECT current_user <> %s AND pg_has_role(session_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = %s",
-                [self.role, self.role],
+                "SELECT current_user <> rolname AND pg_has_role(session_user, oid, 'MEMBER') "
+                "FROM pg_roles WHERE rolname = %s",
+                [self.role],
             )
         ).fetchone()
         if row is not None and row[0]:

@@ -28,6 +28,10 @@ _RIGHTS = {
 }
 
 
+Plan = list[tuple[str, str, str | None, tuple[DatabasePart, ...], int]]
+"""Name, URL, role, parts to check and size of each pool."""
+
+
 class ProcessKind(enum.StrEnum):
     """Which process opens the databases."""
 
@@ -72,7 +76,7 @@ async def open_databases(
         url = decision_url or ingest_url
         if url is None:
             raise ConfigError("DECISION_DATABASE_URL is not set: execution needs the decision database")
-        plan = [("decision", url, EXECUTION_ROLE, (DatabasePart.DECISION,), 8)]
+        plan: Plan = [("decision", url, EXECUTION_ROLE, (DatabasePart.DECISION,), 8)]
         plan += [("records", url, EXECUTION_ROLE, (), 2)]
         single = False
     else:
@@ -101,9 +105,6 @@ async def open_databases(
             records=pools.get("records"),
             single=single,
         )
-
-
-Plan = list[tuple[str, str, str | None, tuple[DatabasePart, ...], int]]
 
 
 def _plan_with_ingest(ingest_url: str, decision_url: str, process: ProcessKind, single: bool) -> Plan:
@@ -147,7 +148,9 @@ async def cluster_identity(url: str) -> str:
     async with await Database(url, name="identity").connect() as connection:
         with translated():
             try:
-                row = await (await connection.execute("SELECT system_identifier::text FROM pg_control_system()")).fetchone()
+                row = await (
+                    await connection.execute("SELECT system_identifier::text FROM pg_control_system()")
+                ).fetchone()
             except psycopg.errors.InsufficientPrivilege:
                 # Start time in microseconds, address and port: enough to know a live server again.
                 row = await (
@@ -182,4 +185,6 @@ async def _check_durability(connection: psycopg.AsyncConnection) -> None:
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         row = await (await connection.execute("SELECT current_setting(%s)", [setting])).fetchone()
         if row is not None and row[0] == "off":
-            raise ConfigError(f"the decision database runs with {setting} = off: an order row could be lost; turn it on")
+            raise ConfigError(
+                f"the decision database runs with {setting} = off: an order row could be lost; turn it on"
+            )

@@ -7,7 +7,6 @@ says otherwise is left over from a dead one. Unix socket only, scram with random
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import fcntl
 import json
@@ -166,7 +165,9 @@ class EmbeddedCluster:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._home.chmod(0o700)
         except OSError as error:
-            raise ConfigError(f"data directory {self._home}: {error.strerror}; choose one that can be written") from error
+            raise ConfigError(
+                f"data directory {self._home}: {error.strerror}; choose one that can be written"
+            ) from error
 
     def _take_lock(self) -> None:
         lock = (self._home / "lock").open("a+", encoding="ascii")
@@ -230,7 +231,9 @@ class EmbeddedCluster:
             self.notes.append(f"the path of {self._home} is too long for a socket; it is in {self._own_socket_dir}")
             self._socket_dir = self._own_socket_dir
             if len(os.fsencode(self._socket_dir / name)) > _MAX_SOCKET_PATH:
-                raise ConfigError(f"no path short enough for a unix socket: {self._socket_dir}; set TMPDIR to a short one")
+                raise ConfigError(
+                    f"no path short enough for a unix socket: {self._socket_dir}; set TMPDIR to a short one"
+                )
         if self._mode == "user":
             user = launch.unprivileged_user()
             os.chown(self._socket_dir, user.pw_uid, user.pw_gid)
@@ -379,8 +382,7 @@ class EmbeddedCluster:
         return self._url(_SUPERUSER, "postgres")
 
     def _url(self, user: str, database: str) -> str:
-        host = quote(str(self._socket_dir), safe="")
-        return f"postgresql://{user}:{self._passwords[user]}@/{database}?host={host}&port={_PORT}"
+        return _socket_url(user, self._passwords[user], database, self._socket_dir)
 
     def _command(self, mode: str, program: str, *arguments: str) -> list[str]:
         launcher = [sys.executable, "-I", "-S", str(Path(launch.__file__)), mode, str(os.getpid())]
@@ -402,6 +404,21 @@ _ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/sbi
 """Nothing of ours reaches PostgreSQL's environment: keys live there."""
 
 
+def running_url(data_dir: Path, name: str, login: Login) -> str | None:
+    """Return the URL of a cluster that another process runs; None when none seems to."""
+    home = data_dir.absolute() / name
+    try:
+        socket_dir = (home / "pgdata" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[4]
+        passwords = json.loads((home / "credentials.json").read_text(encoding="ascii"))
+    except (OSError, IndexError):
+        return None
+    return _socket_url(login.value, passwords[login.value], DATABASE, Path(socket_dir))
+
+
+def _socket_url(user: str, password: str, database: str, socket_dir: Path) -> str:
+    return f"postgresql://{user}:{password}@/{database}?host={quote(str(socket_dir), safe='')}&port={_PORT}"
+
+
 def _open_private(path: Path, mode: str) -> IO[str]:
     truncate = os.O_TRUNC if mode == "w" else os.O_APPEND
     return os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | truncate, 0o600), mode, encoding="ascii")
@@ -419,11 +436,12 @@ def _pid_in(pid_file: Path) -> int | None:
 
 
 def _is_postgres(pid: int, pgdata: Path) -> bool:
-    with contextlib.suppress(OSError):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return os.fsencode(pgdata) in command
-    if sys.platform == "linux":
-        return False
+    proc = Path("/proc")
+    if (proc / "self").exists():
+        try:
+            return os.fsencode(pgdata) in (proc / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -59,19 +59,17 @@ def _die_with_parent(parent_pid: int) -> None:
 def main(arguments: list[str]) -> None:
     """Change into `MODE` and exec the program; never returns when all goes well."""
     mode, parent_pid, program = arguments[0], int(arguments[1]), arguments[2:]
+    if mode not in MODES:
+        sys.exit(LAUNCH_FAILED)
     try:
         match mode:
             case "namespace":
                 _enter_namespace()
             case "user":
                 _become_user()
-            case "plain":
-                pass
-            case _:
-                raise ValueError(f"mode {mode}: allowed are {', '.join(MODES)}")
         _die_with_parent(parent_pid)
         os.execv(program[0], program)  # noqa: S606 # no shell is wanted; the program is our own choice
-    except (OSError, ValueError, StopIteration) as error:
+    except (OSError, StopIteration) as error:
         sys.stderr.write(f"launch: {mode}: {error}\n")
         sys.exit(LAUNCH_FAILED)
 

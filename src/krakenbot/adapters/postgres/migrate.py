@@ -96,11 +96,15 @@ async def check_schema(connection: psycopg.AsyncConnection, parts: Collection[Da
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege) as e:
         raise ConfigError(f"no krakenbot schema for this login ({e}); run: krakenbot migrate") from e
     if missing:
-        raise ConfigError(f"the schema is older than this program ({missing[0].name} is missing); run: krakenbot migrate")
+        raise ConfigError(
+            f"the schema is older than this program ({missing[0].name} is missing); run: krakenbot migrate"
+        )
 
 
 async def _ensure_roles(connection: psycopg.AsyncConnection) -> None:
-    rows = await (await connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(DB_ROLES)])).fetchall()
+    rows = await (
+        await connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(DB_ROLES)])
+    ).fetchall()
     existing = {row[0] for row in rows}
     for role in DB_ROLES:
         if role in existing:
@@ -113,7 +117,9 @@ async def _ensure_roles(connection: psycopg.AsyncConnection) -> None:
             continue
         except psycopg.errors.InsufficientPrivilege as error:
             statements = "; ".join(f"CREATE ROLE {name} NOLOGIN" for name in DB_ROLES if name not in existing)
-            raise ConfigError(f"this login may not create roles; an administrator must run once: {statements}") from error
+            raise ConfigError(
+                f"this login may not create roles; an administrator must run once: {statements}"
+            ) from error
 
 
 async def _ensure_ledger(connection: psycopg.AsyncConnection) -> None:

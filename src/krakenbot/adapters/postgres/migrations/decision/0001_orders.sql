@@ -76,7 +76,7 @@ CREATE INDEX ON krakenbot.fills (cl_ord_id);
 CREATE TABLE krakenbot.positions (
     venue_id text NOT NULL,
     symbol text NOT NULL,
-    qty numeric NOT NULL CHECK (qty >= 0),
+    qty numeric NOT NULL,
     cost_quote numeric NOT NULL,
     realized_quote numeric NOT NULL,
     opened_at timestamptz,

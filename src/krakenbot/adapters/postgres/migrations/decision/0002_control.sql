@@ -22,7 +22,7 @@ CREATE TABLE krakenbot.leases (
     lease_epoch bigint NOT NULL,
     expires_at timestamptz NOT NULL
 );
-INSERT INTO krakenbot.leases (name, holder, lease_epoch, expires_at) VALUES ('execution', NULL, 0, '-infinity');
+INSERT INTO krakenbot.leases (name, holder, lease_epoch, expires_at) VALUES ('execution', NULL, 0, 'epoch');
 
 CREATE FUNCTION krakenbot.guard_lease() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -37,6 +37,7 @@ CREATE TRIGGER guard_lease BEFORE UPDATE ON krakenbot.leases FOR EACH ROW EXECUT
 CREATE TABLE krakenbot.refresh_requests (
     request_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     requested_at timestamptz NOT NULL,
+    inserted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     generation_id bigint,
     answered_at timestamptz
 );

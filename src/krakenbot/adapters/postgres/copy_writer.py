@@ -1,0 +1,370 @@
+"""Raw samples into the ingest database: one bounded queue, one connection, binary COPY, each row once.
+
+Enters: samples of a run, put by the recorder. Leaves: rows, committed in batches; counters. Each batch carries a
+number that is committed with its rows, so that a batch whose commit is in doubt is looked up and not written twice.
+Full queue: periodic samples give way, counted; a trade is only ever given up at the outer bound, counted, and named
+in trade_gaps. While the database is away the queue holds what it can; a spool to disk does not exist yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+from typing import Any
+
+import anyio
+import psycopg
+from attrs import define, field, frozen
+from psycopg import AsyncConnection
+
+from krakenbot.adapters.postgres.database import Database, in_own_task
+from krakenbot.adapters.postgres.failures import translated
+from krakenbot.adapters.postgres.trade_ids import TradeIds
+from krakenbot.domain.errors import StoreConflict, StoreError
+from krakenbot.domain.market.samples import BookSample, QueueSample, Sample, TickerSample, TradeSample
+from krakenbot.domain.values import RunId
+from krakenbot.ports.sample_sink import SinkStats
+
+_KEPT_RUNS = 4
+_RETRY_S = 0.25
+_BATCH_TIMEOUT_S = 30.0
+_TYPES = {"text": "text", "int": "int8", "float": "float8", "numeric": "numeric"}
+_PUT_BATCH = """
+INSERT INTO copy_batches (writer_id, batch_no, written_at) VALUES (%s, %s, clock_timestamp())
+ON CONFLICT (writer_id) DO UPDATE SET batch_no = excluded.batch_no, written_at = excluded.written_at
+"""
+_INSERT_TRADE = """
+INSERT INTO trade_samples (run_id, symbol, trade_id, side, price, qty, at_ns, received_at_ns)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+_PUT_GAP = """
+INSERT INTO trade_gaps (run_id, symbol, first_trade_id, last_trade_id, cause) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (run_id, symbol, first_trade_id)
+DO UPDATE SET last_trade_id = greatest(trade_gaps.last_trade_id, excluded.last_trade_id)
+"""
+
+
+@frozen(kw_only=True)
+class CopyTable:
+    """A raw table: its name, its columns after run_id, and their types."""
+
+    name: str
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @property
+    def copy_sql(self) -> str:
+        """Return the COPY statement."""
+        return f"COPY krakenbot.{self.name} (run_id, {', '.join(self.columns)}) FROM STDIN (FORMAT BINARY)"
+
+    @property
+    def copy_types(self) -> list[str]:
+        """Return the types of all columns for set_types."""
+        return ["int8", *(_TYPES[kind] for kind in self.types)]
+
+
+TICKERS = CopyTable(
+    name="ticker_samples",
+    columns=("symbol", "at_ns", "received_at_ns", "bid", "ask", "last", "volume_24h"),
+    types=("text", "int", "int", *["float"] * 4),
+)
+TRADES = CopyTable(
+    name="trade_samples",
+    columns=("symbol", "trade_id", "side", "price", "qty", "at_ns", "received_at_ns"),
+    types=("text", "int", "text", "numeric", "numeric", "int", "int"),
+)
+BOOKS = CopyTable(
+    name="l2_snap_metrics",
+    columns=(
+        *("symbol", "at_ns", "bid", "ask", "bid_qty", "ask_qty", "mid", "spread_bps", "microprice_dev_bps"),
+        *("imbalance_5", "bid_depth_10_quote", "bid_depth_25_quote", "bid_depth_50_quote", "ask_depth_10_quote"),
+        *("ask_depth_25_quote", "ask_depth_50_quote", "ofi", "updates", "crossed_s", "invalid_s"),
+    ),
+    types=("text", "int", *["float"] * 15, "int", "float", "float"),
+)
+QUEUES = CopyTable(
+    name="l3_queue_metrics",
+    columns=(
+        *("symbol", "at_ns", "bid_volume", "bid_orders", "bid_notional", "ask_volume", "ask_orders", "ask_notional"),
+        *("bid_added", "bid_removed", "ask_added", "ask_removed", "bid_mean_age_s", "ask_mean_age_s"),
+        *("bid_largest_share", "ask_largest_share"),
+    ),
+    types=("text", "int", "float", "int", "float", "float", "int", *["float"] * 9),
+)
+TABLES = (TICKERS, TRADES, BOOKS, QUEUES)
+Values = tuple[Any, ...]
+
+
+@define
+class _Queued:
+    queued_mono: float
+    run_id: RunId
+    table: CopyTable
+    values: Values
+
+
+@define
+class _Batch:
+    """Rows on their way; kept whole until it is known that they are committed."""
+
+    number: int
+    first_mono: float
+    count: int
+    rows: dict[str, list[Values]] = field(factory=dict)
+    runs: set[RunId] = field(factory=set)
+    symbols: set[tuple[RunId, str]] = field(factory=set)
+    gaps: dict[tuple[RunId, str], tuple[int, int]] = field(factory=dict)
+    conflicts: int = 0
+
+
+class PostgresSampleSink:
+    """SampleSink by COPY.
+
+    `batch_rows` and `batch_s` bound a batch; above `queue_rows` periodic samples are coalesced away, above twice that
+    trades are dropped and named. Only one writer per database: rows are then in the order of their commit.
+    """
+
+    def __init__(
+        self, database: Database, *, batch_rows: int = 10_000, batch_s: float = 0.25, queue_rows: int = 400_000
+    ) -> None:
+        self._database = database
+        self._batch_rows = batch_rows
+        self._batch_s = batch_s
+        self._queue_rows = queue_rows
+        self._queue: deque[_Queued] = deque()
+        self._batch: _Batch | None = None
+        self._batch_no = 0
+        self._writer_id: int | None = None
+        self._connection: AsyncConnection | None = None
+        self._in_doubt = False
+        self._ready_runs: set[RunId] = set()
+        self._known_symbols: set[tuple[RunId, str]] = set()
+        self._trade_ids: dict[RunId, dict[str, TradeIds]] = {}
+        self._gaps: dict[tuple[RunId, str], tuple[int, int]] = {}
+        self._wake = asyncio.Event()
+        self._put_total = 0
+        self._done_total = 0
+        self._done = asyncio.Event()
+        self._rows = {table.name: 0 for table in TABLES}
+        self._dropped: dict[str, int] = {}
+        self._coalesced = 0
+        self._batches = 0
+        self._failures = 0
+        self.last_failure = ""
+
+    def put(self, run_id: RunId, samples: Sequence[Sample]) -> None:
+        """Queue samples of a run; repeated trades are left out here."""
+        now = perf_counter()
+        for sample in samples:
+            table, values = _values(run_id, sample)
+            if isinstance(sample, TradeSample):
+                if not self._ids_of(run_id, sample.symbol).take(sample.trade_id):
+                    continue
+                if len(self._queue) >= 2 * self._queue_rows:
+                    self._drop_trade(run_id, sample)
+                    continue
+            elif len(self._queue) >= self._queue_rows:
+                self._coalesced += 1
+                continue
+            self._queue.append(_Queued(now, run_id, table, values))
+            self._put_total += 1
+        if len(self._queue) >= self._batch_rows:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled; then write what is queued, or give up after one failure, and return."""
+        try:
+            while True:
+                if not self._queue and self._batch is None and not self._gaps:
+                    await self._pause(self._batch_s)
+                    continue
+                if len(self._queue) < self._batch_rows:
+                    await self._pause(self._batch_s)
+                if not await self._write_next():
+                    await anyio.sleep(_RETRY_S)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._finish()
+
+    async def flush(self) -> None:
+        """Wait until everything queued so far is committed; `run` must be running."""
+        target = self._put_total
+        while self._done_total < target:
+            self._done.clear()
+            self._wake.set()
+            await self._done.wait()
+
+    def stats(self) -> SinkStats:
+        """Return the counters."""
+        oldest = self._batch.first_mono if self._batch else self._queue[0].queued_mono if self._queue else None
+        now = perf_counter()
+        return SinkStats(
+            lag_s=now - oldest if oldest is not None else 0.0,
+            queued=len(self._queue) + (self._batch.count if self._batch else 0),
+            rows=dict(self._rows),
+            dropped=dict(self._dropped),
+            coalesced=self._coalesced,
+            batches=self._batches,
+            failures=self._failures,
+        )
+
+    # -- queue ---------------------------------------------------------------------------------------------------
+
+    def _ids_of(self, run_id: RunId, symbol: str) -> TradeIds:
+        runs = self._trade_ids
+        if run_id not in runs:
+            runs[run_id] = {}
+            for old in sorted(runs)[:-_KEPT_RUNS]:
+                del runs[old]
+        return runs.setdefault(run_id, {}).setdefault(symbol, TradeIds())
+
+    def _drop_trade(self, run_id: RunId, sample: TradeSample) -> None:
+        self._dropped["trade_samples"] = self._dropped.get("trade_samples", 0) + 1
+        first, last = self._gaps.get((run_id, sample.symbol), (sample.trade_id, sample.trade_id))
+        self._gaps[run_id, sample.symbol] = (min(first, sample.trade_id), max(last, sample.trade_id))
+
+    async def _pause(self, wait_s: float) -> None:
+        self._wake.clear()
+        with anyio.move_on_after(wait_s):
+            await self._wake.wait()
+
+    def _take_batch(self) -> _Batch:
+        count = min(len(self._queue), self._batch_rows)
+        self._batch_no += 1
+        first = self._queue[0].queued_mono if count else perf_counter()
+        batch = _Batch(number=self._batch_no, first_mono=first, count=count)
+        for _ in range(count):
+            queued = self._queue.popleft()
+            batch.rows.setdefault(queued.table.name, []).append(queued.values)
+            batch.runs.add(queued.run_id)
+            key = (queued.run_id, queued.values[1])
+            if key not in self._known_symbols:
+                batch.symbols.add(key)
+        batch.gaps, self._gaps = self._gaps, {}
+        return batch
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        while self._queue or self._batch is not None or self._gaps:
+            if not await self._write_next():
+                break
+        await self._disconnect()
+
+    async def _write_next(self) -> bool:
+        """Write the next batch, or the one that failed; return whether it is committed."""
+        if self._batch is None:
+            self._batch = self._take_batch()
+        batch = self._batch
+        try:
+            await in_own_task(self._write(batch), finish=True)
+        except StoreError as error:
+            self._failures += 1
+            self.last_failure = str(error)
+            await self._disconnect()
+            if isinstance(error, StoreConflict):
+                self._yield_to_conflict(batch)
+            return False
+        self._batch = None
+        self._in_doubt = False
+        self._batches += 1
+        self._known_symbols |= batch.symbols
+        self._ready_runs |= batch.runs
+        for table, rows in batch.rows.items():
+            self._rows[table] += len(rows)
+        self._done_total += batch.count
+        self._done.set()
+        return True
+
+    def _yield_to_conflict(self, batch: _Batch) -> None:
+        """Keep a batch that can never be written from blocking all others: trades again row by row, then give up."""
+        batch.conflicts += 1
+        if batch.conflicts < 2:
+            return
+        for table, rows in batch.rows.items():
+            self._dropped[table] = self._dropped.get(table, 0) + len(rows)
+        for run_id, symbol, trade_id, *_ in batch.rows.pop(TRADES.name, []):
+            first, last = batch.gaps.get((run_id, symbol), (trade_id, trade_id))
+            batch.gaps[run_id, symbol] = (min(first, trade_id), max(last, trade_id))
+        batch.rows.clear()
+
+    async def _write(self, batch: _Batch) -> None:
+        with translated():
+            async with asyncio.timeout(_BATCH_TIMEOUT_S):
+                connection = await self._connected()
+                if self._in_doubt and await self._is_committed(connection, batch):
+                    return
+                async with connection.transaction():
+                    await self._write_rows(connection, batch)
+                    # From here on a lost connection leaves the outcome open.
+                    self._in_doubt = True
+
+    async def _write_rows(self, connection: AsyncConnection, batch: _Batch) -> None:
+        for run_id in sorted(batch.runs - self._ready_runs):
+            await connection.execute("SELECT ensure_run_partitions(%s)", [run_id])
+        if batch.symbols:
+            await connection.cursor().executemany(
+                "INSERT INTO run_symbols (run_id, symbol) VALUES (%s, %s) ON CONFLICT DO NOTHING", sorted(batch.symbols)
+            )
+        await connection.execute(_PUT_BATCH, [self._writer_id, batch.number])
+        for (run_id, symbol), (first, last) in batch.gaps.items():
+            await connection.execute(_PUT_GAP, [run_id, symbol, first, last, "queue_full"])
+        for table in TABLES:
+            rows = batch.rows.get(table.name)
+            if rows and batch.conflicts and table is TRADES:
+                await connection.cursor().executemany(_INSERT_TRADE, rows)
+            elif rows:
+                await copy_rows(connection, table, rows)
+
+    async def _connected(self) -> AsyncConnection:
+        if self._connection is None or self._connection.closed:
+            connection = await self._database.connect()
+            # Samples alone may lose the last moments in a crash of the server; orders never.
+            await connection.execute("SET synchronous_commit = off; SET statement_timeout = '30s'")
+            if self._writer_id is None:
+                row = await (await connection.execute("SELECT nextval('copy_writer_id_seq')")).fetchone()
+                self._writer_id = int(row[0]) if row else None
+            self._connection = connection
+        return self._connection
+
+    async def _is_committed(self, connection: AsyncConnection, batch: _Batch) -> bool:
+        # The row lock waits for a transaction of our lost connection that still runs.
+        rows = await connection.execute(
+            "SELECT batch_no FROM copy_batches WHERE writer_id = %s FOR UPDATE", [self._writer_id]
+        )
+        row = await rows.fetchone()
+        return row is not None and row[0] >= batch.number
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                await connection.close()
+            except (psycopg.Error, OSError) as error:
+                self.last_failure = str(error)
+
+
+async def copy_rows(connection: AsyncConnection, table: CopyTable, rows: Iterable[Values]) -> None:
+    """Write rows (run_id first, then the table's columns) by binary COPY inside the caller's transaction."""
+    async with connection.cursor().copy(table.copy_sql.encode()) as copy:
+        copy.set_types(table.copy_types)
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _values(run_id: RunId, sample: Sample) -> tuple[CopyTable, Values]:
+    match sample:
+        case BookSample():
+            table = BOOKS
+        case QueueSample():
+            table = QUEUES
+        case TickerSample():
+            table = TICKERS
+        case TradeSample() as trade:
+            side = trade.side.value
+            price, qty = trade.price, trade.qty
+            times = (trade.at_ns, trade.received_at_ns)
+            return TRADES, (run_id, trade.symbol, trade.trade_id, side, price, qty, *times)
+    return table, (run_id, *[getattr(sample, name) for name in table.columns])

@@ -1,0 +1,339 @@
+"""Orders, fills and positions in the decision database: one transaction per report, row before order.
+
+Enters: rows to insert or change. Leaves: commits, or Refused, LeaseLost, StoreConflict, StoreUnavailable. Called by
+the desk, the executions loop and start-up. What the database itself guards (append-only, terminal states, fills by
+exec_id) is in the migrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.rows import (
+    FILL_COLUMNS,
+    ORDER_COLUMNS,
+    POSITION_COLUMNS,
+    decimal_texts,
+    fill_of,
+    fill_values,
+    json_value,
+    order_of,
+    order_values,
+    placeholders,
+    position_of,
+    position_values,
+    seconds_before,
+)
+from krakenbot.domain.decision.blocker import BlockerCode
+from krakenbot.domain.errors import LeaseLost, Refused, StoreConflict
+from krakenbot.domain.execution.fills import Fill
+from krakenbot.domain.execution.order import Order
+from krakenbot.domain.execution.position import Position, ProtectionEvent
+from krakenbot.domain.values import ClOrdId, ExecId, LeaseEpoch, Symbol, VenueId
+from krakenbot.ports.order_store import EntryGate, LiveBook, OrderChange, OrderEventRow
+
+MAX_EXEC_IDS = 10_000
+MAX_FILLS = 100_000
+_GATE_COLUMNS = "lineage_id, epoch_id, generation_id, lease_epoch"
+_TERMINAL = "('filled', 'canceled', 'expired', 'rejected', 'never_accepted')"
+
+_INSERT_ORDER = (
+    f"INSERT INTO execution_orders ({ORDER_COLUMNS}, {_GATE_COLUMNS}) "
+    f"VALUES ({placeholders(ORDER_COLUMNS)}, {placeholders(_GATE_COLUMNS)})"
+)
+_UPDATE_ORDER = """
+UPDATE execution_orders SET qty = %s, limit_price = %s, trigger_price = %s, state = %s, deadline_at = %s,
+    expire_at = %s, venue_order_id = %s, cum_qty = %s, state_at = %s, reason = %s, record = %s, exit_kind = %s
+WHERE cl_ord_id = %s AND venue_id = %s
+"""
+_INSERT_EVENT = """
+INSERT INTO execution_order_events (cl_ord_id, at, event, from_state, to_state, detail) VALUES (%s, %s, %s, %s, %s, %s)
+"""
+_INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES ({placeholders(FILL_COLUMNS)})"
+_OLD_POSITION = "SELECT realized_quote, entry_id FROM positions WHERE venue_id = %s AND symbol = %s FOR UPDATE"
+_PUT_POSITION = f"""
+INSERT INTO positions (venue_id, {POSITION_COLUMNS}) VALUES (%s, {placeholders(POSITION_COLUMNS)})
+ON CONFLICT (venue_id, symbol) DO UPDATE SET qty = excluded.qty, cost_quote = excluded.cost_quote,
+    realized_quote = excluded.realized_quote, opened_at = excluded.opened_at, entry_id = excluded.entry_id,
+    updated_at = clock_timestamp()
+"""
+_INSERT_PNL = "INSERT INTO realized_pnl (venue_id, symbol, entry_id, amount_quote, at) VALUES (%s, %s, %s, %s, %s)"
+_INSERT_PROTECTION = """
+INSERT INTO protection_events (venue_id, symbol, at, protection, position_qty, protected_qty, reason)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+# FOR SHARE: a takeover waits for this row to be committed, so that its start-up sees it.
+_LEASE = "SELECT lease_epoch, holder, expires_at > clock_timestamp() FROM leases WHERE name = 'execution' FOR SHARE"
+_GATE = """
+SELECT (SELECT generation_id FROM refresh_requests WHERE generation_id IS NOT NULL ORDER BY request_id DESC LIMIT 1),
+    g.computed_at, g.lineage_id,
+    (SELECT lineage_id FROM ingest_epochs WHERE status = 'valid' ORDER BY epoch_id DESC LIMIT 1),
+    e.created_at
+FROM (SELECT 1) one
+LEFT JOIN state_generations g ON g.generation_id = %s
+LEFT JOIN ingest_epochs e ON e.epoch_id = %s AND e.lineage_id = %s AND e.status = 'valid'
+"""
+
+
+class PostgresOrderStore:
+    """OrderStore on the decision database, for one venue account."""
+
+    def __init__(self, database: Database, *, venue_id: VenueId) -> None:
+        self._database = database
+        self._venue_id = venue_id
+
+    async def insert_entry(self, order: Order, protective: Order, gate: EntryGate) -> None:
+        """Insert an entry and its protective intent, both fenced by lease, generation and epoch."""
+
+        async def body(connection: AsyncConnection) -> None:
+            await _check_lease(connection, gate.lease_epoch)
+            await _check_gate(connection, gate)
+            bound = [gate.lineage_id, gate.epoch_id, gate.generation_id, gate.lease_epoch]
+            await connection.execute(_INSERT_ORDER, [*order_values(order), *bound])
+            await connection.execute(_INSERT_ORDER, [*order_values(protective), *bound])
+
+        await self._database.write(body)
+
+    async def insert_exit(self, order: Order, lease_epoch: LeaseEpoch) -> None:
+        """Insert the row of an exit; only the lease is checked."""
+
+        async def body(connection: AsyncConnection) -> None:
+            await _check_lease(connection, lease_epoch)
+            await connection.execute(_INSERT_ORDER, [*order_values(order), None, None, None, lease_epoch])
+
+        await self._database.write(body)
+
+    async def apply(self, change: OrderChange) -> None:
+        """Commit one change whole."""
+
+        async def body(connection: AsyncConnection) -> None:
+            # Fills first: a repeated exec_id must be what the conflict names.
+            for fill in change.fills:
+                await connection.execute(_INSERT_FILL, fill_values(fill))
+            for order in change.orders:
+                await _update_order(connection, order)
+            for event in change.events:
+                await connection.execute(_INSERT_EVENT, _event_values(event))
+            for position in change.positions:
+                await self._put_position(connection, position, change.fills)
+            for protection in change.protection:
+                await connection.execute(_INSERT_PROTECTION, _protection_values(self._venue_id, protection))
+
+        await self._database.write(body)
+
+    async def load_live(self, venue_id: VenueId) -> LiveBook:
+        """Load orders that are not terminal, every position's row, and the newest MAX_EXEC_IDS exec_ids."""
+
+        async def body(connection: AsyncConnection) -> LiveBook:
+            orders = await connection.execute(
+                f"SELECT {ORDER_COLUMNS} FROM execution_orders WHERE venue_id = %s AND state NOT IN {_TERMINAL} "
+                "ORDER BY created_at, cl_ord_id",
+                [venue_id],
+            )
+            live = tuple(order_of(row) for row in await orders.fetchall())
+            positions = await connection.execute(
+                f"SELECT {POSITION_COLUMNS} FROM positions WHERE venue_id = %s ORDER BY symbol", [venue_id]
+            )
+            held = tuple(position_of(row) for row in await positions.fetchall())
+            fills = await connection.execute(
+                "SELECT exec_id, at FROM fills WHERE venue_id = %s ORDER BY at DESC LIMIT %s", [venue_id, MAX_EXEC_IDS]
+            )
+            booked = await fills.fetchall()
+            return LiveBook(
+                orders=live,
+                positions=held,
+                exec_ids=frozenset(ExecId(row[0]) for row in booked),
+                last_fill_at=booked[0][1] if booked else None,
+            )
+
+        return await self._database.read(body)
+
+    async def find_order(self, cl_ord_id: ClOrdId) -> Order | None:
+        """Return a row, terminal or not."""
+
+        async def body(connection: AsyncConnection) -> Order | None:
+            rows = await connection.execute(
+                f"SELECT {ORDER_COLUMNS} FROM execution_orders WHERE cl_ord_id = %s", [cl_ord_id]
+            )
+            row = await rows.fetchone()
+            return order_of(row) if row else None
+
+        return await self._database.read(body)
+
+    async def entry_notional_since(self, since: datetime) -> tuple[int, Decimal]:
+        """Return count and notional of the entries inserted since a time."""
+
+        async def body(connection: AsyncConnection) -> tuple[int, Decimal]:
+            rows = await connection.execute(
+                "SELECT count(*), coalesce(sum(qty * limit_price), 0) FROM execution_orders "
+                "WHERE role = 'entry' AND venue_id = %s AND created_at >= %s",
+                [self._venue_id, since],
+            )
+            row = await rows.fetchone()
+            return (row[0], row[1]) if row else (0, Decimal(0))
+
+        return await self._database.read(body)
+
+    async def realized_since(self, since: datetime) -> Decimal:
+        """Return realised profit and loss since a time."""
+
+        async def body(connection: AsyncConnection) -> Decimal:
+            rows = await connection.execute(
+                "SELECT coalesce(sum(amount_quote), 0) FROM realized_pnl WHERE venue_id = %s AND at >= %s",
+                [self._venue_id, since],
+            )
+            row = await rows.fetchone()
+            return Decimal(row[0]) if row else Decimal(0)
+
+        return await self._database.read(body)
+
+    async def record_account(
+        self, at: datetime, balances: dict[str, Decimal], equity_quote: Decimal, venue_id: VenueId
+    ) -> None:
+        """Append an account snapshot and an equity sample."""
+
+        async def body(connection: AsyncConnection) -> None:
+            await connection.execute(
+                "INSERT INTO account_snapshots (venue_id, at, balances) VALUES (%s, %s, %s)",
+                [venue_id, at, decimal_texts(balances)],
+            )
+            await connection.execute(
+                "INSERT INTO equity_samples (venue_id, at, equity_quote) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                [venue_id, at, equity_quote],
+            )
+
+        await self._database.write(body)
+
+    async def record_markout(
+        self, exec_id: ExecId, horizon_s: float, markout_bps: float, at: datetime, venue_id: VenueId
+    ) -> None:
+        """Append one markout; a repeated one is ignored."""
+
+        async def body(connection: AsyncConnection) -> None:
+            await connection.execute(
+                "INSERT INTO markouts (venue_id, exec_id, horizon_s, markout_bps, at) VALUES (%s, %s, %s, %s, %s) "
+                "ON CONFLICT DO NOTHING",
+                [venue_id, exec_id, horizon_s, markout_bps, at],
+            )
+
+        await self._database.write(body)
+
+    async def fills_between(self, start: datetime, end: datetime, symbol: Symbol | None) -> Sequence[Fill]:
+        """Return this venue's fills with start <= at < end, oldest first, at most MAX_FILLS."""
+
+        async def body(connection: AsyncConnection) -> list[Fill]:
+            rows = await connection.execute(
+                f"SELECT {FILL_COLUMNS} FROM fills WHERE venue_id = %s AND at >= %s AND at < %s "
+                "AND (%s::text IS NULL OR symbol = %s) ORDER BY at, exec_id LIMIT %s",
+                [self._venue_id, start, end, symbol, symbol, MAX_FILLS],
+            )
+            return [fill_of(row) for row in await rows.fetchall()]
+
+        return await self._database.read(body)
+
+    async def _put_position(self, connection: AsyncConnection, position: Position, fills: tuple[Fill, ...]) -> None:
+        rows = await connection.execute(_OLD_POSITION, [self._venue_id, position.symbol])
+        old = await rows.fetchone()
+        gain = position.realized_quote - (old[0] if old else Decimal(0))
+        await connection.execute(_PUT_POSITION, [self._venue_id, *position_values(position)])
+        if gain:
+            at = max((fill.at for fill in fills if fill.symbol == position.symbol), default=None)
+            if at is None:
+                raise StoreConflict("realized_pnl_fill", f"{position.symbol}: profit without a fill")
+            # The fill that closes a position clears its entry_id.
+            entry_id = position.entry_id or (old[1] if old else None)
+            await connection.execute(_INSERT_PNL, [self._venue_id, position.symbol, entry_id, gain, at])
+
+
+async def _check_lease(connection: AsyncConnection, lease_epoch: LeaseEpoch) -> None:
+    row = await (await connection.execute(_LEASE)).fetchone()
+    if row is None or row[0] != lease_epoch or row[1] is None or not row[2]:
+        found = "nobody's" if row is None or row[1] is None else f"epoch {row[0]} of {row[1]}"
+        raise LeaseLost(f"lease epoch {lease_epoch} is not in force: it is {found}, or has expired")
+
+
+async def _check_gate(connection: AsyncConnection, gate: EntryGate) -> None:
+    rows = await connection.execute(_GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
+    row = await rows.fetchone()
+    if row is None:
+        raise Refused(BlockerCode.GENERATION, "no generation")
+    refusal = gate_refusal(
+        gate, answered=row[0], computed_at=row[1], state_lineage=row[2], newest_lineage=row[3], epoch_at=row[4]
+    )
+    if refusal is not None:
+        raise refusal
+
+
+def gate_refusal(
+    gate: EntryGate,
+    *,
+    answered: int | None,
+    computed_at: datetime | None,
+    state_lineage: int | None,
+    newest_lineage: int | None,
+    epoch_at: datetime | None,
+) -> Refused | None:
+    """Return why an entry may not be inserted, None when it may.
+
+    `answered` is the newest answered request's generation; `computed_at` and `state_lineage` those of the gate's
+    generation; `newest_lineage` that of the newest valid epoch; `epoch_at` the creation of the gate's own valid epoch.
+    """
+    if answered != gate.generation_id or computed_at is None:
+        return Refused(BlockerCode.GENERATION, f"generation {gate.generation_id} is not the answered one ({answered})")
+    age_s = seconds_before(gate.at, computed_at)
+    if age_s > gate.max_generation_age_s:
+        return Refused(BlockerCode.GENERATION, f"age {age_s:.1f} s, at most {gate.max_generation_age_s} s")
+    if state_lineage != gate.lineage_id or newest_lineage != gate.lineage_id:
+        return Refused(BlockerCode.EPOCH, f"lineage {gate.lineage_id} is not the newest ({newest_lineage})")
+    if epoch_at is None:
+        return Refused(BlockerCode.EPOCH, f"epoch {gate.epoch_id} is not a valid one of lineage {gate.lineage_id}")
+    age_s = seconds_before(gate.at, epoch_at)
+    if age_s > gate.max_epoch_age_s:
+        return Refused(BlockerCode.EPOCH, f"age {age_s:.1f} s, at most {gate.max_epoch_age_s} s")
+    return None
+
+
+async def _update_order(connection: AsyncConnection, order: Order) -> None:
+    changed = await connection.execute(
+        _UPDATE_ORDER,
+        [
+            order.qty,
+            order.limit_price,
+            order.trigger_price,
+            order.state.value,
+            order.deadline_at,
+            order.expire_at,
+            order.venue_order_id,
+            order.cum_qty,
+            order.state_at,
+            order.reason,
+            json_value(order.record),
+            order.exit_kind.value if order.exit_kind else None,
+            order.cl_ord_id,
+            order.venue_id,
+        ],
+    )
+    if changed.rowcount != 1:
+        raise StoreConflict("execution_orders_row", f"order {order.cl_ord_id} has no row at {order.venue_id}")
+
+
+def _event_values(event: OrderEventRow) -> list[Any]:
+    return [event.cl_ord_id, event.at, event.event, event.from_state, event.to_state, json_value(event.detail)]
+
+
+def _protection_values(venue_id: VenueId, event: ProtectionEvent) -> list[Any]:
+    return [
+        venue_id,
+        event.symbol,
+        event.at,
+        event.protection.value,
+        event.position_qty,
+        event.protected_qty,
+        event.reason,
+    ]

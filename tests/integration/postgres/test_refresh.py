@@ -1,0 +1,298 @@
+"""The SQL refresh equals the domain's features on random raw data; its cost does not grow with the run's age."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from time import perf_counter
+
+import anyio
+import pytest
+from attrs import asdict
+
+from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
+from krakenbot.adapters.postgres.state_refresher import PostgresStateRefresher
+from krakenbot.adapters.postgres.state_store import PostgresStateStore
+from krakenbot.domain.market.samples import BookSample, QueueSample, Sample, TickerSample, TradeSample
+from krakenbot.domain.state.features import SymbolRows, compute_state, minute_values
+from krakenbot.domain.state.symbol_state import SymbolState
+from krakenbot.domain.state.windows import Windows, ns_of
+from krakenbot.domain.values import NS_PER_S, GenerationId, LineageId, RunId, Side, Symbol
+from krakenbot.ports.state_store import StateWindows
+
+pytestmark = pytest.mark.postgres
+AT = datetime(2026, 3, 1, 12, 0, 33, 250_000, tzinfo=UTC)
+FOLD_GRACE_NS = 5 * NS_PER_S
+SHORT = StateWindows(short_s=20, medium_s=90, long_s=400, complete_after_s=60)
+# Sums are added in another order and without compensation; drift_t divides by a small variance.
+REL, ABS = 1e-8, 1e-9
+
+
+def make_rows(seed: int, symbol: Symbol, *, seconds: int, quiet: bool) -> list[Sample]:
+    """Random walks with gaps, ties, crossed and one-sided rows, jumps, late trades and sweeps."""
+    rng = random.Random(f"{seed} {symbol}")
+    mid, tick = rng.choice([0.5, 3.0, 64000.0]), 0.0
+    end_ns = ns_of(AT) + 3 * NS_PER_S
+    rows: list[Sample] = []
+    gap = rng.random() * 0.2
+    trade_id = rng.randrange(1000)
+    for second in range(seconds):
+        at_ns = end_ns - (seconds - second) * NS_PER_S + rng.choice([0, 0, 1, 400_000_000])
+        if not quiet or rng.random() < 0.1:
+            mid *= math.exp(rng.gauss(0, 2e-4) + (rng.random() < 0.01) * rng.choice([-1, 1]) * 4e-3)
+        tick = mid * rng.choice([1e-5, 2e-4, 1e-3])
+        if rng.random() > gap:
+            kind = rng.random()
+            bid, ask = mid - tick, mid + tick
+            if kind < 0.02:
+                bid, ask = ask, bid
+            elif kind < 0.03:
+                bid = 0.0
+            for _ in range(2 if rng.random() < 0.05 else 1):
+                rows.append(make_book(rng, symbol, at_ns, bid, ask, mid))
+        if rng.random() > gap and symbol != Symbol("NOQUEUE"):
+            rows.append(make_queue(rng, symbol, at_ns, mid))
+        for _ in range(rng.choice([0, 0, 0, 1, 2]) if not quiet else 0):
+            trade_id += 1
+            side = rng.choice([Side.BUY, Side.SELL])
+            price = mid + rng.choice([-3, -1, 0, 1, 3]) * tick
+            rows.append(
+                TradeSample(
+                    symbol=symbol,
+                    trade_id=trade_id,
+                    side=side,
+                    price=Decimal(f"{price:.6f}"),
+                    qty=Decimal(f"{rng.random() + 0.01:.5f}"),
+                    at_ns=at_ns + rng.randrange(-(10**9), 10**9),
+                    received_at_ns=at_ns,
+                )
+            )
+        if rng.random() < 0.1:
+            rows.append(
+                TickerSample(
+                    symbol=symbol,
+                    at_ns=at_ns,
+                    received_at_ns=at_ns + rng.randrange(10**6),
+                    bid=mid - tick,
+                    ask=mid + tick,
+                    last=mid,
+                    volume_24h=rng.random() * 1e4,
+                )
+            )
+    return rows
+
+
+def make_book(rng: random.Random, symbol: Symbol, at_ns: int, bid: float, ask: float, mid: float) -> BookSample:
+    return BookSample(
+        symbol=symbol,
+        at_ns=at_ns,
+        bid=bid,
+        ask=ask,
+        bid_qty=rng.random(),
+        ask_qty=rng.random(),
+        mid=mid,
+        spread_bps=(ask - bid) / mid * 1e4,
+        microprice_dev_bps=rng.gauss(0, 1),
+        imbalance_5=rng.uniform(-1, 1),
+        bid_depth_10_quote=rng.random() * 1e5,
+        bid_depth_25_quote=rng.random() * 1e5,
+        bid_depth_50_quote=rng.random() * 1e5,
+        ask_depth_10_quote=rng.random() * 1e5,
+        ask_depth_25_quote=rng.random() * 1e5,
+        ask_depth_50_quote=rng.random() * 1e5,
+        ofi=rng.choice([0.0, rng.gauss(0, 3)]),
+        updates=rng.randrange(50),
+        crossed_s=rng.choice([0.0, 0.25]),
+        invalid_s=rng.choice([0.0, 0.0, 1.0]),
+    )
+
+
+def make_queue(rng: random.Random, symbol: Symbol, at_ns: int, mid: float) -> QueueSample:
+    return QueueSample(
+        symbol=symbol,
+        at_ns=at_ns,
+        bid_volume=rng.random(),
+        bid_orders=rng.randrange(1, 9),
+        bid_notional=rng.random() * mid,
+        ask_volume=rng.random(),
+        ask_orders=rng.randrange(1, 9),
+        ask_notional=rng.random() * mid,
+        bid_added=rng.random(),
+        bid_removed=rng.random() * 2,
+        ask_added=rng.random(),
+        ask_removed=rng.random() * 2,
+        bid_mean_age_s=rng.random() * 60,
+        ask_mean_age_s=rng.random() * 60,
+        bid_largest_share=rng.random(),
+        ask_largest_share=rng.random(),
+    )
+
+
+def expected_state(
+    rows: list[Sample], symbol: Symbol, windows: StateWindows, generation_id: GenerationId, ids: tuple[LineageId, RunId]
+) -> SymbolState:
+    at_ns = ns_of(AT)
+    books = [row for row in rows if isinstance(row, BookSample)]
+    closed = (at_ns - FOLD_GRACE_NS) // (60 * NS_PER_S) - 1
+    return compute_state(
+        lineage_id=ids[0],
+        run_id=ids[1],
+        generation_id=generation_id,
+        symbol=symbol,
+        at=AT,
+        windows=Windows(
+            short_s=windows.short_s,
+            medium_s=windows.medium_s,
+            long_s=windows.long_s,
+            complete_after_s=windows.complete_after_s,
+        ),
+        rows=SymbolRows(
+            books=books,
+            queues=[row for row in rows if isinstance(row, QueueSample)],
+            trades=[row for row in rows if isinstance(row, TradeSample)],
+            tickers=[row for row in rows if isinstance(row, TickerSample)],
+            minutes=[value for value in minute_values(books, at_ns) if closed - 1440 < value.minute <= closed],
+        ),
+    )
+
+
+def differences(expected: SymbolState, actual: SymbolState) -> dict[str, tuple[object, object]]:
+    found = {}
+    was, now = asdict(expected), asdict(actual)
+    for name, value in was.items():
+        same = value == now[name]
+        if isinstance(value, float) and isinstance(now[name], float):
+            same = math.isclose(value, now[name], rel_tol=REL, abs_tol=ABS)
+        if not same:
+            found[name] = (value, now[name])
+    return found
+
+
+class Rig:
+    """One fresh ingest database with a lineage, a writer and a refresher."""
+
+    def __init__(self, database: Database, windows: StateWindows) -> None:
+        self.database = database
+        self.lineage = PostgresLineageStore(database, database)
+        self.sink = PostgresSampleSink(database, batch_s=0.02)
+        self.refresher = PostgresStateRefresher(database, database, windows=windows)
+
+    async def write(self, run_id: RunId, rows: list[Sample]) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.sink.run)
+            self.sink.put(run_id, rows)
+            await self.sink.flush()
+            tasks.cancel_scope.cancel()
+
+    async def states(self, generation_id: GenerationId) -> dict[Symbol, SymbolState]:
+        cycle = await PostgresStateStore(self.database).read_cycle(generation_id, AT, 120)
+        assert cycle is not None
+        return cycle.states
+
+
+@pytest.fixture
+async def database(single_url: str) -> AsyncIterator[Database]:
+    pool = Database(single_url, name="both", max_size=3, statement_timeout_s=15)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_refresh_equals_the_oracle_on_random_rows(database: Database, seed: int) -> None:
+    rig = Rig(database, SHORT)
+    lineage_id, first_run = await rig.lineage.start_lineage(AT - timedelta(hours=2))
+    symbols = [Symbol(name) for name in ("A/USD", "B/USD", "NOQUEUE", "QUIET")]
+    rows = {s: make_rows(seed, s, seconds=700, quiet=s == Symbol("QUIET")) for s in symbols}
+    # Runs of one lineage are one history; a snapshot after the rotation repeats trades.
+    cut_ns = ns_of(AT) - 45 * NS_PER_S
+    for symbol in symbols:
+        await rig.write(first_run, [row for row in rows[symbol] if row.at_ns < cut_ns])
+    await rig.lineage.end_run(first_run, AT - timedelta(seconds=45))
+    run_id = await rig.lineage.start_run(lineage_id, AT - timedelta(seconds=45))
+    for symbol in symbols:
+        late = [row for row in rows[symbol] if row.at_ns >= cut_ns]
+        repeated = [row for row in rows[symbol] if isinstance(row, TradeSample) and row.at_ns < cut_ns][-50:]
+        await rig.write(run_id, [*repeated, *late])
+
+    refreshed = await rig.refresher.refresh(lineage_id, run_id, AT)
+    states = await rig.states(refreshed.generation_id)
+
+    assert set(symbols) == set(states)
+    for symbol in symbols:
+        oracle = expected_state(rows[symbol], symbol, SHORT, refreshed.generation_id, (lineage_id, run_id))
+        assert {} == differences(oracle, states[symbol])
+    assert any(state.bid_markout_count > 5 for state in states.values())
+    assert any(state.jumps for state in states.values())
+
+
+@pytest.mark.slow
+async def test_norms_over_hours_equal_the_oracle_and_fold_once(database: Database) -> None:
+    rig = Rig(database, SHORT)
+    symbol = Symbol("A/USD")
+    lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(hours=3))
+    rows = make_rows(9, symbol, seconds=2 * 3600, quiet=False)
+    await rig.write(run_id, rows)
+    # As a living ingest does: minutes are folded as they close.
+    for minutes in range(110, 0, -11):
+        await rig.refresher.refresh(lineage_id, run_id, AT - timedelta(minutes=minutes))
+
+    refreshed = await rig.refresher.refresh(lineage_id, run_id, AT)
+    state = (await rig.states(refreshed.generation_id))[symbol]
+
+    oracle = expected_state(rows, symbol, SHORT, refreshed.generation_id, (lineage_id, run_id))
+    assert {} == differences(oracle, state)
+    assert state.norm_minutes > 100
+    assert state.sigma_norm_bps is not None
+
+
+async def test_other_lineage_leaves_no_trace(database: Database) -> None:
+    rig = Rig(database, SHORT)
+    symbol = Symbol("A/USD")
+    _, old_run = await rig.lineage.start_lineage(AT - timedelta(hours=1))
+    await rig.write(old_run, make_rows(1, symbol, seconds=300, quiet=False))
+    lineage_id, run_id = await rig.lineage.start_lineage(AT)
+
+    refreshed = await rig.refresher.refresh(lineage_id, run_id, AT)
+
+    assert 0 == refreshed.symbols
+    assert {} == await rig.states(refreshed.generation_id)
+
+
+@pytest.mark.slow
+async def test_cost_does_not_grow_with_the_age_of_the_run(database: Database) -> None:
+    """Refresh with the same recent rows after little and after much history; the median of five may not double."""
+    rig = Rig(database, SHORT)
+    lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(days=1))
+    symbols = [Symbol(f"S{number}/USD") for number in range(12)]
+    recent = [row for symbol in symbols for row in make_rows(2, symbol, seconds=400, quiet=False)]
+    await rig.write(run_id, recent)
+    young_s = await _median_refresh_s(rig, lineage_id, run_id)
+    async with await database.connect() as connection:
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute(
+            "INSERT INTO l2_snap_metrics SELECT run_id, symbol, at_ns - step * 1000000000000, bid, ask, bid_qty, "
+            "ask_qty, mid, spread_bps, microprice_dev_bps, imbalance_5, bid_depth_10_quote, bid_depth_25_quote, "
+            "bid_depth_50_quote, ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote, ofi, updates, crossed_s, "
+            "invalid_s FROM l2_snap_metrics CROSS JOIN generate_series(1, 60) step"
+        )
+        await connection.execute("ANALYZE l2_snap_metrics")
+
+    old_s = await _median_refresh_s(rig, lineage_id, run_id)
+
+    assert old_s < 2 * young_s + 0.02
+
+
+async def _median_refresh_s(rig: Rig, lineage_id: LineageId, run_id: RunId) -> float:
+    times = []
+    for _ in range(5):
+        started = perf_counter()
+        await rig.refresher.refresh(lineage_id, run_id, AT)
+        times.append(perf_counter() - started)
+    print(f"refresh {sorted(times)}")
+    return sorted(times)[2]
