@@ -14,6 +14,7 @@ from krakenbot.domain.decision.regime import Regime, RegimeMemory, RegimeView
 from krakenbot.domain.decision.strategies import STRATEGIES
 from krakenbot.domain.decision.strategies.liquidity import Liquidity
 from krakenbot.domain.decision.strategies.momentum import Momentum
+from krakenbot.domain.decision.strategies.no_trading import NoTrading
 from krakenbot.domain.decision.strategies.volume import Volume
 from krakenbot.domain.decision.strategy import Proposal, StrategySettings, StrategyView, stop_distance_bps
 from krakenbot.domain.state.symbol_state import SymbolState
@@ -139,3 +140,14 @@ def test_stop_triggers_on_the_index_where_there_is_one(make_view: MakeView) -> N
 def test_hurdles_cannot_be_set_lower(changed: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         StrategySettings(**changed)
+
+
+def test_no_trading_tells_a_regime_from_one_that_its_dwell_holds(make_view: MakeView) -> None:
+    view = make_view(Regime.CHAOS)
+    now = NoTrading().propose(view)
+    held = NoTrading().propose(evolve(view, regime=evolve(view.regime, candidate=Regime.RANGE)))
+
+    assert isinstance(now, Blocker)
+    assert isinstance(held, Blocker)
+    assert now.detail == "chaos"
+    assert held.detail == "chaos, held by its dwell; now range"

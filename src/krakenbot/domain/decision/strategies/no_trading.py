@@ -18,11 +18,14 @@ class NoTrading:
 
     def propose(self, view: StrategyView) -> Proposal | Blocker:
         """Return REGIME with the measure that decided."""
-        name, value = next(iter(view.regime.measures.items()), ("none", 0.0))
+        judged = view.regime
+        name, value = next(iter(judged.measures.items()), ("none", 0.0))
+        # The measures are those of the candidate: while the dwell holds another regime they do not explain it.
+        held = judged.regime is not judged.candidate
         return Blocker(
             code=BlockerCode.REGIME,
-            detail=f"{view.regime.regime}: {name} (candidate {view.regime.candidate})",
-            clears_when="the regime changes and its dwell is over",
+            detail=f"{judged.regime}, held by its dwell; now {judged.candidate}" if held else str(judged.regime),
+            clears_when="the dwell is over" if held else "the regime changes",
             value=value,
             unit=name,
         )
