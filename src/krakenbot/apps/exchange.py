@@ -258,6 +258,25 @@ def _announce(options: ExchangeOptions, endpoints: Endpoints, built: Exchange, e
         secret = base64.b64encode(key.secret).decode()
         print(f"demo account: API key {key.api_key} secret {secret}", flush=True)
     urls = " ".join(f"{name.removesuffix('_url')}={url}" for name, url in endpoints.urls().items())
-    print(f"local exchange: {urls} flow={json.dumps(ready['flow'])}", flush=True)
+    print(f"local exchange: {urls}", flush=True)
+    for line in flow_lines(options, parameters):
+        print(line, flush=True)
     if options.ready_file is not None:
         write_atomically(options.ready_file, ready)
+
+
+def flow_lines(options: ExchangeOptions, parameters: Mapping[str, Any]) -> list[str]:
+    """Return the flow's parameters for a person: one value where all symbols share it, else lowest to highest."""
+    values: dict[str, set[Any]] = {}
+    for numbers in parameters.get("symbols", {}).values():
+        for name, number in numbers.items():
+            values.setdefault(name, set()).add(number["value"])
+    texts = [f"{name} {_span(found)}" for name, found in values.items() if found != {None}]
+    head = f"flow {options.flow}, profile {options.profile}, seed {options.seed}; {parameters.get('notice', '')}"
+    return [head, *(f"  {', '.join(texts[start : start + 6])}" for start in range(0, len(texts), 6))]
+
+
+def _span(values: set[Any]) -> str:
+    numbers = sorted(value for value in values if value is not None)
+    shown = [f"{number:.4g}" if isinstance(number, float) else str(number) for number in (numbers[0], numbers[-1])]
+    return shown[0] if len(numbers) == 1 else f"{shown[0]} to {shown[1]}"
