@@ -59,6 +59,7 @@ class PrivateVenue:
     sequence: int = 0
     silent: bool = False
     token_error: VenueError | None = None
+    subscribe_error: str | None = None
 
     async def give_token(self) -> Secret:
         if self.token_error is not None:
@@ -90,6 +91,9 @@ class PrivateVenue:
             return
         channel = request["params"]["channel"]
         self.tokens_seen.append(request["params"]["token"])
+        if self.subscribe_error is not None:
+            await self.reply(socket, request, error=self.subscribe_error)
+            return
         await self.reply(socket, request, result={"channel": channel, "maxratecount": 125})
         if channel == "executions":
             await self.report(socket, *self.snapshot_rows, kind="snapshot")

@@ -111,12 +111,26 @@ async def test_silent_venue_is_left(make_rig) -> None:
 async def test_refused_key_is_said_once_a_try_and_tried_slowly(make_rig) -> None:
     rig = await make_rig()
     rig.venue.token_error = VenueRejected("EAPI:Invalid key")
+    began = anyio.current_time()
     async with rig.feed.open():
-        await anyio.sleep(0.8)
+        await rig.wait_until(lambda: len(rig.events.fields_of("private_stream_refused")) == 2)
 
-    refusals = rig.events.fields_of("private_stream_refused")
-    assert [{"reason": "EAPI:Invalid key"}] * 2 == refusals
+    assert anyio.current_time() - began >= 0.5
+    assert [{"reason": "EAPI:Invalid key"}] * 2 == rig.events.fields_of("private_stream_refused")
     assert [] == rig.venue.sockets
+
+
+async def test_refused_subscription_is_said_loudly_and_tried_slowly(make_rig) -> None:
+    rig = await make_rig()
+    rig.venue.subscribe_error = "EGeneral:Permission denied"
+    began = anyio.current_time()
+    async with rig.feed.open():
+        await rig.wait_until(lambda: len(rig.events.fields_of("private_stream_refused")) == 2)
+
+    assert anyio.current_time() - began >= 0.5
+    reason = "subscription to executions refused: EGeneral:Permission denied"
+    assert [{"reason": reason}] * 2 == rig.events.fields_of("private_stream_refused")
+    assert not rig.feed.is_connected
 
 
 async def test_unreachable_token_is_tried_again(make_rig) -> None:

@@ -172,8 +172,7 @@ class PrivateStream:
         except VenueUnavailable as error:
             return False, 0.0, f"no token: {error}"
         except VenueRejected as error:
-            self._sink.emit("private_stream_refused", reason=error.reason)
-            return False, self._settings.refused_backoff_s, f"token refused: {error.reason}"
+            return False, self._refused(error.reason), f"token refused: {error.reason}"
         session = PrivateSession(
             token=token,
             gap=self._had_snapshot,
@@ -194,8 +193,15 @@ class PrivateStream:
             was_live = session.has_execution_snapshot
         finally:
             self._end(session)
+        if session.is_refused:
+            return was_live, self._refused(reason), reason
         least_wait_s = self._settings.outage_backoff_s if self._venue_status in _OUT_OF_SERVICE else 0.0
         return was_live, least_wait_s, reason
+
+    def _refused(self, reason: str) -> float:
+        # its own event: a refused key needs a person, a lost network does not
+        self._sink.emit("private_stream_refused", reason=reason)
+        return self._settings.refused_backoff_s
 
     def _end(self, session: PrivateSession) -> None:
         if session.venue_status != "unknown":

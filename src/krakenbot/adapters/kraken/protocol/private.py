@@ -110,6 +110,7 @@ class PrivateSession:
         self._close_reason: str | None = None
         self._venue_status = "unknown"
         self._max_ratecount: int | None = None
+        self._is_refused = False
         self._faults = 0
 
     @property
@@ -126,6 +127,11 @@ class PrivateSession:
     def has_execution_snapshot(self) -> bool:
         """Tell whether the executions snapshot of this connection has come."""
         return self._channels["executions"].has_snapshot
+
+    @property
+    def is_refused(self) -> bool:
+        """Tell whether the venue refused a subscription for another reason than the token's age."""
+        return self._is_refused
 
     @property
     def venue_status(self) -> str:
@@ -276,6 +282,7 @@ class PrivateSession:
             if channel.subscribe_id != reply.req_id:
                 continue
             if not reply.is_success:
+                self._is_refused = error_kind(reply.error or "") is not ErrorKind.SESSION
                 self.close(f"subscription to {name} refused: {reply.error}")
             channel.is_acknowledged = reply.is_success
             if name == "executions":
