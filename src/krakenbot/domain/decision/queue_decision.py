@@ -15,6 +15,7 @@ from attrs.validators import ge, gt, le, lt
 from krakenbot.domain.decision.candidate import Candidate
 from krakenbot.domain.decision.plan import QueueAction
 from krakenbot.domain.state.symbol_state import SymbolState
+from krakenbot.domain.values import BPS
 
 
 @frozen(kw_only=True)
@@ -45,8 +46,8 @@ class RestingAction(enum.StrEnum):
 class LiveView:
     """One resting entry and its symbol's live book, read at one moment, without our own order in it.
 
-    Own volume must be taken out of the microprice and of the queue: an order that improved stands alone at its price,
-    and would look like a thin bid to itself.
+    Own volume must be taken out of the microprice (`microprice_dev_without_own_bps`) and of the queue: an order that
+    improved stands alone at its price, and would look like a thin bid to itself.
     `ofi_5s_z` and `btc_return_1s_sigmas` None: too little seen, which triggers nothing. `bid_queue_change_1s` is the
     relative change of the bid's volume over 1 s (-0.6 = 60 % gone). `away_bps` is how far the best bid stands above
     our price. `p_fill_hold` and `p_fill_move` are fill probabilities here and at the best bid's back, `surplus_bps`
@@ -113,6 +114,24 @@ def decide_resting(view: LiveView, settings: QueueSettings) -> RestingDecision:
     if gain_bps >= needed_bps:
         return RestingDecision(action=RestingAction.AMEND, reason=f"gain {gain_bps:.2f} >= {needed_bps:.2f} bps")
     return RestingDecision(action=RestingAction.HOLD, reason=f"gain {gain_bps:.2f} < {needed_bps:.2f} bps")
+
+
+def microprice_dev_without_own_bps(
+    bids: Sequence[tuple[int, int]], asks: Sequence[tuple[int, int]], own_price_ticks: int, own_lots: int
+) -> float | None:
+    """Return how far the microprice stands above the mid, in bps of it, with our own resting buy taken out.
+
+    Levels as `BookView.levels` gives them, best first, at least two bids. Where our order stands alone its level
+    disappears. None when a side is then empty.
+    """
+    others = [(price, lots - own_lots if price == own_price_ticks else lots) for price, lots in bids]
+    bid = next(((price, lots) for price, lots in others if lots > 0), None)
+    if bid is None or not asks:
+        return None
+    (bid_ticks, bid_lots), (ask_ticks, ask_lots) = bid, asks[0]
+    mid = (bid_ticks + ask_ticks) / 2
+    microprice = (bid_ticks * ask_lots + ask_ticks * bid_lots) / (bid_lots + ask_lots)
+    return (microprice - mid) / mid * BPS
 
 
 def _toxic(view: LiveView, settings: QueueSettings) -> str:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from decimal import Decimal
 from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -23,6 +24,7 @@ from krakenbot.domain.decision.edge import (
     surplus_bps,
 )
 from krakenbot.domain.decision.fill_probability import FillEstimate, QueueSource
+from krakenbot.domain.decision.pipeline import DecisionSettings, PipelineInput, evaluate
 from krakenbot.domain.decision.slippage import sell_slippage_bps
 from krakenbot.domain.decision.views import Fees
 from krakenbot.domain.state.symbol_state import SymbolState
@@ -158,3 +160,31 @@ def test_on_a_martingale_stop_and_target_leave_the_expected_outcome_unchanged(
 
     assert abs(fmean(outcomes)) < 4 * stdev(outcomes) / math.sqrt(len(outcomes))
     assert stdev(outcomes) > 0
+
+
+def test_a_wider_stop_moves_the_size_and_no_term_of_the_edge_but_slippage(
+    make_state: MakeState, make_inputs: Callable[..., PipelineInput]
+) -> None:
+    state = make_state()
+    prior = DecisionSettings(edge=EdgeSettings(allow_prior=True))
+    plans = [
+        evaluate(make_inputs(evolve(state, spread_p90_bps=spread)), prior).to_execute for spread in (450.0, 1350.0)
+    ]
+    (near, wide) = (plan.plan for plan in plans if plan is not None)
+    near_edge: Any = dict(near.record)["edge"]
+    wide_edge: Any = dict(wide.record)["edge"]
+
+    assert wide.exit_profile.stop_distance_bps == 3 * near.exit_profile.stop_distance_bps
+    assert wide.qty < near.qty
+    assert wide_edge["se_bps"] == near_edge["se_bps"]
+    cheaper_exit = 0.7 * (near_edge["slippage_bps"] - wide_edge["slippage_bps"])
+    shifted_mix = near_edge["m_bps"] - wide_edge["m_bps"]
+    assert wide_edge["surplus_bps"] == pytest.approx(near_edge["surplus_bps"] + cheaper_exit - shifted_mix)
+    # A smaller order is swept a little less often past the touch: that is size, not the stop.
+    assert abs(shifted_mix) < 0.5
+
+
+@pytest.mark.parametrize("changed", [{"min_surplus_bps": 4.9}, {"min_labels": 0}, {"min_se_bps": 0.0}])
+def test_floors_of_the_edge_cannot_be_set_lower(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        EdgeSettings(**changed)

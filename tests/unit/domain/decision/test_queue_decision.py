@@ -11,6 +11,7 @@ from krakenbot.domain.decision.queue_decision import (
     RestingAction,
     choose_entry,
     decide_resting,
+    microprice_dev_without_own_bps,
 )
 
 CALM = LiveView(
@@ -71,3 +72,41 @@ def test_nothing_to_choose_from_is_stay_out() -> None:
 def test_limits_cannot_be_loosened(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         QueueSettings(**changed)
+
+
+@pytest.mark.parametrize(
+    ("bids", "own_price_ticks", "own_lots", "expected"),
+    [
+        # Alone at 9800: the next bid stands for the side, equal to the ask.
+        ([(9800, 10), (9700, 50)], 9800, 10, 0.0),
+        # Shared: 40 others against 50 asks.
+        ([(9800, 50), (9700, 99)], 9800, 10, ((9800 * 50 + 10_300 * 40) / 90 - 10_050) / 10_050 * 10_000),
+        # Behind the touch: nothing changes there.
+        ([(9800, 50), (9700, 10)], 9700, 10, 0.0),
+        ([(9800, 10)], 9800, 10, None),
+        ([], 9800, 10, None),
+    ],
+)
+def test_own_order_is_taken_out_of_the_microprice(
+    bids: list[tuple[int, int]], own_price_ticks: int, own_lots: int, expected: float | None
+) -> None:
+    got = microprice_dev_without_own_bps(bids, [(10_300, 50)], own_price_ticks, own_lots)
+
+    assert got is None if expected is None else got == pytest.approx(expected)
+
+
+def test_order_alone_at_an_improved_price_is_not_toxic_to_itself() -> None:
+    bids, asks = [(9801, 2), (9800, 50)], [(10_200, 50)]
+    alone = microprice_dev_without_own_bps(bids, asks, 9801, 2)
+    naive = microprice_dev_without_own_bps(bids, asks, 0, 0)
+
+    assert alone is not None
+    assert naive is not None
+    spread_bps = (10_200 - 9800) / 10_000 * 10_000
+    view = evolve(CALM, spread_bps=spread_bps)
+    assert decide_resting(evolve(view, microprice_dev_bps=alone), QueueSettings()).action is RestingAction.HOLD
+    assert decide_resting(evolve(view, microprice_dev_bps=naive), QueueSettings()).action is RestingAction.CANCEL
+
+
+def test_no_book_on_one_side_has_no_microprice() -> None:
+    assert microprice_dev_without_own_bps([(9800, 50)], [], 0, 0) is None
