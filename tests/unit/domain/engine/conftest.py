@@ -13,6 +13,7 @@ import selectors
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import anyio
 import pytest
@@ -109,7 +110,7 @@ class Ids:
 
 class Events:
     def __init__(self) -> None:
-        self.rows = []
+        self.rows: list[Any] = []
 
     def emit(self, name, **fields):
         self.rows.append((name, fields))
@@ -125,15 +126,15 @@ class Store:
     """The order store in memory; `is_away` makes every call fail."""
 
     def __init__(self) -> None:
-        self.orders = {}
-        self.events = []
-        self.fills = {}
-        self.positions = {}
-        self.protection = []
-        self.markouts = {}
-        self.accounts = []
-        self.safety = {}
-        self.statuses = {}
+        self.orders: dict[Any, Any] = {}
+        self.events: list[Any] = []
+        self.fills: dict[Any, Any] = {}
+        self.positions: dict[Any, Any] = {}
+        self.protection: list[Any] = []
+        self.markouts: dict[Any, Any] = {}
+        self.accounts: list[Any] = []
+        self.safety: dict[Any, Any] = {}
+        self.statuses: dict[Any, Any] = {}
         self.is_away = False
         self.lose_answers = 0
 
@@ -234,7 +235,7 @@ class WorldLease:
     def __init__(self) -> None:
         self.epoch = 0
         self.held_by_other = False
-        self.released = []
+        self.released: list[Any] = []
 
     async def acquire(self, holder, ttl_s):
         if self.held_by_other:
@@ -267,22 +268,22 @@ class Venue:
 
     def __init__(self, world) -> None:
         self.world = world
-        self.orders = {}
-        self.trades = []
-        self.submitted = []
-        self.cancels = []
-        self.amends = []
-        self.script = []
-        self.cancel_script = []
-        self.amend_script = []
+        self.orders: dict[Any, Any] = {}
+        self.trades: list[Any] = []
+        self.submitted: list[Any] = []
+        self.cancels: list[Any] = []
+        self.amends: list[Any] = []
+        self.script: list[Any] = []
+        self.cancel_script: list[Any] = []
+        self.amend_script: list[Any] = []
         self.foreign = {"ABC": Decimal(0), "USD": Decimal(10_000)}
-        self.hidden = set()
+        self.hidden: set[Any] = set()
         self.is_connected = False
         self.venue_status = "online"
         self.queries_fail = False
         self.is_muted = False
         self.market_share = Decimal(1)
-        self._send = None
+        self._send: Any = None
         self._numbers = itertools.count(1)
 
     # gateway
@@ -404,7 +405,7 @@ class Venue:
 
     @asynccontextmanager
     async def open(self):
-        self._send, receive = anyio.create_memory_object_stream(10_000)
+        self._send, receive = anyio.create_memory_object_stream[ExecutionBatch](10_000)
         self.is_connected = True
         self.tell(is_snapshot=True)
         try:

@@ -1,0 +1,240 @@
+"""The tracker against a naive reference: reports reordered, doubled, lost and late."""
+
+# mypy: disable-error-code="arg-type, union-attr"
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from krakenbot.domain.errors import InvariantViolated
+from krakenbot.domain.execution.order import OrderEvent, OrderState
+from krakenbot.domain.execution.tracker import AlarmCode, OrderTracker
+from krakenbot.domain.values import Side
+
+EVERYTHING = [HealthCheck.function_scoped_fixture]
+ID = "kbe000000000001"
+
+
+def tracker_with(make, **changes):
+    tracker = OrderTracker()
+    tracker.add(make.order(**changes))
+    return tracker
+
+
+def life(make, parts, end):
+    """Return the reports of one order as the venue makes them: complete first, sparse afterwards."""
+    reports = [
+        make.report("pending_new", cl_ord_id=ID, symbol="ABC/USD", side=Side.BUY, order_qty=Decimal(10)),
+        make.report("new"),
+    ]
+    total = Decimal(0)
+    for n, part in enumerate(parts):
+        total += part
+        reports.append(make.trade(f"E-{n}", part, cum_qty=total, order_status="partially_filled"))
+    if end is not None:
+        reports.append(make.report(end, cum_qty=total))
+    return reports, total
+
+
+@given(
+    parts=st.lists(st.decimals("0.1", "1", places=1), max_size=8),
+    end=st.sampled_from(["filled", "canceled", "expired", None]),
+    doubled=st.lists(st.integers(0, 10), max_size=8),
+    order=st.randoms(use_true_random=False),
+)
+@settings(suppress_health_check=EVERYTHING)
+def test_any_order_of_reports_with_doubles_ends_the_same(make, parts, end, doubled, order):
+    """The reference counts distinct exec_ids and knows the last word of the venue."""
+    reports, total = life(make, parts, end)
+    shuffled = reports + [reports[n % len(reports)] for n in doubled]
+    order.shuffle(shuffled)
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    fills = []
+    for report in shuffled:
+        applied = tracker.apply_report(report, make.at)
+        fills += applied.change.fills
+
+        assert not [a for a in applied.alarms if a.code is AlarmCode.PROTOCOL_VIOLATION]
+
+    expected = {"filled": OrderState.FILLED, "canceled": OrderState.CANCELED, "expired": OrderState.EXPIRED}
+
+    assert sorted(f"E-{n}" for n in range(len(parts))) == sorted(fill.exec_id for fill in fills)
+    assert total == tracker.get(ID).cum_qty == tracker.position("ABC/USD").qty
+
+    if end is not None:
+        assert expected[end] is tracker.get(ID).state
+    elif parts:
+        assert OrderState.PARTIALLY_FILLED is tracker.get(ID).state
+
+
+@given(
+    parts=st.lists(st.decimals("0.1", "1", places=1), min_size=1, max_size=6),
+    lost=st.sets(st.integers(0, 5)),
+    order=st.randoms(use_true_random=False),
+)
+@settings(suppress_health_check=EVERYTHING)
+def test_lost_trades_keep_the_order_open_until_the_query_brings_them(make, parts, lost, order):
+    reports, total = life(make, parts, "filled")
+    kept = [r for r in reports if r.exec_id is None or int(r.exec_id[2:]) not in lost]
+    missing = [r for r in reports if r not in kept]
+    order.shuffle(kept)
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    incomplete = [tracker.apply_report(report, make.at).is_incomplete for report in kept]
+
+    assert bool(missing) == (not tracker.get(ID).state.is_terminal)
+    assert not missing or any(incomplete)
+
+    for row in [make.venue_fill(r.exec_id, qty=r.last_qty, cost=r.last_qty * 100) for r in reports if r.exec_id]:
+        tracker.book_query_fill(tracker.get(ID), row, make.at)
+
+    assert OrderState.FILLED is tracker.get(ID).state
+    assert total == tracker.get(ID).cum_qty
+
+
+@given(
+    parts=st.lists(st.decimals("0.1", "1", places=1), max_size=6),
+    cut=st.integers(0, 20),
+)
+@settings(suppress_health_check=EVERYTHING)
+def test_snapshot_after_a_break_overlaps_without_harm(make, parts, cut):
+    reports, total = life(make, parts, None)
+    seen = reports[:cut]
+    snapshot = [
+        make.report("new", cl_ord_id=ID, symbol="ABC/USD", cum_qty=total, order_status="new"),
+        *[r for r in reports if r.exec_id is not None],
+    ]
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    for report in seen + snapshot:
+        tracker.apply_report(report, make.at)
+
+    assert total == tracker.get(ID).cum_qty == tracker.position("ABC/USD").qty
+    assert (OrderState.PARTIALLY_FILLED if parts else OrderState.OPEN) is tracker.get(ID).state
+
+
+def test_sparse_reports_wait_for_the_answer_that_names_them(make):
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    tracker.apply_report(make.report("new"), make.at)
+    tracker.apply_report(make.trade("E-1", "1"), make.at)
+    waiting = tracker.orphans()
+    applied = tracker.apply_event(ID, OrderEvent.ACKED, at=make.at, venue_order_id="O-1")
+
+    assert 2 == waiting
+    assert 0 == tracker.orphans()
+    assert ["E-1"] == [fill.exec_id for fill in applied.change.fills]
+    assert OrderState.PARTIALLY_FILLED is tracker.get(ID).state
+
+
+def test_change_of_one_report_holds_row_event_fill_and_position(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    change = tracker.apply_report(make.trade("E-1", "2"), make.at).change
+
+    assert [Decimal(2)] == [order.cum_qty for order in change.orders]
+    assert [("trade", "open", "partially_filled")] == [(e.event, e.from_state, e.to_state) for e in change.events]
+    assert ["E-1"] == [fill.exec_id for fill in change.fills]
+    assert [Decimal(2)] == [position.qty for position in change.positions]
+
+
+def test_orphans_are_bounded_and_a_dropped_one_is_told(make):
+    tracker = OrderTracker(orphans_max=3)
+    results = [tracker.apply_report(make.report("new", f"O-{n}"), make.at) for n in range(5)]
+
+    assert 3 == tracker.orphans()
+    assert [AlarmCode.ORPHAN_DROPPED] * 2 == [a.code for r in results for a in r.alarms]
+    assert results[-1].is_incomplete
+
+
+def test_foreign_orders_and_their_deltas_are_ignored(make):
+    tracker = OrderTracker()
+    tracker.apply_report(make.report("new", "O-9", symbol="ABC/USD", cl_ord_id="someone"), make.at)
+    tracker.apply_report(make.report("canceled", "O-9"), make.at)
+    tracker.apply_report(make.report("new", "O-8", symbol="ABC/USD"), make.at)
+
+    assert 3 == tracker.foreign_reports
+    assert 0 == tracker.orphans()
+
+
+def test_own_order_without_a_row_is_handed_on(make):
+    tracker = OrderTracker()
+    applied = tracker.apply_report(make.report("new", cl_ord_id=ID, symbol="ABC/USD"), make.at)
+
+    assert [ID] == [report.cl_ord_id for report in applied.strangers]
+
+    adopted = tracker.adopt(make.order(state=OrderState.UNKNOWN), make.at)
+
+    assert OrderState.OPEN is tracker.get(ID).state
+    assert 1 == len(adopted.change.orders)
+
+
+def test_fill_after_the_end_goes_to_the_ledger_with_an_alarm(make):
+    tracker = tracker_with(make, state=OrderState.NEVER_ACCEPTED, venue_order_id="O-1")
+    applied = tracker.apply_report(make.trade("E-1", "1"), make.at)
+
+    assert OrderState.NEVER_ACCEPTED is tracker.get(ID).state
+    assert Decimal(1) == tracker.position("ABC/USD").qty
+    assert [AlarmCode.LATE_FILL] == [alarm.code for alarm in applied.alarms]
+
+
+def test_filled_before_its_trades_closes_with_the_last_of_them(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    early = tracker.apply_report(make.report("filled", cum_qty=Decimal(2)), make.at)
+    tracker.apply_report(make.trade("E-1", "1"), make.at)
+    before = tracker.get(ID).state
+    tracker.apply_report(make.trade("E-2", "1"), make.at)
+
+    assert early.is_incomplete
+    assert OrderState.PARTIALLY_FILLED is before
+    assert OrderState.FILLED is tracker.get(ID).state
+
+
+def test_closed_order_without_its_fills_becomes_overdue(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    tracker.apply_report(make.report("canceled", cum_qty=Decimal(2)), make.at)
+
+    assert [] == tracker.overdue(make.at, 2.0)
+    assert [ID] == tracker.overdue(make.at + timedelta(seconds=3), 2.0)
+    assert tracker.is_closing(ID)
+
+
+def test_open_row_of_a_query_says_nothing_of_a_closed_order(make):
+    tracker = tracker_with(make, state=OrderState.FILLED, venue_order_id="O-1", cum_qty=Decimal(10))
+    applied = tracker.apply_venue_order(make.venue_order(status="open"), make.at)
+
+    assert applied.change.is_empty
+    assert OrderState.FILLED is tracker.get(ID).state
+
+
+def test_refused_trade_is_told_and_asks_for_the_history(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    applied = tracker.apply_report(make.trade("E-1", "1", price="0"), make.at)
+
+    assert applied.is_incomplete
+    assert [AlarmCode.FILL_REFUSED] == [alarm.code for alarm in applied.alarms]
+    assert Decimal(0) == tracker.position("ABC/USD").qty
+
+
+def test_closed_orders_are_kept_for_a_while_only(make):
+    tracker = OrderTracker(closed_max=2)
+    for n in range(4):
+        tracker.add(make.order(cl_ord_id=f"kbe{n:012d}", state=OrderState.CANCELED, venue_order_id=f"O-{n}"))
+
+    assert [False, False, True, True] == [tracker.get(f"kbe{n:012d}") is not None for n in range(4)]
+    assert tracker.find("O-0") is None
+
+
+@pytest.mark.parametrize("cl_ord_id", ["kbe000000000001", "foreign-1"])
+def test_row_that_is_known_or_not_ours_is_an_error_of_ours(make, cl_ord_id):
+    tracker = tracker_with(make)
+
+    with pytest.raises(InvariantViolated, match="I2"):
+        tracker.add(make.order(cl_ord_id=cl_ord_id))
+
+
+def test_order_never_overfills_in_silence(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1", qty=Decimal(1))
+    applied = tracker.apply_report(make.trade("E-1", "2"), make.at)
+
+    assert [AlarmCode.OVERFILLED] == [alarm.code for alarm in applied.alarms]
