@@ -6,13 +6,15 @@ Exit status: 0 on a clean end, 1 on a failure that was named, 2 on settings or a
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
 from cyclopts import App, Parameter
 
+from krakenbot.adapters.telemetry.events import mask_secrets
 from krakenbot.apps import databases, exchange, processes
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
@@ -112,30 +114,37 @@ def main() -> None:
 
 
 def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) -> int:
+    secrets: list[str] = []
+
     def run() -> int:
         settings, _ = load_settings(config)
+        secrets.extend(settings.secret_texts())
         anyio.run(command, settings)
         return 0
 
-    return _named(run)
+    try:
+        return _named(run, secrets)
+    except Exception:  # noqa: BLE001  # a bug shows itself, the secrets in its texts do not
+        print(mask_secrets(traceback.format_exc(), secrets), file=sys.stderr)
+        return 1
 
 
-def _named(run: Callable[[], int]) -> int:
+def _named(run: Callable[[], int], secrets: Collection[str] = ()) -> int:
     """Turn the errors that we name into one message and an exit status; anything else is a bug and shows itself."""
     try:
         return run()
     except* ConfigError as group:
-        return_code = _say(group, 2)
+        return_code = _say(group, 2, secrets)
     except* InvariantViolated:
         raise
     except* KrakenbotError as group:
-        return_code = _say(group, 1)
+        return_code = _say(group, 1, secrets)
     return return_code
 
 
-def _say(group: BaseExceptionGroup[KrakenbotError], code: int) -> int:
+def _say(group: BaseExceptionGroup[KrakenbotError], code: int, secrets: Collection[str]) -> int:
     for error in _leaves(group):
-        print(f"krakenbot: {error}", file=sys.stderr)
+        print(f"krakenbot: {mask_secrets(str(error), secrets)}", file=sys.stderr)
     return code
 
 

@@ -10,10 +10,12 @@ import enum
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import platformdirs
+import psycopg
 from attrs import Attribute, Factory, field, frozen
+from psycopg.conninfo import conninfo_to_dict
 
 from krakenbot.apps.settings_loader import from_credentials, from_environment, from_toml, load
 from krakenbot.domain.decision.inputs import DecisionSettings
@@ -54,12 +56,33 @@ class LogFormat(enum.StrEnum):
 
 def _venue_url(_: object, attribute: Attribute[str], value: str) -> None:
     """Allow Kraken's hosts over TLS, and loopback."""
-    url = urlsplit(value)
-    host = url.hostname or ""
-    kraken = url.scheme in {"https", "wss"} and host.endswith(KRAKEN_HOST_SUFFIX)
-    if not kraken and host not in LOOPBACK_HOSTS:
+    plain, tls = ("http", "https") if attribute.name == "rest_url" else ("ws", "wss")
+    if "@" in value:  # not shown: what stands before it is a password
+        raise ValueError(f"{attribute.name} = ****: a user or password in the URL is not allowed")
+    allowed = f"allowed are {tls}:// with a host of kraken.com, and {plain}:// or {tls}:// with a loopback host"
+    try:
+        url = urlsplit(value)
+        host, _port = url.hostname or "", url.port
+    except ValueError as exc:
+        raise ValueError(f"{attribute.name} = {value}: {exc}; {allowed}") from None
+    kraken = url.scheme == tls and host.endswith(KRAKEN_HOST_SUFFIX)
+    loopback = url.scheme in {plain, tls} and host in LOOPBACK_HOSTS
+    if not kraken and not loopback:
+        raise ValueError(f"{attribute.name} = {value}: {allowed}")
+
+
+def _database_url(_: object, attribute: Attribute[Secret | None], value: Secret | None) -> None:
+    """Refuse what the driver cannot read: its own message would show the text, password and all."""
+    if value is None:
+        return
+    try:
+        parts = conninfo_to_dict(value.reveal())
+    except psycopg.ProgrammingError:
+        parts = None
+    if parts is None or "@" in str(parts.get("host", "")):
         raise ValueError(
-            f"{attribute.name} = {value}: allowed are https:// and wss:// hosts of kraken.com, and loopback"
+            f"{attribute.name} = ****: allowed is postgresql://user:password@host:port/database, "
+            "with special characters percent-encoded (@ is %40)"
         )
 
 
@@ -85,8 +108,8 @@ class DatabaseSettings:
     `bindir` names a folder with PostgreSQL binaries for the embedded clusters; None looks for them.
     """
 
-    url: Secret | None = None
-    decision_url: Secret | None = None
+    url: Secret | None = field(default=None, validator=_database_url)
+    decision_url: Secret | None = field(default=None, validator=_database_url)
     bindir: Path | None = None
 
 
@@ -141,16 +164,16 @@ class Settings:
         return self.execution
 
     def secret_texts(self) -> list[str]:
-        """Return every secret's text, for masking in logs."""
-        values = (
-            self.database.url,
-            self.database.decision_url,
+        """Return every secret's text, and the passwords within URLs, for masking in logs and messages."""
+        urls = [url.reveal() for url in (self.database.url, self.database.decision_url) if url]
+        passwords = [str(password) for url in urls if (password := conninfo_to_dict(url).get("password"))]
+        keys = (
             self.keys.ingest_api_key,
             self.keys.ingest_api_secret,
             self.keys.execution_api_key,
             self.keys.execution_api_secret,
         )
-        return [value.reveal() for value in values if value]
+        return [*urls, *passwords, *map(quote, passwords), *(key.reveal() for key in keys if key)]
 
 
 def load_settings(

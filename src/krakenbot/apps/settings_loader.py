@@ -45,6 +45,9 @@ def load(cls: type[SettingsT], origins: list[Origin]) -> tuple[SettingsT, dict[s
         node = tree
         for name in origin.path[:-1]:
             node = node.setdefault(name, {})
+        if origin.value == {}:  # an empty section adds nothing, but its name was checked
+            node.setdefault(origin.path[-1], {})
+            continue
         node[origin.path[-1]] = origin.value
         sources[".".join(origin.path)] = origin.source
     return _build(cls, tree, (), sources), sources
@@ -87,7 +90,12 @@ def from_credentials(directory: Path, names: Mapping[str, str]) -> list[Origin]:
     for name, key in names.items():
         file = directory / name
         if file.is_file():
-            value = file.read_text(encoding="utf-8").strip()
+            try:
+                value = file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as exc:
+                raise ConfigError(f"credential {file} cannot be read: {type(exc).__name__}") from exc
+            if not value:
+                raise ConfigError(f"credential {file} is empty; write the value of {key} to it, or remove it")
             origins.append(Origin(path=tuple(key.split(".")), value=value, source=f"credential {name}"))
     return origins
 
@@ -127,7 +135,7 @@ def _check_path(cls: type, origin: Origin) -> None:
         kind = _section(hints[name])
         last = depth == len(origin.path) - 1
         if attrs.has(kind):
-            if last:
+            if last and origin.value != {}:
                 raise ConfigError(f"{'.'.join(origin.path)} ({origin.source}) is a section, not a value")
             current = kind
         elif not last:
@@ -275,7 +283,7 @@ def _to_str(value: object) -> str:
 
 def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
     for name, value in node.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, (*path, name))
         else:
             yield (*path, name), value

@@ -55,11 +55,13 @@ async def _connection(settings: Settings) -> AsyncIterator[psycopg.AsyncConnecti
     if target is None:
         raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-execution-live on embedded clusters")
     try:
-        connection = await psycopg.AsyncConnection.connect(target, row_factory=dict_row, connect_timeout=5)
+        connection = await psycopg.AsyncConnection.connect(
+            target, row_factory=dict_row, connect_timeout=5, options="-c statement_timeout=5000"
+        )
+        async with connection:
+            yield connection
     except psycopg.OperationalError as exc:
         raise StoreUnavailable(f"the decision database does not answer: {exc}") from exc
-    async with connection:
-        yield connection
 
 
 async def _rows(connection: psycopg.AsyncConnection[dict[str, Any]], query: str) -> list[dict[str, Any]]:
@@ -67,10 +69,12 @@ async def _rows(connection: psycopg.AsyncConnection[dict[str, Any]], query: str)
         return await (await connection.execute(query.encode())).fetchall()
     except psycopg.errors.UndefinedTable as exc:
         raise ConfigError("the decision database has no krakenbot schema; run: krakenbot migrate") from exc
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise ConfigError(f"this login may not read the status: {exc.diag.message_primary}") from exc
 
 
 def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
-    console = Console()
+    console = Console(markup=False, highlight=False)  # reasons hold brackets
     engine = found["engine"][0] if found["engine"] else {"mode": "normal", "reason": "", "latch": None}
     console.print(f"engine mode {engine['mode']} {engine['reason'] or ''}{_latch(engine)}")
     for row in found["lease"]:
@@ -132,9 +136,7 @@ def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tu
         return
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(
-            *("" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
-        )
+        table.add_row(*map(_cell, row))
     console.print(table)
 
 

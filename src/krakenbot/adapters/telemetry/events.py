@@ -1,15 +1,14 @@
 """Structured log lines: one event name plus fields, for people or as JSON.
 
 Enters: `EventSink.emit`. Leaves: one line on a stream. Values of type `Secret` print masked, and every text that was
-registered as secret is masked wherever it appears.
+registered as secret is masked wherever a field holds it, however deep.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import TextIO
 
 import structlog
@@ -17,6 +16,15 @@ import structlog
 from krakenbot.ports.clock import Clock
 
 MASK = "****"
+_MAX_DEPTH = 8
+_OWN_FIELDS = frozenset({"event", "timestamp", "process"})
+
+
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with every secret in it masked, longer ones first."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
 
 
 class StructuredEvents:
@@ -30,15 +38,15 @@ class StructuredEvents:
     ) -> None:
         self._clock = clock
         self._process = process
-        self._secrets = tuple(sorted({text for text in secrets if text}, key=len, reverse=True))
+        self._secrets = frozenset(secrets)
         renderer: structlog.typing.Processor = (
-            structlog.processors.JSONRenderer(default=_plain)
+            structlog.processors.JSONRenderer()
             if as_json
             else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=24, sort_keys=False)
         )
         self._log = structlog.wrap_logger(
             structlog.WriteLogger(stream),
-            processors=[self._mask, renderer],
+            processors=[self._plain_fields, renderer],
             wrapper_class=structlog.BoundLogger,
         )
         self.lost = 0
@@ -51,24 +59,26 @@ class StructuredEvents:
         except (OSError, ValueError):
             self.lost += 1
 
-    def _mask(self, _logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        if not self._secrets:
-            return event
-        return {key: self._masked(value) for key, value in event.items()}
+    def _plain_fields(
+        self, _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        return {key: value if key in _OWN_FIELDS else self._plain(value, 0) for key, value in event.items()}
 
-    def _masked(self, value: object) -> object:
-        if isinstance(value, bool | int | float) or value is None:
-            return value
-        text = value if isinstance(value, str) else json.dumps(value, default=_plain)
-        clean = text
-        for secret in self._secrets:
-            clean = clean.replace(secret, MASK)
-        return value if clean == text else clean
+    def _plain(self, value: object, depth: int) -> object:
+        """Return a value as JSON can hold it, masked; what is no JSON value becomes text before it is masked."""
+        match value:
+            case None | bool() | int():
+                return value
+            case float() if math.isfinite(value):
+                return value
+            case datetime():
+                return value.isoformat()
+            case Mapping() if depth < _MAX_DEPTH:
+                return {self._masked(str(key)): self._plain(part, depth + 1) for key, part in value.items()}
+            case list() | tuple() | set() | frozenset() if depth < _MAX_DEPTH:
+                return [self._plain(part, depth + 1) for part in value]
+            case _:
+                return self._masked(str(value))
 
-
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value)
+    def _masked(self, text: str) -> str:
+        return mask_secrets(text, self._secrets)

@@ -5,7 +5,8 @@ Enters: refresh requests from the decision database. Leaves: a generation that b
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import ge, gt, le
 
 from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.values import LineageId, RunId
@@ -18,8 +19,8 @@ from krakenbot.ports.state_store import RefreshAnswers, StateRefresher
 class RefreshSettings:
     """How long one wait for requests lasts, and the pause after a failure; seconds."""
 
-    request_wait_s: float = 1.0
-    retry_s: float = 0.5
+    request_wait_s: float = field(default=1.0, validator=[gt(0.0), le(60.0)])
+    retry_s: float = field(default=0.5, validator=[ge(0.05), le(60.0)])
 
 
 class RefreshServer:
