@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -11,7 +13,8 @@ import anyio
 async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
     """Run `work` until it returns or a signal comes; return why it ended.
 
-    The first signal cancels `work`, whose own clean-up is shielded; the second one ends the process.
+    The first signal cancels `work`, whose own clean-up is shielded; the second one ends the process without it.
+    Embedded clusters notice the end of their parent and stop by themselves.
     """
     reason = "finished"
     async with anyio.create_task_group() as tasks:
@@ -21,7 +24,8 @@ async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for number in signals:
                     if reason != "finished":
-                        raise SystemExit(130)
+                        sys.stdout.flush()
+                        os._exit(128 + number)
                     reason = signal.Signals(number).name
                     worker.cancel()
 

@@ -40,7 +40,8 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 bufsize=1,
                 start_new_session=True,
                 preexec_fn=functools.partial(_die_with, os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509  # one prctl call, before any thread
@@ -78,8 +79,9 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def _read(self, stream: IO[str], on_line: Callable[[str, str], None]) -> None:
-        for line in stream:
-            on_line(self.name, line.rstrip("\n"))
+        with stream:
+            for line in stream:
+                on_line(self.name, line.rstrip("\n"))
 
 
 def _die_with(parent_pid: int) -> None:

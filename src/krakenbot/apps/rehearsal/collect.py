@@ -42,6 +42,7 @@ class Collected:
     cycles: int
     blockers: dict[str, int]
     orders: dict[str, int]
+    orders_by_role: dict[str, dict[str, int]]
     fills: int
     entries: list[dict[str, Any]]
     protection: list[ProtectionChange]
@@ -77,7 +78,11 @@ async def collect(ingest_url: str, decision_url: str) -> Collected:
         epochs={row["status"]: row["n"] for row in epochs},
         cycles=len(cycles),
         blockers=dict(blockers.most_common()),
-        orders=dict(Counter(f"{row['role']}.{row['state']}" for row in orders)),
+        orders=dict(Counter(row["state"] for row in orders)),
+        orders_by_role={
+            role: dict(Counter(row["state"] for row in orders if row["role"] == role))
+            for role in sorted({row["role"] for row in orders})
+        },
         fills=len(fills),
         entries=[_entry(row, orders) for row in orders if row["role"] == "entry"],
         protection=[

@@ -6,6 +6,7 @@ A line says when, who, what, which symbol, and why. Lines that are not events ar
 from __future__ import annotations
 
 import json
+import threading
 from typing import TextIO
 
 QUIET = frozenset({"status_not_published"})
@@ -15,23 +16,25 @@ _FIRST = ("timestamp", "process", "event", "symbol", "reason")
 
 
 class Narrator:
-    """Prints events of all processes; never raises for what it is given."""
+    """Prints events of all processes, from their reader threads; never raises for what it is given."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
         self.events: dict[str, int] = {}
 
     def line(self, process: str, text: str) -> None:
         """Take one output line of a process."""
         try:
             event = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or "event" not in event:
             self.say(process, text)
             return
         name = str(event["event"])
-        self.events[name] = self.events.get(name, 0) + 1
+        with self._lock:
+            self.events[name] = self.events.get(name, 0) + 1
         if name not in QUIET:
             self._print(_clock(str(event.get("timestamp", ""))), str(event.get("process", process)), name, event)
 
@@ -48,7 +51,9 @@ class Narrator:
 
     def _write(self, text: str) -> None:
         try:
-            print(text, file=self._stream, flush=True)
+            with self._lock:
+                self._stream.write(text + "\n")
+                self._stream.flush()
         except (OSError, ValueError):  # a closed pipe must not end the run before its report
             return
 

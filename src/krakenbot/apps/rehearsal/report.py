@@ -43,6 +43,7 @@ def build_report(
         "cycles": collected.cycles,
         "blockers": collected.blockers,
         "orders": collected.orders,
+        "orders_by_role": collected.orders_by_role,
         "entries": collected.entries,
         "fills": collected.fills,
         "seconds": seconds_by_protection(collected.protection, ended_at),
@@ -75,7 +76,7 @@ def render(report: Mapping[str, Any]) -> str:
     checksums = ", ".join(f"{name} {count}" for name, count in report["checksums"].items())
     rows = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
     blockers = ", ".join(f"{code} {count}" for code, count in report["blockers"].items()) or "none"
-    orders = ", ".join(f"{name} {count}" for name, count in report["orders"].items()) or "none"
+    orders = "; ".join(f"{role}: {_counts(states)}" for role, states in report["orders_by_role"].items()) or "none"
     seconds = ", ".join(f"{name} {value:g} s" for name, value in report["seconds"].items())
     within = ", ".join(
         f"{name} {'-' if value is None else f'{value:g} s'}" for name, value in report["protected_within_s"].items()
