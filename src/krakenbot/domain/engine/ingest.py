@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -43,6 +44,7 @@ class IngestSettings:
     first_snapshot_grace_s: float = field(default=10.0, validator=validators.ge(0))
 
 
+STORE_RETRY_S = 1.0
 _NO_UNIVERSE = UniverseChoice(pool=(), l2=(), l3=(), execution=(), pinned=(), left_out={})
 
 
@@ -125,20 +127,30 @@ class IngestEngine:
                 await self._clock.sleep(0.05)
         if not self._feed.instruments():
             raise VenueUnavailable(f"no instruments within {self._settings.instruments_wait_s:g} s of start")
-        await self._publish_instruments(recorder)
-        await self._choose_universe(recorder)
+        while not await self._has_universe(recorder):
+            await self._clock.sleep(STORE_RETRY_S)
         queues = self._universe.l3 if self._feed.health().level3_enabled else ()
         with anyio.move_on_after(self._settings.first_snapshot_grace_s):
             while not (recorder.with_book.issuperset(self._universe.l2) and recorder.with_queue.issuperset(queues)):
                 await self._clock.sleep(0.05)
+
+    async def _has_universe(self, recorder: MarketRecorder) -> bool:
+        """Choose the first universe; False while the decision database is away."""
+        try:
+            await self._publish_instruments(recorder)
+            await self._choose_universe(recorder)
+        except StoreUnavailable as exc:
+            self._events.emit("universe_not_chosen", reason=str(exc))
+            return False
+        return True
 
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step on a fixed grid; steps that would have been in the past are left out."""
         due = self._clock.mono()
         while True:
             await step()
-            due = max(due + interval_s, self._clock.mono())
-            await self._clock.sleep(due - self._clock.mono())
+            due += interval_s * max(1, math.ceil((self._clock.mono() - due) / interval_s))
+            await self._clock.sleep(max(0.0, due - self._clock.mono()))
 
     async def _sample(self, recorder: MarketRecorder) -> None:
         recorder.sample(self._universe.l2)
@@ -153,7 +165,7 @@ class IngestEngine:
                 due += self._settings.epoch_interval_s
             except StoreUnavailable as exc:
                 self._events.emit("epoch_not_published", reason=str(exc))
-                due = self._clock.mono() + 1.0
+                due = self._clock.mono() + STORE_RETRY_S
             due = max(due, self._clock.mono())
             await self._clock.sleep(due - self._clock.mono())
 
@@ -168,10 +180,8 @@ class IngestEngine:
 
     async def _choose_universe(self, recorder: MarketRecorder) -> None:
         instruments = self._feed.instruments()
-        volumes = recorder.volume_24h_quote
-        if not recorder.with_book:
-            # before the first subscription no volume is known: let every candidate in, its ticker decides
-            volumes = dict.fromkeys(instruments, self._universe_settings.min_volume_24h_quote)
+        # a symbol that had no ticker yet is let in: only once it is subscribed does its ticker decide
+        volumes = dict.fromkeys(instruments, self._universe_settings.min_volume_24h_quote) | recorder.volume_24h_quote
         universe = choose_universe(
             instruments.values(),
             volumes,
