@@ -7,8 +7,15 @@ behind the local cancel, so an entry ends even when this process does not.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
-from krakenbot.domain.decision.queue_decision import LiveView, QueueSettings, RestingAction, decide_resting
+from krakenbot.domain.decision.queue_decision import (
+    LiveView,
+    QueueSettings,
+    RestingAction,
+    decide_resting,
+    microprice_dev_without_own_bps,
+)
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.live_flow import LiveFlow
@@ -98,26 +105,28 @@ class RestingEntries:
         return book.is_valid or (at - order.created_at).total_seconds() >= self._settings.deadline_s
 
     def _view(self, order: Order, instrument: Instrument, book: BookView, at: datetime) -> LiveView:
-        bid, ask = self._bid_without_own(order, instrument, book), book.best_ask()
-        best = book.best_bid()
-        valid = book.is_valid and best is not None and ask is not None
-        spread_bps = microprice_bps = away_bps = 0.0
-        if valid and bid is not None and best is not None and ask is not None:
+        bid, ask = book.best_bid(), book.best_ask()
+        own_ticks = instrument.ticks_of(order.limit_price or Decimal(0))
+        microprice_bps = microprice_dev_without_own_bps(
+            book.levels(Side.BUY, 2),
+            book.levels(Side.SELL, 1),
+            own_ticks,
+            instrument.lots_of(order.qty - order.cum_qty),
+        )
+        spread_bps = away_bps = 0.0
+        if bid is not None and ask is not None:
             mid = (bid[0] + ask[0]) / 2
-            micro = (bid[0] * ask[1] + ask[0] * bid[1]) / (bid[1] + ask[1])
             spread_bps = (ask[0] - bid[0]) / mid * BPS
-            microprice_bps = (micro - mid) / mid * BPS
-            own_ticks = best[0] if order.limit_price is None else instrument.ticks_of(order.limit_price)
-            away_bps = (best[0] - own_ticks) / mid * BPS
+            away_bps = (bid[0] - own_ticks) / mid * BPS
         rest_s = (at - order.created_at).total_seconds()
         edge, fill = order.record.get("edge"), order.record.get("fill")
         surplus_bps = _number(edge, "surplus_bps")
         # The same probability here and there: a move then gains nothing, so an entry is held or cancelled, not moved.
         p_fill = _number(fill, "p_fill")
         return LiveView(
-            book_valid=valid,
+            book_valid=book.is_valid and ask is not None and microprice_bps is not None,
             spread_bps=spread_bps,
-            microprice_dev_bps=microprice_bps,
+            microprice_dev_bps=microprice_bps or 0.0,
             ofi_5s_z=self._flow.ofi_z(order.symbol),
             bid_queue_change_1s=self._flow.bid_change_1s(order.symbol) if away_bps <= 0 else None,
             btc_return_1s_sigmas=self._flow.return_1s_sigmas(self._btc),
@@ -130,17 +139,6 @@ class RestingEntries:
             rest_s=rest_s,
             since_reprice_s=None,
         )
-
-    def _bid_without_own(self, order: Order, instrument: Instrument, book: BookView) -> tuple[int, int] | None:
-        """Return the best bid of the others: our own order must not read as a thin bid."""
-        if order.limit_price is None:
-            return book.best_bid()
-        own_ticks, own_lots = instrument.ticks_of(order.limit_price), instrument.lots_of(order.qty - order.cum_qty)
-        for price_ticks, size_lots in book.levels(Side.BUY, 2):
-            left = size_lots - own_lots if price_ticks == own_ticks else size_lots
-            if left > 0:
-                return price_ticks, left
-        return None
 
 
 def _number(record: object, name: str) -> float:
