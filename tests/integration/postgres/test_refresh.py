@@ -53,8 +53,8 @@ def make_rows(seed: int, symbol: Symbol, *, seconds: int, quiet: bool) -> list[S
                 bid, ask = ask, bid
             elif kind < 0.03:
                 bid = 0.0
-            for _ in range(2 if rng.random() < 0.05 else 1):
-                rows.append(make_book(rng, symbol, at_ns, bid, ask, mid))
+            copies = 2 if rng.random() < 0.05 else 1
+            rows.extend(make_book(rng, symbol, at_ns, bid=bid, ask=ask, mid=mid) for _ in range(copies))
         if rng.random() > gap and symbol != Symbol("NOQUEUE"):
             rows.append(make_queue(rng, symbol, at_ns, mid))
         for _ in range(rng.choice([0, 0, 0, 1, 2]) if not quiet else 0):
@@ -87,7 +87,7 @@ def make_rows(seed: int, symbol: Symbol, *, seconds: int, quiet: bool) -> list[S
     return rows
 
 
-def make_book(rng: random.Random, symbol: Symbol, at_ns: int, bid: float, ask: float, mid: float) -> BookSample:
+def make_book(rng: random.Random, symbol: Symbol, at_ns: int, *, bid: float, ask: float, mid: float) -> BookSample:
     return BookSample(
         symbol=symbol,
         at_ns=at_ns,
@@ -294,5 +294,4 @@ async def _median_refresh_s(rig: Rig, lineage_id: LineageId, run_id: RunId) -> f
         started = perf_counter()
         await rig.refresher.refresh(lineage_id, run_id, AT)
         times.append(perf_counter() - started)
-    print(f"refresh {sorted(times)}")
     return sorted(times)[2]

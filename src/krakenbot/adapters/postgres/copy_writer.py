@@ -9,8 +9,10 @@ in trade_gaps. While the database is away the queue holds what it can; a spool t
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
@@ -98,14 +100,6 @@ Values = tuple[Any, ...]
 
 
 @define
-class _Queued:
-    queued_mono: float
-    run_id: RunId
-    table: CopyTable
-    values: Values
-
-
-@define
 class _Batch:
     """Rows on their way; kept whole until it is known that they are committed."""
 
@@ -133,7 +127,7 @@ class PostgresSampleSink:
         self._batch_rows = batch_rows
         self._batch_s = batch_s
         self._queue_rows = queue_rows
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[tuple[float, str, Values]] = deque()
         self._batch: _Batch | None = None
         self._batch_no = 0
         self._writer_id: int | None = None
@@ -158,7 +152,6 @@ class PostgresSampleSink:
         """Queue samples of a run; repeated trades are left out here."""
         now = perf_counter()
         for sample in samples:
-            table, values = _values(run_id, sample)
             if isinstance(sample, TradeSample):
                 if not self._ids_of(run_id, sample.symbol).take(sample.trade_id):
                     continue
@@ -168,7 +161,8 @@ class PostgresSampleSink:
             elif len(self._queue) >= self._queue_rows:
                 self._coalesced += 1
                 continue
-            self._queue.append(_Queued(now, run_id, table, values))
+            table, read = _READERS[type(sample)]
+            self._queue.append((now, table, (run_id, *read(sample))))
             self._put_total += 1
         if len(self._queue) >= self._batch_rows:
             self._wake.set()
@@ -198,7 +192,7 @@ class PostgresSampleSink:
 
     def stats(self) -> SinkStats:
         """Return the counters."""
-        oldest = self._batch.first_mono if self._batch else self._queue[0].queued_mono if self._queue else None
+        oldest = self._batch.first_mono if self._batch else self._queue[0][0] if self._queue else None
         now = perf_counter()
         return SinkStats(
             lag_s=now - oldest if oldest is not None else 0.0,
@@ -233,15 +227,17 @@ class PostgresSampleSink:
     def _take_batch(self) -> _Batch:
         count = min(len(self._queue), self._batch_rows)
         self._batch_no += 1
-        first = self._queue[0].queued_mono if count else perf_counter()
+        first = self._queue[0][0] if count else perf_counter()
         batch = _Batch(number=self._batch_no, first_mono=first, count=count)
+        take = self._queue.popleft
+        rows: dict[str, list[Values]] = {table.name: [] for table in TABLES}
         for _ in range(count):
-            queued = self._queue.popleft()
-            batch.rows.setdefault(queued.table.name, []).append(queued.values)
-            batch.runs.add(queued.run_id)
-            key = (queued.run_id, queued.values[1])
-            if key not in self._known_symbols:
-                batch.symbols.add(key)
+            _, table, values = take()
+            rows[table].append(values)
+        batch.rows = {table: kept for table, kept in rows.items() if kept}
+        symbols = {values[:2] for kept in batch.rows.values() for values in kept}
+        batch.symbols = symbols - self._known_symbols
+        batch.runs = {run_id for run_id, _ in symbols}
         batch.gaps, self._gaps = self._gaps, {}
         return batch
 
@@ -321,8 +317,7 @@ class PostgresSampleSink:
     async def _connected(self) -> AsyncConnection:
         if self._connection is None or self._connection.closed:
             connection = await self._database.connect()
-            # Samples alone may lose the last moments in a crash of the server; orders never.
-            await connection.execute("SET synchronous_commit = off; SET statement_timeout = '30s'")
+            await connection.execute("SET statement_timeout = '30s'")
             if self._writer_id is None:
                 row = await (await connection.execute("SELECT nextval('copy_writer_id_seq')")).fetchone()
                 self._writer_id = int(row[0]) if row else None
@@ -347,24 +342,27 @@ class PostgresSampleSink:
 
 
 async def copy_rows(connection: AsyncConnection, table: CopyTable, rows: Iterable[Values]) -> None:
-    """Write rows (run_id first, then the table's columns) by binary COPY inside the caller's transaction."""
+    """Write rows (run_id first, then the table's columns) by binary COPY inside the caller's transaction.
+
+    Raises StoreConflict for a value that the table cannot hold.
+    """
     async with connection.cursor().copy(table.copy_sql.encode()) as copy:
         copy.set_types(table.copy_types)
         for row in rows:
-            await copy.write_row(row)
+            try:
+                await copy.write_row(row)
+            except (ArithmeticError, ValueError, TypeError, struct.error) as error:
+                raise StoreConflict(table.name, f"a value that {table.name} cannot hold: {error}") from error
 
 
-def _values(run_id: RunId, sample: Sample) -> tuple[CopyTable, Values]:
-    match sample:
-        case BookSample():
-            table = BOOKS
-        case QueueSample():
-            table = QUEUES
-        case TickerSample():
-            table = TICKERS
-        case TradeSample() as trade:
-            side = trade.side.value
-            price, qty = trade.price, trade.qty
-            times = (trade.at_ns, trade.received_at_ns)
-            return TRADES, (run_id, trade.symbol, trade.trade_id, side, price, qty, *times)
-    return table, (run_id, *[getattr(sample, name) for name in table.columns])
+def _trade_values(trade: TradeSample) -> Values:
+    side = trade.side.value
+    return trade.symbol, trade.trade_id, side, trade.price, trade.qty, trade.at_ns, trade.received_at_ns
+
+
+_READERS: dict[type, tuple[str, Callable[[Any], Values]]] = {
+    TickerSample: (TICKERS.name, attrgetter(*TICKERS.columns)),
+    TradeSample: (TRADES.name, _trade_values),
+    BookSample: (BOOKS.name, attrgetter(*BOOKS.columns)),
+    QueueSample: (QUEUES.name, attrgetter(*QUEUES.columns)),
+}

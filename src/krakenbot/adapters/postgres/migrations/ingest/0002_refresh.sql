@@ -33,11 +33,12 @@ BEGIN
         SELECT symbol, minute, percentile_cont(0.5) WITHIN GROUP (ORDER BY spread_bps) AS spread_bps
         FROM grid GROUP BY symbol, minute
     ), sigmas AS (
-        SELECT now.symbol, now.minute,
-               CASE WHEN count(*) >= 5 THEN sqrt(sum(ln(now.mid / was.mid) ^ 2) / count(*) * 12) * 10000 END AS sigma_bps
-        FROM grid now JOIN grid was
-          ON was.symbol = now.symbol AND was.minute = now.minute AND was.second = now.second - 5
-        GROUP BY now.symbol, now.minute
+        SELECT symbol, minute,
+               CASE WHEN count(*) >= 5 THEN sqrt(sum(ln(mid / was) ^ 2) / count(*) * 12) * 10000 END AS sigma_bps
+        FROM (SELECT symbol, minute, mid, first_value(mid) OVER (
+                  PARTITION BY symbol, minute ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS was
+              FROM grid) pairs
+        WHERE was IS NOT NULL GROUP BY symbol, minute
     )
     INSERT INTO feature_buckets (lineage_id, symbol, minute, spread_bps, sigma_bps)
     SELECT p_lineage, symbol, minute, spreads.spread_bps, sigmas.sigma_bps
@@ -120,37 +121,54 @@ BEGIN
         JOIN grid a ON a.symbol = e.symbol AND a.second = e.first_second
         JOIN grid z ON z.symbol = e.symbol AND z.second = e.last_second
         WHERE e.first_second < e.last_second
+    -- Looks back by RANGE frames, not by self-joins: nobody has analysed these rows, and a planner that expects one
+    -- row joins them by symbol alone.
     ), r5 AS MATERIALIZED (
-        SELECT now.symbol, now.second, ln(now.mid / was.mid) AS r
-        FROM medium now JOIN medium was ON was.symbol = now.symbol AND was.second = now.second - 5
+        SELECT symbol, second, ln(mid / was) AS r
+        FROM (SELECT symbol, second, mid, first_value(mid) OVER (
+                  PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS was
+              FROM medium) pairs
+        WHERE was IS NOT NULL
     ), sigma AS (
         SELECT symbol, CASE WHEN count(*) >= 5 THEN sqrt(sum(r * r) / count(*) * 12) * 10000 END AS sigma
         FROM r5 GROUP BY symbol
-    ), bipower AS (
-        SELECT a.symbol,
-               CASE WHEN count(*) >= 5 THEN sqrt(pi() / 2 * sum(abs(a.r) * abs(b.r)) / count(*) * 12) * 10000 END AS sigma
-        FROM r5 a JOIN r5 b ON b.symbol = a.symbol AND b.second = a.second - 5 GROUP BY a.symbol
-    ), above AS MATERIALIZED (
-        SELECT symbol, second FROM r5 JOIN bipower USING (symbol) JOIN spreads USING (symbol)
-        WHERE abs(r) > greatest(4.5 * bipower.sigma / sqrt(12::double precision), spreads.p50) / 10000
+    ), bipower AS MATERIALIZED (
+        SELECT symbol,
+               CASE WHEN count(was) >= 5 THEN sqrt(pi() / 2 * sum(abs(r) * abs(was)) / count(was) * 12) * 10000 END AS sigma
+        FROM (SELECT symbol, r, first_value(r) OVER (
+                  PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS was
+              FROM r5) pairs
+        GROUP BY symbol
     ), jumps AS (
-        SELECT a.symbol, count(*) AS jumps
-        FROM above a LEFT JOIN above b ON b.symbol = a.symbol AND b.second = a.second - 1
-        WHERE b.symbol IS NULL GROUP BY a.symbol
+        SELECT symbol, count(*) FILTER (WHERE before = 0) AS jumps
+        FROM (SELECT symbol, count(*) OVER (
+                  PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS before
+              FROM r5 JOIN bipower USING (symbol) JOIN spreads USING (symbol)
+              WHERE abs(r) > greatest(4.5 * bipower.sigma / sqrt(12::double precision), spreads.p50) / 10000) above
+        GROUP BY symbol
     ), r1 AS MATERIALIZED (
-        SELECT now.symbol, now.second, ln(now.mid / was.mid) AS r
-        FROM medium now JOIN medium was ON was.symbol = now.symbol AND was.second = now.second - 1
+        SELECT symbol, second, ln(mid / was) AS r
+        FROM (SELECT symbol, second, mid, first_value(mid) OVER (
+                  PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS was
+              FROM medium) pairs
+        WHERE was IS NOT NULL
     ), means AS MATERIALIZED (
         SELECT symbol, count(*) AS n, sum(r) / count(*) AS mean, bool_or(r <> 0) AS moved FROM r1 GROUP BY symbol
     ), off AS MATERIALIZED (
         SELECT symbol, second, r - mean AS d FROM r1 JOIN means USING (symbol)
+    ), lagged AS (
+        SELECT symbol, d,
+            first_value(d) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS d1,
+            first_value(d) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 2 PRECEDING AND 2 PRECEDING) AS d2,
+            first_value(d) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 3 PRECEDING AND 3 PRECEDING) AS d3,
+            first_value(d) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 4 PRECEDING AND 4 PRECEDING) AS d4,
+            first_value(d) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS d5
+        FROM off
     ), covariances AS (
-        SELECT a.symbol,
-               sum(a.d * a.d) FILTER (WHERE lag = 0) AS own,
-               sum(a.d * b.d * (1 - lag / 6.0::double precision) * CASE WHEN lag = 0 THEN 1 ELSE 2 END) AS with_lags
-        FROM (SELECT off.*, lag FROM off CROSS JOIN generate_series(0, 5) lag) a
-        JOIN off b ON b.symbol = a.symbol AND b.second = a.second - a.lag
-        GROUP BY a.symbol
+        SELECT symbol, sum(d * d) AS own,
+               sum(d * d) + 2 * sum(d * (5 * coalesce(d1, 0) + 4 * coalesce(d2, 0) + 3 * coalesce(d3, 0)
+                   + 2 * coalesce(d4, 0) + coalesce(d5, 0))) / 6 AS with_lags
+        FROM lagged GROUP BY symbol
     ), drift AS (
         SELECT symbol, CASE
             WHEN n < 5 THEN NULL
@@ -198,22 +216,25 @@ BEGIN
         FROM queue_sums q LEFT JOIN trade t
           ON t.symbol = q.symbol AND t.at_ns > q.first_ns AND t.at_ns <= q.last_ns
         GROUP BY q.symbol, q.first_ns, q.last_ns, q.bid_added, q.ask_added, q.bid_removed, q.ask_removed
+    -- Every second in which the book row of a trade may lie, then one join by symbol and second.
+    ), near AS MATERIALIZED (
+        SELECT trade.*, trade.second - back AS book_second
+        FROM trade CROSS JOIN generate_series(0, 2) back WHERE at_ns > from_long
     ), hit AS MATERIALIZED (
         SELECT DISTINCT ON (t.symbol, t.trade_id) t.*, g.mid AS was_mid, g.bid AS was_bid, g.ask AS was_ask
-        FROM (SELECT trade.*, back FROM trade CROSS JOIN generate_series(0, 2) back WHERE at_ns > from_long) t
-        JOIN grid g ON g.symbol = t.symbol AND g.second = t.second - t.back
+        FROM near t JOIN grid g ON g.symbol = t.symbol AND g.second = t.book_second
         WHERE g.at_ns <= t.at_ns AND t.at_ns - g.at_ns <= 2000000000 AND g.at_ns > from_long
         ORDER BY t.symbol, t.trade_id, g.at_ns DESC
     ), due AS MATERIALIZED (
-        SELECT hit.*, horizon, hit.at_ns + horizon * 1000000000::bigint AS due_ns
-        FROM hit CROSS JOIN (VALUES (5), (30)) h (horizon)
-        WHERE CASE WHEN side = 'sell' THEN hit.price >= was_bid - (was_ask - was_bid) / 2
-                   ELSE hit.price <= was_ask + (was_ask - was_bid) / 2 END
+        SELECT symbol, trade_id, side, was_mid, horizon, at_ns + horizon * 1000000000::bigint AS due_ns,
+               second + horizon + ahead AS book_second
+        FROM hit CROSS JOIN (VALUES (5), (30)) h (horizon) CROSS JOIN generate_series(0, 2) ahead
+        WHERE CASE WHEN side = 'sell' THEN price >= was_bid - (was_ask - was_bid) / 2
+                   ELSE price <= was_ask + (was_ask - was_bid) / 2 END
     ), moved AS (
         SELECT DISTINCT ON (d.symbol, d.trade_id, d.horizon) d.symbol, d.side, d.horizon,
                (g.mid - d.was_mid) / d.was_mid * 10000 AS bps
-        FROM (SELECT due.*, ahead FROM due CROSS JOIN generate_series(0, 2) ahead) d
-        JOIN grid g ON g.symbol = d.symbol AND g.second = d.due_ns / 1000000000 + d.ahead
+        FROM due d JOIN grid g ON g.symbol = d.symbol AND g.second = d.book_second
         WHERE g.at_ns >= d.due_ns AND g.at_ns - d.due_ns <= 2000000000
         ORDER BY d.symbol, d.trade_id, d.horizon, g.at_ns
     ), markout AS (

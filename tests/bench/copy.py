@@ -1,0 +1,139 @@
+"""COPY rows per second: our writer against psql's \\copy, same rows, table and cluster, in turns.
+
+Enters: nothing. Leaves: a dict for the report; `run` is called by `python -m tests.bench`. Our side is the whole way
+from samples in memory to committed rows; psql's is a binary file already encoded for it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import anyio
+import psycopg
+
+from krakenbot.adapters.clock.system import SystemClock
+from krakenbot.adapters.postgres.binaries import find_psql
+from krakenbot.adapters.postgres.copy_writer import BOOKS, PostgresSampleSink
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.embedded import EmbeddedCluster
+from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
+from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
+from krakenbot.domain.market.samples import BookSample
+from krakenbot.domain.values import RunId, Symbol
+
+ROWS = 100_000
+ROUNDS = 5
+
+
+def run() -> dict[str, object]:
+    """Measure both in alternation and return rows per second (median of the rounds) and their ratio."""
+    with tempfile.TemporaryDirectory(prefix="kb-bench-") as folder:
+        return anyio.run(_measure, Path(folder))
+
+
+async def _measure(folder: Path) -> dict[str, object]:
+    cluster = EmbeddedCluster(folder, "bench")
+    await cluster.start()
+    try:
+        await migrate(cluster.url(), [DatabasePart.INGEST])
+        database = Database(cluster.url(), name="bench", statement_timeout_s=60, unit_timeout_s=60)
+        await database.open()
+        _, run_id = await PostgresLineageStore(database, database).start_lineage(SystemClock().now())
+        samples = [_sample(number) for number in range(ROWS)]
+        psql = find_psql(cluster.binaries)
+        await _ours(database, run_id, samples)
+        file = folder / "rows.bin"
+        await _export(cluster.url(), file)
+        ours, theirs = [], []
+        for _ in range(ROUNDS):
+            ours.append(await _timed(cluster.url(), lambda: _ours(database, run_id, samples)))
+            if psql is not None:
+                command = _copy_command(psql, cluster.url(), file)
+                theirs.append(await _timed(cluster.url(), lambda command=command: _psql(command)))
+        await database.close()
+    finally:
+        await cluster.stop()
+    report: dict[str, object] = {
+        "rows": ROWS,
+        "rounds": ROUNDS,
+        "table": BOOKS.name,
+        "postgres": cluster.binaries.version,
+        "rows_per_s": round(ROWS / median(ours)),
+        "psql": psql or "not present",
+    }
+    if theirs:
+        report["psql_rows_per_s"] = round(ROWS / median(theirs))
+        report["ratio"] = round(median(theirs) / median(ours), 3)
+        report["target"] = 0.9
+    return report
+
+
+async def _timed(url: str, action) -> float:
+    """Empty the table, settle the server, and time one action."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(f"TRUNCATE krakenbot.{BOOKS.name}".encode())
+    started = perf_counter()
+    await action()
+    elapsed = perf_counter() - started
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        row = await (await connection.execute(f"SELECT count(*) FROM krakenbot.{BOOKS.name}".encode())).fetchone()
+        if row is None or row[0] != ROWS:
+            raise RuntimeError(f"{row} rows in place of {ROWS}")
+    return elapsed
+
+
+async def _ours(database: Database, run_id: RunId, samples: list[BookSample]) -> None:
+    sink = PostgresSampleSink(database)
+    async with anyio.create_task_group() as tasks:
+        sink.put(run_id, samples)
+        tasks.start_soon(sink.run)
+        await sink.flush()
+        tasks.cancel_scope.cancel()
+
+
+async def _psql(command: list[str]) -> None:
+    await anyio.run_process(command, stdout=subprocess.DEVNULL)
+
+
+def _copy_command(psql: str, url: str, file: Path) -> list[str]:
+    columns = ", ".join(("run_id", *BOOKS.columns))
+    return [psql, "-X", "-q", url, "-c", rf"\copy krakenbot.{BOOKS.name} ({columns}) FROM '{file}' (FORMAT BINARY)"]
+
+
+async def _export(url: str, file: Path) -> None:
+    columns = ", ".join(("run_id", *BOOKS.columns))
+    query = f"COPY (SELECT {columns} FROM krakenbot.{BOOKS.name}) TO STDOUT (FORMAT BINARY)"
+    with file.open("wb") as out:
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            async with connection.cursor().copy(query.encode()) as copy:
+                async for chunk in copy:
+                    out.write(chunk)
+
+
+def _sample(number: int) -> BookSample:
+    return BookSample(
+        symbol=Symbol(f"S{number % 600}/USD"),
+        at_ns=1_770_000_000_000_000_000 + number // 600 * 1_000_000_000,
+        bid=100.0 + number,
+        ask=100.5 + number,
+        bid_qty=1.25,
+        ask_qty=2.5,
+        mid=100.25 + number,
+        spread_bps=49.9,
+        microprice_dev_bps=0.3,
+        imbalance_5=-0.1,
+        bid_depth_10_quote=1e4,
+        bid_depth_25_quote=2e4,
+        bid_depth_50_quote=4e4,
+        ask_depth_10_quote=1e4,
+        ask_depth_25_quote=2e4,
+        ask_depth_50_quote=4e4,
+        ofi=float(number % 7),
+        updates=number % 50,
+        crossed_s=0.0,
+        invalid_s=0.0,
+    )

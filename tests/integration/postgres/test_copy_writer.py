@@ -1,0 +1,206 @@
+"""The COPY writer: each row once, whatever is lost on the way; what gives way is counted and named."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve, fields
+
+from krakenbot.adapters.postgres.copy_writer import BOOKS, QUEUES, TABLES, TICKERS, TRADES, PostgresSampleSink
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.embedded import EmbeddedCluster
+from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
+from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
+from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
+from krakenbot.domain.values import RunId, Side, Symbol
+
+pytestmark = pytest.mark.postgres
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BTC = Symbol("BTC/USD")
+
+
+def make_trade(trade_id: int, symbol: Symbol = BTC) -> TradeSample:
+    return TradeSample(
+        symbol=symbol,
+        trade_id=trade_id,
+        side=Side.SELL,
+        price=Decimal("50000.123456789012345"),
+        qty=Decimal("0.00000001"),
+        at_ns=trade_id,
+        received_at_ns=trade_id + 1,
+    )
+
+
+def make_ticker(number: int) -> TickerSample:
+    return TickerSample(symbol=BTC, at_ns=number, received_at_ns=number, bid=1.5, ask=2.5, last=2.0, volume_24h=1e9)
+
+
+@pytest.fixture
+async def database(database_urls) -> AsyncIterator[Database]:
+    pool = Database(database_urls.ingest, name="ingest", role="krakenbot_ingest")
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+async def _rows(database: Database, query: str) -> list[tuple[Any, ...]]:
+    async def body(connection):
+        return await (await connection.execute(query.encode())).fetchall()
+
+    return await database.read(body)
+
+
+async def _run(sink: PostgresSampleSink, *batches: tuple[int, list[Any]]) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        for run_id, samples in batches:
+            sink.put(RunId(run_id), samples)
+            with anyio.fail_after(10):
+                await sink.flush()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("table", "sample"), [(TICKERS, TickerSample), (TRADES, TradeSample), (BOOKS, BookSample), (QUEUES, QueueSample)]
+)
+def test_columns_are_the_fields_of_the_sample_in_order(table, sample):
+    assert tuple(field.name for field in fields(sample)) == table.columns
+    assert len(table.columns) == len(table.types)
+
+
+async def test_every_kind_comes_back_as_it_was_put(database):
+    book: Any = BookSample.__new__(BookSample)
+    for field in fields(BookSample):
+        setattr(book, field.name, 7 if str(field.type) == "int" else 0.1)
+    queue: Any = QueueSample.__new__(QueueSample)
+    for field in fields(QueueSample):
+        setattr(queue, field.name, 3 if str(field.type) == "int" else 0.2)
+    book.symbol = queue.symbol = BTC
+    samples = [make_ticker(1), make_trade(5), book, queue]
+
+    await _run(PostgresSampleSink(database, batch_s=0.01), (3, samples))
+
+    for table, sample in zip(TABLES, samples, strict=True):
+        columns = ", ".join(table.columns)
+        values = tuple(getattr(sample, name) for name in table.columns)
+        assert [(3, *values)] == await _rows(database, f"SELECT run_id, {columns} FROM {table.name}")
+    assert [(3, BTC)] == await _rows(database, "SELECT run_id, symbol FROM run_symbols")
+
+
+async def test_repeated_trades_count_once_and_late_ones_fill_their_hole(database):
+    sink = PostgresSampleSink(database, batch_s=0.01)
+    ids = [[50, 51, 54], [51, 54, 53], [48, 49, 50], [53, 52, 55], [47]]
+
+    await _run(sink, *((1, [make_trade(i) for i in batch]) for batch in ids), (2, [make_trade(50)]))
+
+    assert [(i,) for i in range(47, 56)] == await _rows(
+        database, "SELECT trade_id FROM trade_samples WHERE run_id = 1 ORDER BY 1"
+    )
+    assert 10 == sink.stats().rows["trade_samples"]
+
+
+async def test_what_is_queued_at_the_end_is_written_before_run_returns(database):
+    sink = PostgresSampleSink(database, batch_rows=10, batch_s=30)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        await anyio.sleep(0.05)
+        sink.put(RunId(1), [make_trade(i) for i in range(95)])
+        tasks.cancel_scope.cancel()
+
+    assert [(95,)] == await _rows(database, "SELECT count(*) FROM trade_samples")
+    assert 0 == sink.stats().queued
+
+
+async def test_full_queue_coalesces_samples_first_and_names_dropped_trades(database):
+    sink = PostgresSampleSink(database, queue_rows=10)
+    sink.put(RunId(1), [make_ticker(i) for i in range(15)])
+    sink.put(RunId(1), [make_trade(i) for i in range(100, 115)])
+    before = sink.stats()
+
+    await _run(sink, (1, []))
+
+    after = sink.stats()
+    assert (5, {"trade_samples": 5}, 20) == (before.coalesced, before.dropped, before.queued)
+    assert (10, 10) == (after.rows["ticker_samples"], after.rows["trade_samples"])
+    assert [(1, BTC, 110, 114, "queue_full")] == await _rows(
+        database, "SELECT run_id, symbol, first_trade_id, last_trade_id, cause FROM trade_gaps"
+    )
+
+
+async def test_trade_that_is_there_already_does_not_block_the_others(database):
+    await _run(PostgresSampleSink(database, batch_s=0.01), (1, [make_trade(1)]))
+
+    second = PostgresSampleSink(database, batch_s=0.01)
+    await _run(second, (1, [make_trade(1), make_trade(2)]))
+
+    assert [(1,), (2,)] == await _rows(database, "SELECT trade_id FROM trade_samples ORDER BY 1")
+    assert {} == second.stats().dropped
+
+
+async def test_row_that_can_never_be_written_is_dropped_by_name_and_the_rest_goes_on(database):
+    sink = PostgresSampleSink(database, batch_s=0.01)
+
+    await _run(sink, (1, [evolve(make_trade(7), at_ns=1 << 70)]), (1, [make_trade(8)]))
+
+    assert [(8,)] == await _rows(database, "SELECT trade_id FROM trade_samples")
+    assert {"trade_samples": 1} == sink.stats().dropped
+    assert [(7, 7)] == await _rows(database, "SELECT first_trade_id, last_trade_id FROM trade_gaps")
+
+
+async def test_outage_keeps_rows_in_order_and_each_once(tmp_path):
+    """Kill the server in the middle of a stream of batches; everything is there once in the end."""
+    cluster = EmbeddedCluster(tmp_path, "ingest")
+    await cluster.start()
+    try:
+        await migrate(cluster.url(), [DatabasePart.INGEST])
+        database = Database(cluster.url(), name="ingest", unit_timeout_s=5)
+        await database.open()
+        _, run_id = await PostgresLineageStore(database, database).start_lineage(AT)
+        sink = PostgresSampleSink(database, batch_rows=50, batch_s=0.005)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sink.run)
+            for start in range(0, 1500, 100):
+                sink.put(run_id, [make_ticker(i) for i in range(start, start + 100)])
+                await anyio.sleep(0.01)
+                if start == 500:
+                    cluster.kill()
+                if start == 1000:
+                    assert sink.stats().queued > 0
+                    await cluster.start()
+            with anyio.fail_after(10):
+                await sink.flush()
+            tasks.cancel_scope.cancel()
+        numbers = [row[0] for row in await _rows(database, "SELECT at_ns FROM ticker_samples ORDER BY ctid")]
+        await database.close()
+
+        assert list(range(1500)) == numbers
+        assert sink.stats().failures > 0
+    finally:
+        await cluster.stop()
+
+
+async def test_batch_whose_commit_is_in_doubt_is_written_once(database, monkeypatch):
+    """The connection is lost after COMMIT went through: the batch is found by its number, not written again."""
+    sink = PostgresSampleSink(database, batch_s=0.01)
+    original = PostgresSampleSink._write
+    lost: list[int] = []
+
+    async def write_and_lose(self, batch):
+        await original(self, batch)
+        if not lost:
+            lost.append(batch.number)
+            from krakenbot.domain.errors import StoreUnavailable
+
+            raise StoreUnavailable("cut after COMMIT")
+
+    monkeypatch.setattr(PostgresSampleSink, "_write", write_and_lose)
+
+    await _run(sink, (1, [make_ticker(1), make_ticker(2)]))
+
+    assert [1] == lost
+    assert [(2,)] == await _rows(database, "SELECT count(*) FROM ticker_samples")
