@@ -29,9 +29,9 @@ def test_every_checksum_of_a_recorded_l2_sequence_verifies(make_desk, sequence, 
     for index, text in enumerate(found.frames):
         desk.public.receive(text, desk.now)
 
-        assert index + 1 == desk.state.book_ok
-    assert frames == desk.state.book_ok
-    assert 0 == desk.state.book_bad
+        assert index + 1 == desk.state.l2.ok
+    assert frames == desk.state.l2.ok
+    assert 0 == desk.state.l2.bad
     assert {} == desk.state.errors
 
 
@@ -50,7 +50,7 @@ def test_recorded_resync_asks_for_what_the_recording_client_asked(make_desk, seq
         else:
             desk.public.receive(step, desk.now)
 
-    assert (19, 0) == (desk.state.book_ok, desk.state.book_bad)
+    assert (19, 0) == (desk.state.l2.ok, desk.state.l2.bad)
     assert {} == desk.state.errors
     assert ["unsubscribe", "subscribe"] == [request["method"] for request in asked]
     assert [25, 25] == [request["params"]["depth"] for request in asked]
@@ -94,7 +94,7 @@ def test_every_checksum_of_the_level3_sequence_verifies(make_desk, sequence):
     for text in found.frames:
         session.receive(text, desk.now)
 
-    assert (4, 0) == (desk.state.level3_ok, desk.state.level3_bad)
+    assert (4, 0) == (desk.state.l3.ok, desk.state.l3.bad)
     assert {} == desk.state.errors
 
 

@@ -169,7 +169,7 @@ def test_level3_payloads_verify_but_for_those_that_were_shortened(payloads, make
         elif name in LEVEL3_THAT_CANNOT_VERIFY:
             assert (name, {"level3: checksum mismatch": 1}) == (name, desk.state.errors)
         else:
-            assert (name, 1) == (name, desk.state.level3_ok)
+            assert (name, 1) == (name, desk.state.l3.ok)
             assert {} == desk.state.errors
 
 
@@ -187,7 +187,7 @@ def test_captures_verify_frame_by_frame_as_sent(payloads, make_desk, name, frame
         if '"channel":"book"' in text and '"method"' not in text:
             desk.public.receive(text, desk.now)
 
-    assert (frames, 0) == (desk.state.book_ok, desk.state.book_bad)
+    assert (frames, 0) == (desk.state.l2.ok, desk.state.l2.bad)
     assert {} == desk.state.errors
 
 
@@ -203,7 +203,7 @@ def test_capture_with_a_resync_verifies_as_sent(payloads, make_desk):
             desk.public.receive(text, desk.now)
             desk.pump(desk.public)
 
-    assert (19, 0) == (desk.state.book_ok, desk.state.book_bad)
+    assert (19, 0) == (desk.state.l2.ok, desk.state.l2.bad)
     assert {} == desk.state.errors
 
 
@@ -213,7 +213,7 @@ def test_level3_capture_verifies_as_sent(payloads, make_desk):
     for _, text in captured(payloads, "level3-d10-btcusd-gctfork.jsonl"):
         session.receive(text, desk.now)
 
-    assert (4, 0) == (desk.state.level3_ok, desk.state.level3_bad)
+    assert (4, 0) == (desk.state.l3.ok, desk.state.l3.bad)
 
 
 def captured(payloads: Path, name: str) -> list[tuple[str, str]]:

@@ -1,18 +1,20 @@
 """One L2 book: price levels in ticks and lots, proven by a checksum after every message.
 
-Enters: snapshots and updates of a session, numbers as floats (or as Decimals, when they are too large for a float).
+Enters: snapshots and updates of a session, numbers as floats (quantities as Decimals, when too large for a float).
 Leaves: a verdict for each message, and readings (`BookView`). Called by the public session; read by everything else.
 
-The hot path makes no object per level. A side is three parallel lists, best first: signed price (bids negative, so
-that both sides ascend), lots, and the digits that go into the checksum. A side's part of the checksum is computed
-anew only when one of its ten best levels changed.
+The hot path makes no object per level. A side is two parallel lists, best first: signed price (bids negative, so that
+both sides ascend), and the digits that go into the checksum, which hold the lots.
+Prices are floats there: below 2^50 ticks, equal prices are equal floats and unequal ones are not. A side's part of
+the checksum is computed anew only when one of its ten best levels changed.
 """
 
 from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Protocol
 from zlib import crc32
@@ -24,6 +26,7 @@ CHECKSUM_LEVELS = 10
 FLOAT_LIMIT = 2**50
 """Below this, `round(float * 10**precision)` is the exact integer for every number of that precision."""
 EXACT_LIMIT = 2**63 - 1
+PRICES_KEPT = 4096
 
 
 class Verdict(enum.Enum):
@@ -34,11 +37,15 @@ class Verdict(enum.Enum):
     INEXACT = enum.auto()
 
 
+# a member of an enum costs more to look up than a global
+_GOOD, _BAD, _INEXACT = Verdict.GOOD, Verdict.BAD, Verdict.INEXACT
+
+
 class LevelChange(Protocol):
     """One level as decoded; quantity 0 removes it."""
 
     @property
-    def price(self) -> float | Decimal:
+    def price(self) -> float:
         """Return the price in quote units."""
 
     @property
@@ -46,53 +53,11 @@ class LevelChange(Protocol):
         """Return the quantity in base units."""
 
 
-class _LevelSide:
-    """One side, best level first."""
-
-    __slots__ = ("digits", "keys", "lots", "sign")
-
-    def __init__(self, sign: int) -> None:
-        self.sign = sign
-        self.keys: list[int] = []
-        self.lots: list[int] = []
-        self.digits: list[str] = []
-
-    def clear(self) -> None:
-        self.keys.clear()
-        self.lots.clear()
-        self.digits.clear()
-
-    def apply(self, changes: Sequence[LevelChange], price_scale: float, qty_scale: float, limit: int) -> bool | None:
-        """Apply changes in their order; True when a checksum level changed, None when a number is too large."""
-        keys, all_lots, digits = self.keys, self.lots, self.digits
-        touched = False
-        for change in changes:
-            ticks = round(change.price * price_scale)  # type: ignore[operator]  # float*float or Decimal*int
-            lots = round(change.qty * qty_scale)  # type: ignore[operator]
-            if ticks + lots > limit:
-                return None
-            key = ticks * self.sign
-            index = bisect_left(keys, key)
-            if index < len(keys) and keys[index] == key:
-                if lots:
-                    all_lots[index] = lots
-                    digits[index] = f"{ticks}{lots}"
-                else:
-                    del keys[index], all_lots[index], digits[index]
-            elif lots:
-                keys.insert(index, key)
-                all_lots.insert(index, lots)
-                digits.insert(index, f"{ticks}{lots}")
-            else:
-                # a removal of a level that was truncated away
-                continue
-            if index < CHECKSUM_LEVELS:
-                touched = True
-        return touched
-
-
 class L2Book:
-    """The L2 book of one symbol; invalid, and empty to read, until a snapshot has been verified."""
+    """The L2 book of one symbol; invalid, and empty to read, until a snapshot has been verified.
+
+    Each side is two parallel lists, best level first: signed price, and digits of price and lots.
+    """
 
     def __init__(self, *, price_precision: int, qty_precision: int, depth: int) -> None:
         self.depth = depth
@@ -101,88 +66,130 @@ class L2Book:
         self.received_mono = 0.0
         # text of the venue's time of the last message; parsed when asked for
         self._at = ""
-        self._bids = _LevelSide(-1)
-        self._asks = _LevelSide(1)
+        self._bid_keys: list[float] = []
+        self._bid_digits: list[str] = []
+        self._ask_keys: list[float] = []
+        # digits of every price met lately: a price that comes back is not computed anew
+        self._prices: dict[float, str] = {}
+        self._ask_digits: list[str] = []
         # CRC-32 state after the asks, and the bids' digits that follow
         self._asks_crc = 0
-        self._bids_digits = b""
+        self._bids_text = b""
+        # a price of 2^50 ticks or more was met, where floats cannot tell neighbours apart
+        self._has_huge_price = False
         self.reshape(price_precision=price_precision, qty_precision=qty_precision)
 
     def reshape(self, *, price_precision: int, qty_precision: int) -> None:
         """Take over changed precisions of the instrument; a snapshot must follow."""
-        self._float_scales = (10.0**price_precision, 10.0**qty_precision, FLOAT_LIMIT)
-        self._exact_scales = (10**price_precision, 10**qty_precision, EXACT_LIMIT)
+        self._prices.clear()
+        self._price_scale = 10.0**price_precision
+        self._qty_precision = qty_precision
+        self._qty_scale = 10.0**qty_precision
+        self._qty_limit = FLOAT_LIMIT
 
     def load(
-        self,
-        bids: Sequence[LevelChange],
-        asks: Sequence[LevelChange],
-        checksum: int,
-        at: str,
-        now_mono: float,
-        *,
-        exact: bool = False,
+        self, bids: Sequence[LevelChange], asks: Sequence[LevelChange], checksum: int, at: str, now_mono: float
     ) -> Verdict:
         """Replace the book by a snapshot; `at` is the venue's RFC 3339 time or empty."""
-        self._bids.clear()
-        self._asks.clear()
-        self._asks_crc = 0
-        self._bids_digits = b""
+        self._clear()
         self._at = ""
         self.is_valid = True
         self.invalid_reason = ""
-        return self.apply(bids, asks, checksum, at, now_mono, exact=exact)
+        return self.apply(bids, asks, checksum, at, now_mono)
+
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Take quantities as Decimals while the context lasts: for a message that was INEXACT."""
+        self._qty_scale, self._qty_limit = 10**self._qty_precision, EXACT_LIMIT
+        # what the inexact attempt has applied is applied again, and must count as changed
+        self._asks_crc = crc32(_text(self._ask_digits))
+        self._bids_text = _text(self._bid_digits)
+        try:
+            yield
+        finally:
+            self._qty_scale, self._qty_limit = 10.0**self._qty_precision, FLOAT_LIMIT
 
     def apply(
-        self,
-        bids: Sequence[LevelChange],
-        asks: Sequence[LevelChange],
-        checksum: int,
-        at: str,
-        now_mono: float,
-        *,
-        exact: bool = False,
+        self, bids: Sequence[LevelChange], asks: Sequence[LevelChange], checksum: int, at: str, now_mono: float
     ) -> Verdict:
         """Apply a whole message, truncate, and verify; after BAD the book is invalid and empty.
 
-        Only to be called on a valid book. After INEXACT it must be called again with the exactly decoded message.
+        Only to be called on a valid book. After INEXACT it must be called again, within `exactly`, with the exactly
+        decoded message. Both sides are written out, since a call for each costs a fifth of the whole, and so is the
+        join, whose slice costs as much as itself.
         """
-        price_scale, qty_scale, limit = self._exact_scales if exact else self._float_scales
-        bid_side, ask_side, depth = self._bids, self._asks, self.depth
         self.received_mono = now_mono
-        # the first, inexact attempt may have applied a part: then both sides are computed anew
+        prices, qty_scale, limit, depth = self._prices, self._qty_scale, self._qty_limit, self.depth
+        best = CHECKSUM_LEVELS
         if asks:
-            touched = ask_side.apply(asks, price_scale, qty_scale, limit)
-            if touched is None:
-                return self._too_large(exact=exact)
-            if len(ask_side.keys) > depth:
-                del ask_side.keys[depth:], ask_side.lots[depth:], ask_side.digits[depth:]
-            if touched or exact:
-                self._asks_crc = crc32("".join(ask_side.digits[:CHECKSUM_LEVELS]).encode())
+            touched = CHECKSUM_LEVELS
+            keys, digits = self._ask_keys, self._ask_digits
+            for change in asks:
+                key = change.price
+                lots = round(change.qty * qty_scale)  # type: ignore[operator]  # float * float or Decimal * int
+                index = bisect_left(keys, key)
+                if index < len(keys) and keys[index] == key:
+                    if lots:
+                        digits[index] = f"{prices[key]}{lots}"
+                    else:
+                        del keys[index], digits[index]
+                elif lots:
+                    keys.insert(index, key)
+                    digits.insert(index, f"{prices.get(key) or self._price(key)}{lots}")
+                else:
+                    # a removal of a level that was truncated away
+                    continue
+                if lots > limit:
+                    return self._too_large()
+                touched = min(touched, index)
+            if len(keys) > depth:
+                del keys[depth:], digits[depth:]
+            if touched < CHECKSUM_LEVELS:
+                best = touched
+                text = "".join(digits if depth == CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS])
+                self._asks_crc = crc32(text.encode())
         if bids:
-            touched = bid_side.apply(bids, price_scale, qty_scale, limit)
-            if touched is None:
-                return self._too_large(exact=exact)
-            if len(bid_side.keys) > depth:
-                del bid_side.keys[depth:], bid_side.lots[depth:], bid_side.digits[depth:]
-            if touched or exact:
-                self._bids_digits = "".join(bid_side.digits[:CHECKSUM_LEVELS]).encode()
-        if crc32(self._bids_digits, self._asks_crc) != checksum:
+            touched = CHECKSUM_LEVELS
+            keys, digits = self._bid_keys, self._bid_digits
+            for change in bids:
+                key = -change.price
+                lots = round(change.qty * qty_scale)  # type: ignore[operator]  # as above
+                index = bisect_left(keys, key)
+                if index < len(keys) and keys[index] == key:
+                    if lots:
+                        digits[index] = f"{prices[key]}{lots}"
+                    else:
+                        del keys[index], digits[index]
+                elif lots:
+                    keys.insert(index, key)
+                    digits.insert(index, f"{prices.get(key) or self._price(key)}{lots}")
+                else:
+                    continue
+                if lots > limit:
+                    return self._too_large()
+                touched = min(touched, index)
+            if len(keys) > depth:
+                del keys[depth:], digits[depth:]
+            if touched < CHECKSUM_LEVELS:
+                best = min(best, touched)
+                self._bids_text = "".join(digits if depth == CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
+        if crc32(self._bids_text, self._asks_crc) != checksum:
             return self.invalidate("checksum mismatch")
-        if bid_side.keys and ask_side.keys and bid_side.keys[0] + ask_side.keys[0] <= 0:
+        if best == 0 and self._is_crossed():
             return self.invalidate("crossed")
+        if self._has_huge_price:
+            return self.invalidate("price too large")
         if at < self._at and runs_back(self._at, at):
             return self.invalidate("time ran back")
         self._at = at
-        return Verdict.GOOD
+        return _GOOD
 
     def invalidate(self, reason: str) -> Verdict:
         """Drop the book at once; readings are empty until the next verified snapshot."""
         self.is_valid = False
         self.invalid_reason = reason
-        self._bids.clear()
-        self._asks.clear()
-        return Verdict.BAD
+        self._clear()
+        return _BAD
 
     @property
     def updated_at_ns(self) -> int:
@@ -194,22 +201,44 @@ class L2Book:
 
     def best_bid(self) -> tuple[int, int] | None:
         """Return the best bid as (price_ticks, size_lots)."""
-        side = self._bids
-        return (-side.keys[0], side.lots[0]) if side.keys else None
+        return self._level(self._bid_keys[0], self._bid_digits[0]) if self._bid_keys else None
 
     def best_ask(self) -> tuple[int, int] | None:
         """Return the best ask as (price_ticks, size_lots)."""
-        side = self._asks
-        return (side.keys[0], side.lots[0]) if side.keys else None
+        return self._level(self._ask_keys[0], self._ask_digits[0]) if self._ask_keys else None
 
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
         """Return up to `count` best levels of a side (BUY: bids) as (price_ticks, size_lots), best first."""
-        if side is Side.BUY:
-            return [(-key, lots) for key, lots in zip(self._bids.keys[:count], self._bids.lots, strict=False)]
-        return list(zip(self._asks.keys[:count], self._asks.lots, strict=False))
+        keys, digits = (self._bid_keys, self._bid_digits) if side is Side.BUY else (self._ask_keys, self._ask_digits)
+        return list(map(self._level, keys[:count], digits))
 
-    def _too_large(self, *, exact: bool) -> Verdict:
-        return self.invalidate("number too large") if exact else Verdict.INEXACT
+    def _level(self, key: float, digits: str) -> tuple[int, int]:
+        price = self._prices[key]
+        return int(price), int(digits[len(price) :])
+
+    def _price(self, key: float) -> str:
+        prices = self._prices
+        if len(prices) >= PRICES_KEPT:
+            for gone in prices.keys() - {*self._bid_keys, *self._ask_keys}:
+                del prices[gone]
+        ticks = round(abs(key) * self._price_scale)
+        self._has_huge_price |= ticks > FLOAT_LIMIT
+        prices[key] = price = str(ticks)
+        return price
+
+    def _is_crossed(self) -> bool:
+        return bool(self._bid_keys and self._ask_keys) and self._bid_keys[0] + self._ask_keys[0] <= 0
+
+    def _too_large(self) -> Verdict:
+        return _INEXACT if self._qty_limit == FLOAT_LIMIT else self.invalidate("number too large")
+
+    def _clear(self) -> None:
+        for keys, digits in ((self._bid_keys, self._bid_digits), (self._ask_keys, self._ask_digits)):
+            keys.clear()
+            digits.clear()
+        self._asks_crc = 0
+        self._bids_text = b""
+        self._has_huge_price = False
 
 
 def runs_back(before: str, after: str) -> bool:
@@ -218,3 +247,7 @@ def runs_back(before: str, after: str) -> bool:
         return utc_ns(after) < utc_ns(before)
     except ValueError:
         return True
+
+
+def _text(digits: list[str]) -> bytes:
+    return "".join(digits[:CHECKSUM_LEVELS]).encode()

@@ -12,7 +12,8 @@ order that left the window of levels comes back under the same id; a modified or
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import takewhile
 from typing import Protocol, TypeVar
@@ -23,6 +24,10 @@ from krakenbot.domain.market.freshness import utc_ns
 from krakenbot.domain.market.views import LevelQueue, QueuePosition
 from krakenbot.domain.values import NS_PER_S, Side
 
+TOO_LARGE = -1
+# a member of an enum costs more to look up than a global
+_GOOD, _BAD, _INEXACT = Verdict.GOOD, Verdict.BAD, Verdict.INEXACT
+
 
 class OrderChange(Protocol):
     """One order as decoded; `event` is add, modify or delete, and empty in a snapshot."""
@@ -32,7 +37,7 @@ class OrderChange(Protocol):
         """Return the venue's order id."""
 
     @property
-    def limit_price(self) -> float | Decimal:
+    def limit_price(self) -> float:
         """Return the price in quote units."""
 
     @property
@@ -74,41 +79,51 @@ class _QueueSide:
         self.key_of.clear()
         self.at.clear()
 
-    def apply(self, changes: Sequence[OrderChange], scales: tuple[float, float, int]) -> bool | None:
-        """Apply changes in their order; True when a checksum level changed, None when a number is too large."""
+    def checksum_digits(self) -> bytes:
+        digits = self.digits
+        return "".join(digits if len(digits) <= CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
+
+    def apply(self, changes: Sequence[OrderChange], scales: tuple[float, float, int]) -> int:
+        """Apply changes in their order; the index of the best level changed, or TOO_LARGE."""
         price_scale, qty_scale, limit = scales
-        touched = False
+        best = CHECKSUM_LEVELS
         for change in changes if len(changes) < 2 else in_queue_order(changes):
-            ticks = round(change.limit_price * price_scale)  # type: ignore[operator]  # float*float or Decimal*int
-            lots = round(change.order_qty * qty_scale)  # type: ignore[operator]
-            if ticks + lots > limit:
-                return None
+            ticks = round(change.limit_price * price_scale)
+            lots = round(change.order_qty * qty_scale)  # type: ignore[operator]  # float * float or Decimal * int
+            if lots > limit or ticks > FLOAT_LIMIT:
+                return TOO_LARGE
             order_id, event = change.order_id, change.event
             old_key = self.key_of.get(order_id)
             key = ticks * self.sign
             if event == "delete" or not lots:
-                index = CHECKSUM_LEVELS if old_key is None else self._remove(order_id, old_key)
-            elif event != "modify":
-                if old_key is not None:
-                    touched |= self._remove(order_id, old_key) < CHECKSUM_LEVELS
-                index = self._append(order_id, key, str(lots), change.timestamp)
-            elif old_key is None:
+                if old_key is None:
+                    continue
+                index = self._remove(order_id, old_key)
+            elif event == "modify" and old_key is None:
                 # out of the window of levels; were it inside, the checksum would tell
                 continue
-            elif old_key == key:
+            elif event == "modify" and old_key == key:
                 index = self._resize(order_id, key, lots)
             else:
-                touched |= self._remove(order_id, old_key) < CHECKSUM_LEVELS
+                # an order that comes back, or that moves to another price, goes to the back
+                if old_key is not None:
+                    best = min(best, self._remove(order_id, old_key))
                 index = self._append(order_id, key, str(lots), change.timestamp)
-            if index < CHECKSUM_LEVELS:
-                touched = True
-        return touched
+            best = min(best, index)
+        return best
 
     def truncate(self, depth: int) -> None:
+        if len(self.keys) <= depth:
+            return
         for key in self.keys[depth:]:
             for order_id in self.levels.pop(key):
                 del self.key_of[order_id], self.at[order_id]
         del self.keys[depth:], self.digits[depth:]
+
+    def text(self) -> bytes:
+        # a slice of a short list costs more than the join
+        digits = self.digits
+        return "".join(digits if len(digits) <= CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
 
     def _append(self, order_id: str, key: int, lots: str, at: str) -> int:
         level = self.levels.get(key)
@@ -165,89 +180,92 @@ class L3Book:
         self._bids = _QueueSide(-1)
         self._asks = _QueueSide(1)
         self._asks_crc = 0
-        self._bids_digits = b""
+        self._bids_text = b""
         self.reshape(price_precision=price_precision, qty_precision=qty_precision)
 
     def reshape(self, *, price_precision: int, qty_precision: int) -> None:
         """Take over changed precisions of the instrument; a snapshot must follow."""
+        self._qty_precision = qty_precision
         self._quote_per_tick_lot = 10.0 ** -(price_precision + qty_precision)
-        self._float_scales = (10.0**price_precision, 10.0**qty_precision, FLOAT_LIMIT)
-        self._exact_scales = (10**price_precision, 10**qty_precision, EXACT_LIMIT)
+        self._scales: tuple[float, float, int] = (10.0**price_precision, 10.0**qty_precision, FLOAT_LIMIT)
 
     def load(
-        self,
-        bids: Sequence[OrderChange],
-        asks: Sequence[OrderChange],
-        checksum: int,
-        at: str,
-        now_mono: float,
-        *,
-        exact: bool = False,
+        self, bids: Sequence[OrderChange], asks: Sequence[OrderChange], checksum: int, at: str, now_mono: float
     ) -> Verdict:
         """Replace the book by a snapshot; `at` is the venue's RFC 3339 time or empty."""
-        self._bids.clear()
-        self._asks.clear()
-        self._asks_crc = 0
-        self._bids_digits = b""
+        self._clear()
         self._at = ""
         self.is_valid = True
         self.invalid_reason = ""
-        verdict = self.apply(bids, asks, checksum, at, now_mono, exact=exact)
+        verdict = self.apply(bids, asks, checksum, at, now_mono)
         # what a snapshot brings did not come to the touch
         self.take_touch_counters()
         return verdict
 
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Take quantities as Decimals while the context lasts: for a message that was INEXACT."""
+        price_scale, qty_scale, _ = self._scales
+        self._scales = (price_scale, 10**self._qty_precision, EXACT_LIMIT)
+        # what the inexact attempt has applied is applied again, and must count as changed
+        self._asks_crc = crc32(self._asks.text())
+        self._bids_text = self._bids.text()
+        try:
+            yield
+        finally:
+            self._scales = (price_scale, qty_scale, FLOAT_LIMIT)
+
     def apply(
-        self,
-        bids: Sequence[OrderChange],
-        asks: Sequence[OrderChange],
-        checksum: int,
-        at: str,
-        now_mono: float,
-        *,
-        exact: bool = False,
+        self, bids: Sequence[OrderChange], asks: Sequence[OrderChange], checksum: int, at: str, now_mono: float
     ) -> Verdict:
         """Apply a whole message, truncate by price levels, and verify; after BAD the book is invalid and empty.
 
-        Only to be called on a valid book. After INEXACT it must be called again with the exactly decoded message.
+        Only to be called on a valid book. After INEXACT it must be called again, within `exactly`, with the exactly
+        decoded message.
         """
-        scales = self._exact_scales if exact else self._float_scales
-        bid_side, ask_side, depth = self._bids, self._asks, self.depth
+        bid_side, ask_side = self._bids, self._asks
         counters = bid_side.added_lots, bid_side.removed_lots, ask_side.added_lots, ask_side.removed_lots
         self.received_mono = now_mono
-        # the first, inexact attempt may have applied a part: then both sides are computed anew
+        best = CHECKSUM_LEVELS
         if asks:
-            touched = ask_side.apply(asks, scales)
-            if touched is None:
-                return self._too_large(counters, exact=exact)
-            if len(ask_side.keys) > depth:
-                ask_side.truncate(depth)
-            if touched or exact:
-                self._asks_crc = crc32("".join(ask_side.digits[:CHECKSUM_LEVELS]).encode())
+            touched = ask_side.apply(asks, self._scales)
+            if touched == TOO_LARGE:
+                return self._too_large(counters)
+            ask_side.truncate(self.depth)
+            if touched < CHECKSUM_LEVELS:
+                best = touched
+                self._asks_crc = crc32(ask_side.text())
         if bids:
-            touched = bid_side.apply(bids, scales)
-            if touched is None:
-                return self._too_large(counters, exact=exact)
-            if len(bid_side.keys) > depth:
-                bid_side.truncate(depth)
-            if touched or exact:
-                self._bids_digits = "".join(bid_side.digits[:CHECKSUM_LEVELS]).encode()
-        if crc32(self._bids_digits, self._asks_crc) != checksum:
+            touched = bid_side.apply(bids, self._scales)
+            if touched == TOO_LARGE:
+                return self._too_large(counters)
+            bid_side.truncate(self.depth)
+            if touched < CHECKSUM_LEVELS:
+                best = min(best, touched)
+                self._bids_text = bid_side.text()
+        if crc32(self._bids_text, self._asks_crc) != checksum:
             return self.invalidate("checksum mismatch")
-        if bid_side.keys and ask_side.keys and bid_side.keys[0] + ask_side.keys[0] <= 0:
+        if best == 0 and bid_side.keys and ask_side.keys and bid_side.keys[0] + ask_side.keys[0] <= 0:
             return self.invalidate("crossed")
         if at < self._at and runs_back(self._at, at):
             return self.invalidate("time ran back")
         self._at = at
-        return Verdict.GOOD
+        return _GOOD
 
     def invalidate(self, reason: str) -> Verdict:
         """Drop the book at once; readings are empty until the next verified snapshot."""
         self.is_valid = False
         self.invalid_reason = reason
-        self._bids.clear()
-        self._asks.clear()
-        return Verdict.BAD
+        self._clear()
+        return _BAD
+
+    @property
+    def updated_at_ns(self) -> int:
+        """Return the venue's time of the last message; 0 before the first, or when the venue stated none."""
+        try:
+            return utc_ns(self._at)
+        except ValueError:
+            return 0
 
     def best(self, side: Side) -> int | None:
         """Return the best price in ticks of a side (BUY: bids)."""
@@ -315,12 +333,18 @@ class L3Book:
             level_lots=level_lots,
         )
 
-    def _too_large(self, counters: tuple[int, int, int, int], *, exact: bool) -> Verdict:
-        if exact:
+    def _clear(self) -> None:
+        self._bids.clear()
+        self._asks.clear()
+        self._asks_crc = 0
+        self._bids_text = b""
+
+    def _too_large(self, counters: tuple[int, int, int, int]) -> Verdict:
+        if self._scales[2] == EXACT_LIMIT:
             return self.invalidate("number too large")
         bids, asks = self._bids, self._asks
         bids.added_lots, bids.removed_lots, asks.added_lots, asks.removed_lots = counters
-        return Verdict.INEXACT
+        return _INEXACT
 
 
 def in_queue_order(changes: Sequence[Change]) -> Sequence[Change]:

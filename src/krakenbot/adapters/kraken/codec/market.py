@@ -36,7 +36,7 @@ class BookLevel(msgspec.Struct, gc=False):
 class BookRow(msgspec.Struct, gc=False):
     """Book data of one symbol."""
 
-    symbol: str
+    symbol: Symbol
     bids: list[BookLevel]
     asks: list[BookLevel]
     checksum: Checksum
@@ -64,7 +64,7 @@ class QueueEntry(msgspec.Struct, gc=False):
 class QueueRow(msgspec.Struct, gc=False):
     """Level3 data of one symbol."""
 
-    symbol: str
+    symbol: Symbol
     bids: list[QueueEntry]
     asks: list[QueueEntry]
     checksum: Checksum
@@ -81,7 +81,7 @@ class QueueFrame(msgspec.Struct, gc=False, tag_field="channel", tag="level3"):
 class TickerRow(msgspec.Struct, gc=False):
     """One ticker; old captures have no timestamp."""
 
-    symbol: str
+    symbol: Symbol
     bid: float
     ask: float
     last: float
@@ -99,7 +99,7 @@ class TickerFrame(msgspec.Struct, gc=False, tag_field="channel", tag="ticker"):
 class TradeRow(msgspec.Struct, gc=False):
     """One public trade; `side` is the taker's."""
 
-    symbol: str
+    symbol: Symbol
     side: Literal["buy", "sell"]
     price: Decimal
     qty: Decimal
@@ -161,9 +161,9 @@ class HeartbeatFrame(msgspec.Struct, gc=False, tag_field="channel", tag="heartbe
 
 
 class ExactBookLevel(msgspec.Struct, gc=False):
-    """One changed level whose numbers are too large for a float."""
+    """One changed level whose quantity is too large for a float."""
 
-    price: Decimal
+    price: float
     qty: Decimal
 
 
@@ -182,10 +182,10 @@ class ExactBookFrame(msgspec.Struct, gc=False):
 
 
 class ExactQueueEntry(msgspec.Struct, gc=False):
-    """One order whose numbers are too large for a float."""
+    """One order whose quantity is too large for a float."""
 
     order_id: str
-    limit_price: Decimal
+    limit_price: float
     order_qty: Decimal
     timestamp: str
     event: Literal["", "add", "modify", "delete"] = ""

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, encode_request
+from krakenbot.adapters.kraken.codec.envelope import Reply, encode_request
 from krakenbot.adapters.kraken.codec.market import (
     ExactQueueRow,
-    MarketFrame,
     QueueFrame,
-    QueueRow,
     decode_queue_exactly,
 )
 from krakenbot.adapters.kraken.protocol.market_session import MarketSession, MarketState, Pacing, SessionSettings, known
-from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.market_feed import MarketListener
@@ -31,6 +28,7 @@ class Level3Session(MarketSession):
 
     stream = "level3"
     book_channel = "level3"
+    book_frame = QueueFrame
     source = "l3"
 
     def __init__(
@@ -45,8 +43,18 @@ class Level3Session(MarketSession):
         now_mono: float,
     ) -> None:
         self._token = token
-        self._own: dict[str, L3Book] = {}
-        super().__init__(state=state, listener=listener, settings=settings, pacing=pacing, now_mono=now_mono)
+        self._own: dict[Symbol, L3Book] = {}
+        self.symbol_cost = LEVEL3_COSTS.get(settings.level3_depth, max(LEVEL3_COSTS.values()))
+        super().__init__(
+            state=state,
+            listener=listener,
+            settings=settings,
+            pacing=pacing,
+            books=self._own,
+            tally=state.l3,
+            told=listener.on_queue,
+            now_mono=now_mono,
+        )
         self.follow_symbols(symbols, now_mono)
         self.on_deadline(now_mono)
 
@@ -74,12 +82,6 @@ class Level3Session(MarketSession):
             queue.reshape(price_precision=instrument.price_precision, qty_precision=instrument.qty_precision)
             self.resync(symbol, "precision changed", now_mono)
 
-    def _books(self) -> dict[str, L3Book]:
-        return self._own
-
-    def _symbol_cost(self) -> float:
-        return LEVEL3_COSTS.get(self.settings.level3_depth, max(LEVEL3_COSTS.values()))
-
     def _encode(self, method: str, channel: str, symbols: list[str], req_id: int) -> str:
         params: dict[str, object] = {
             "channel": channel,
@@ -96,61 +98,5 @@ class Level3Session(MarketSession):
             # only a new connection brings a new token
             self._close(f"token refused: {reply.error[:80]}")
 
-    def _on_frame(self, frame: MarketFrame, text: str | bytes, now_mono: float) -> None:
-        if type(frame) is QueueFrame:
-            self._on_queue(frame, text, now_mono)
-        else:
-            self._on_common(frame)
-
-    def _on_queue(self, frame: QueueFrame, text: str | bytes, now_mono: float) -> None:
-        self._count("level3")
-        state = self.state
-        is_snapshot = frame.type == "snapshot"
-        for index, row in enumerate(frame.data):
-            queue = self._own.get(row.symbol)
-            if queue is None:
-                self._count("level3 of no wanted symbol")
-                continue
-            if self._sample_lag:
-                self._observe_lag(row.timestamp, now_mono)
-            was_valid = queue.is_valid
-            if is_snapshot:
-                if not self.subscriptions.expects_snapshot("level3", row.symbol):
-                    self._count("level3 before resubscription")
-                    continue
-                verdict = queue.load(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
-            elif was_valid:
-                verdict = queue.apply(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
-            else:
-                self._count("level3 before resubscription")
-                continue
-            if verdict is Verdict.INEXACT:
-                verdict = self._exactly(queue, row, text, index, now_mono, is_snapshot=is_snapshot)
-            if verdict is Verdict.GOOD:
-                state.level3_ok += 1
-                if not was_valid:
-                    self.subscriptions.proved("level3", row.symbol, now_mono)
-                    self._tell_validity(row.symbol, valid=True, reason="")
-                self.listener.on_queue(Symbol(row.symbol))
-            else:
-                self._on_bad_queue(queue, row.symbol, now_mono, was_valid=was_valid)
-
-    def _exactly(
-        self, queue: L3Book, row: QueueRow, text: str | bytes, index: int, now_mono: float, *, is_snapshot: bool
-    ) -> Verdict:
-        self._count("level3 decoded exactly")
-        try:
-            exact: ExactQueueRow = decode_queue_exactly(text).data[index]
-        except BAD_INPUT:
-            return queue.invalidate("malformed frame")
-        put = queue.load if is_snapshot else queue.apply
-        return put(exact.bids, exact.asks, row.checksum, row.timestamp, now_mono, exact=True)
-
-    def _on_bad_queue(self, queue: L3Book, symbol: str, now_mono: float, *, was_valid: bool) -> None:
-        reason = queue.invalid_reason
-        if reason == "checksum mismatch":
-            self.state.level3_bad += 1
-        self.state.count_error(f"level3: {reason}")
-        if was_valid:
-            self._tell_validity(symbol, valid=False, reason=reason)
-        self.resync(symbol, reason, now_mono)
+    def _exact_rows(self, text: str | bytes) -> Sequence[ExactQueueRow]:
+        return decode_queue_exactly(text).data

@@ -7,20 +7,37 @@ book valid that it may have concerned.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
 from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, salvage
-from krakenbot.adapters.kraken.codec.market import HeartbeatFrame, MarketFrame, StatusFrame, decode_frame
+from krakenbot.adapters.kraken.codec.market import (
+    BookFrame,
+    BookRow,
+    ExactBookRow,
+    ExactQueueRow,
+    HeartbeatFrame,
+    MarketFrame,
+    QueueFrame,
+    QueueRow,
+    StatusFrame,
+    decode_frame,
+)
 from krakenbot.adapters.kraken.protocol.budget import Budget
 from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
 from krakenbot.domain.instrument import Instrument
-from krakenbot.domain.market.book import L2Book
-from krakenbot.domain.market.freshness import LagMeter, utc_ns
+from krakenbot.domain.market.book import L2Book, Verdict
+from krakenbot.domain.market.freshness import LagMeter
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.market_feed import MarketListener
+
+# a member of an enum costs more to look up than a global
+_GOOD, _INEXACT = Verdict.GOOD, Verdict.INEXACT
 
 
 @frozen(kw_only=True)
@@ -39,23 +56,59 @@ class SessionSettings:
     subscriptions: SubscriptionSettings = field(factory=SubscriptionSettings)
 
 
+class VerifiedBook(Protocol):
+    """What the L2 and the L3 book have in common; rows are what their channel's frames hold."""
+
+    is_valid: bool
+    invalid_reason: str
+    received_mono: float
+
+    @property
+    def updated_at_ns(self) -> int:
+        """Return the venue's time of the last message."""
+
+    def load(self, bids: Any, asks: Any, checksum: int, at: str, now_mono: float) -> Verdict:
+        """Replace the book by a snapshot."""
+
+    def apply(self, bids: Any, asks: Any, checksum: int, at: str, now_mono: float) -> Verdict:
+        """Apply a whole message."""
+
+    def exactly(self) -> AbstractContextManager[None]:
+        """Take quantities as Decimals."""
+
+    def invalidate(self, reason: str) -> Verdict:
+        """Drop the book."""
+
+
+@define
+class Tally:
+    """Frames, verified messages, and messages with a wrong checksum."""
+
+    frames: int = 0
+    ok: int = 0
+    bad: int = 0
+
+
 @define(kw_only=True)
 class MarketState:
     """What outlives a connection: wanted symbols, instruments, books, counters."""
 
     instruments: dict[Symbol, Instrument] = field(factory=dict)
     wanted_l2: tuple[Symbol, ...] = ()
-    books: dict[str, L2Book] = field(factory=dict)
-    queues: dict[str, L3Book] = field(factory=dict)
-    frames: dict[str, int] = field(factory=dict)
+    books: dict[Symbol, L2Book] = field(factory=dict)
+    queues: dict[Symbol, L3Book] = field(factory=dict)
+    frames: defaultdict[str, int] = field(factory=lambda: defaultdict(int))
     errors: dict[str, int] = field(factory=dict)
     venue_status: str = ""
-    book_ok: int = 0
-    book_bad: int = 0
-    level3_ok: int = 0
-    level3_bad: int = 0
+    l2: Tally = field(factory=Tally)
+    l3: Tally = field(factory=Tally)
     resyncs: int = 0
     reconnects: int = 0
+
+    def frame_counts(self) -> dict[str, int]:
+        """Return the counts of frames by channel."""
+        books = {"book": self.l2.frames, "level3": self.l3.frames}
+        return {**self.frames, **{channel: count for channel, count in books.items() if count}}
 
     def count_error(self, kind: str) -> None:
         """Count an error of the venue's input by kind."""
@@ -77,7 +130,9 @@ class MarketSession:
     stream = ""
     # the channel with verified books, its name as the listener knows it, and what a symbol costs to subscribe
     book_channel = ""
+    book_frame: type[BookFrame | QueueFrame] = BookFrame
     source = ""
+    symbol_cost = 1.0
 
     def __init__(
         self,
@@ -86,15 +141,22 @@ class MarketSession:
         listener: MarketListener,
         settings: SessionSettings,
         pacing: Pacing,
+        books: Mapping[Symbol, VerifiedBook],
+        tally: Tally,
+        told: Callable[[Symbol], None],
         now_mono: float,
     ) -> None:
+        # the books of this connection, their counts, and the listener's method for an applied message
+        self._books = books
+        self._tally = tally
+        self._told = told
         self.state = state
         self.listener = listener
         self.settings = settings
         self.subscriptions = Subscriptions(
             settings=settings.subscriptions,
             encode=self._encode,
-            symbol_cost=self._symbol_cost(),
+            symbol_cost=self.symbol_cost,
             budget=pacing.budget,
             resync_budget=pacing.resync_budget,
             jitter=pacing.jitter,
@@ -105,8 +167,6 @@ class MarketSession:
         self._deadline_mono = now_mono + settings.open_timeout_s
         self._close_reason: str | None = None
         self._outbox: list[str] = []
-        # set by every heartbeat: the next book message is one sample of the lag
-        self._sample_lag = False
 
     @property
     def close_reason(self) -> str | None:
@@ -122,8 +182,11 @@ class MarketSession:
             frame = decode_frame(text)
         except BAD_INPUT:
             self._on_other(text, now_mono)
+            return
+        if type(frame) is self.book_frame:
+            self._on_books(frame, text, now_mono)
         else:
-            self._on_frame(frame, text, now_mono)
+            self._on_frame(frame, now_mono)
 
     def to_send(self) -> list[str]:
         """Return and forget the frames to be sent, in order; they may hold a token and are never logged."""
@@ -150,42 +213,107 @@ class MarketSession:
 
     def closed(self, reason: str) -> None:
         """Take notice that the connection has ended: every book of it is invalid from now on."""
-        for symbol, book in self._books().items():
+        for symbol, book in self._books.items():
             self._invalidate(symbol, book, f"connection lost: {reason}")
 
     def quarantined(self, now_mono: float) -> dict[str, str]:
         """Return the symbols that do not work on this connection, with reason and age."""
         return self.subscriptions.quarantined(now_mono)
 
-    def resync(self, symbol: str, reason: str, now_mono: float) -> None:
+    def resync(self, symbol: Symbol, reason: str, now_mono: float) -> None:
         """Drop a book at once and ask for a fresh snapshot."""
-        book = self._books().get(symbol)
+        book = self._books.get(symbol)
         if book is not None:
             self._invalidate(symbol, book, reason)
         before = self.subscriptions.resyncs
         self.subscriptions.restart(self.book_channel, symbol, reason, now_mono)
         self.state.resyncs += self.subscriptions.resyncs - before
 
-    def _books(self) -> Mapping[str, L2Book | L3Book]:
-        raise NotImplementedError
-
     def _encode(self, method: str, channel: str, symbols: list[str], req_id: int) -> str:
         raise NotImplementedError
 
-    def _symbol_cost(self) -> float:
+    def _exact_rows(self, text: str | bytes) -> Sequence[ExactBookRow | ExactQueueRow]:
         raise NotImplementedError
 
-    def _on_frame(self, frame: MarketFrame, text: str | bytes, now_mono: float) -> None:
-        raise NotImplementedError
+    def _on_frame(self, frame: MarketFrame, now_mono: float) -> None:
+        """Take a frame that is not of the book channel."""
+        del now_mono
+        self._on_common(frame)
 
     def _on_refusal(self, reply: Reply) -> None:
         """Take notice of a refusal; level3 closes when it is about the token."""
+
+    def _on_books(self, frame: BookFrame | QueueFrame, text: str | bytes, now_mono: float) -> None:
+        """Put a frame of the book channel into the books, verify, and tell; the hot path."""
+        tally = self._tally
+        tally.frames += 1
+        is_update = frame.type == "update"
+        rows: Sequence[BookRow | QueueRow] = frame.data
+        for row in rows:
+            symbol = row.symbol
+            book = self._books.get(symbol)
+            if book is None:
+                self._count(f"{self.book_channel} of no wanted symbol")
+                continue
+            if is_update and book.is_valid:
+                verdict = book.apply(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
+                if verdict is _GOOD:
+                    tally.ok += 1
+                    self._told(symbol)
+                    continue
+            elif not is_update and self.subscriptions.expects_snapshot(self.book_channel, symbol):
+                verdict = self._load(book, row, now_mono)
+            else:
+                self._count(f"{self.book_channel} before resubscription")
+                continue
+            if verdict is _INEXACT:
+                verdict = self._put_exactly(book, row, text, now_mono, is_update=is_update)
+            self._on_verdict(book, row, verdict, now_mono, is_update=is_update)
+
+    def _load(self, book: VerifiedBook, row: BookRow | QueueRow, now_mono: float) -> Verdict:
+        """Replace a book by a snapshot; one that was valid is told to be invalid in between."""
+        self._invalidate(row.symbol, book, "new snapshot")
+        return book.load(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
+
+    def _on_verdict(
+        self, book: VerifiedBook, row: BookRow | QueueRow, verdict: Verdict, now_mono: float, *, is_update: bool
+    ) -> None:
+        """Finish a snapshot, a message that was decoded exactly, or a bad one."""
+        if verdict is not _GOOD:
+            self._on_bad(book, row.symbol, now_mono, was_valid=is_update)
+            return
+        self._tally.ok += 1
+        if not is_update:
+            self.subscriptions.proved(self.book_channel, row.symbol, now_mono)
+            self._tell_validity(row.symbol, valid=True, reason="")
+        self._told(row.symbol)
+
+    def _put_exactly(
+        self, book: VerifiedBook, row: BookRow | QueueRow, text: str | bytes, now_mono: float, *, is_update: bool
+    ) -> Verdict:
+        self._count(f"{self.book_channel} decoded exactly")
+        try:
+            exact = next(each for each in self._exact_rows(text) if each.symbol == row.symbol)
+        except BAD_INPUT:
+            return book.invalidate("malformed frame")
+        put = book.apply if is_update else book.load
+        with book.exactly():
+            return put(exact.bids, exact.asks, row.checksum, row.timestamp, now_mono)
+
+    def _on_bad(self, book: VerifiedBook, symbol: Symbol, now_mono: float, *, was_valid: bool) -> None:
+        reason = book.invalid_reason
+        if reason == "checksum mismatch":
+            self._tally.bad += 1
+        self.state.count_error(f"{self.book_channel}: {reason}")
+        if was_valid:
+            self._tell_validity(symbol, valid=False, reason=reason)
+        self.resync(symbol, reason, now_mono)
 
     def _on_common(self, frame: MarketFrame) -> None:
         match frame:
             case HeartbeatFrame():
                 self._count("heartbeat")
-                self._sample_lag = True
+                self._observe_lag()
             case StatusFrame():
                 self._count("status")
                 for row in frame.data:
@@ -193,12 +321,11 @@ class MarketSession:
             case _:
                 self.state.count_error(f"{self.stream}: frame of a channel that was not asked for")
 
-    def _observe_lag(self, at: str, now_mono: float) -> None:
-        self._sample_lag = False
-        try:
-            self.lag.observe(utc_ns(at), now_mono)
-        except ValueError:
-            self.state.count_error(f"{self.stream}: bad timestamp")
+    def _observe_lag(self) -> None:
+        """Sample the lag by the newest book message; once a heartbeat is enough."""
+        newest = max(self._books.values(), key=lambda book: book.received_mono, default=None)
+        if newest is not None and newest.updated_at_ns:
+            self.lag.observe(newest.updated_at_ns, newest.received_mono)
 
     def _on_other(self, text: str | bytes, now_mono: float) -> None:
         try:
@@ -238,20 +365,19 @@ class MarketSession:
             return
         self.state.count_error(f"{self.stream}: malformed {found.channel or 'frame'}")
         if found.channel in {self.book_channel, ""}:
-            for symbol in found.symbols.intersection(self._books()):
-                self.resync(symbol, "malformed frame", now_mono)
+            for symbol in found.symbols.intersection(self._books):
+                self.resync(Symbol(symbol), "malformed frame", now_mono)
 
-    def _invalidate(self, symbol: str, book: L2Book | L3Book, reason: str) -> None:
+    def _invalidate(self, symbol: Symbol, book: VerifiedBook, reason: str) -> None:
         if book.is_valid:
             book.invalidate(reason)
             self._tell_validity(symbol, valid=False, reason=reason)
 
-    def _tell_validity(self, symbol: str, *, valid: bool, reason: str) -> None:
-        self.listener.on_validity(Symbol(symbol), self.source, valid=valid, reason=reason)
+    def _tell_validity(self, symbol: Symbol, *, valid: bool, reason: str) -> None:
+        self.listener.on_validity(symbol, self.source, valid=valid, reason=reason)
 
     def _count(self, what: str) -> None:
-        frames = self.state.frames
-        frames[what] = frames.get(what, 0) + 1
+        self.state.frames[what] += 1
 
     def _close(self, reason: str) -> None:
         self._close_reason = self._close_reason or reason

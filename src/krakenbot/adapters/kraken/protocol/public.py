@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, encode_request
 from krakenbot.adapters.kraken.codec.market import (
     BookFrame,
-    BookRow,
     ExactBookRow,
     InstrumentFrame,
     MarketFrame,
@@ -23,7 +22,7 @@ from krakenbot.adapters.kraken.codec.market import (
 )
 from krakenbot.adapters.kraken.protocol.market_session import MarketSession, MarketState, Pacing, SessionSettings, known
 from krakenbot.domain.instrument import Instrument
-from krakenbot.domain.market.book import L2Book, Verdict
+from krakenbot.domain.market.book import L2Book
 from krakenbot.domain.market.freshness import utc_ns
 from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.values import Symbol
@@ -38,6 +37,7 @@ class PublicSession(MarketSession):
 
     stream = "public"
     book_channel = "book"
+    book_frame = BookFrame
     source = "l2"
 
     def __init__(
@@ -50,7 +50,16 @@ class PublicSession(MarketSession):
         instruments_changed: InstrumentsChanged,
         now_mono: float,
     ) -> None:
-        super().__init__(state=state, listener=listener, settings=settings, pacing=pacing, now_mono=now_mono)
+        super().__init__(
+            state=state,
+            listener=listener,
+            settings=settings,
+            pacing=pacing,
+            books=state.books,
+            tally=state.l2,
+            told=listener.on_book,
+            now_mono=now_mono,
+        )
         self._instruments_changed = instruments_changed
         self.subscriptions.want("instrument", [""], now_mono)
         self.follow_symbols(now_mono)
@@ -79,12 +88,6 @@ class PublicSession(MarketSession):
             found |= dict.fromkeys(unknown, "instrument: the venue does not list it")
         return found
 
-    def _books(self) -> dict[str, L2Book]:
-        return self.state.books
-
-    def _symbol_cost(self) -> float:
-        return 1.0
-
     def _encode(self, method: str, channel: str, symbols: list[str], req_id: int) -> str:
         params: dict[str, object] = {"channel": channel}
         if symbols:
@@ -98,10 +101,8 @@ class PublicSession(MarketSession):
             params["snapshot"] = True
         return encode_request(method, params, req_id)
 
-    def _on_frame(self, frame: MarketFrame, text: str | bytes, now_mono: float) -> None:
-        if type(frame) is BookFrame:
-            self._on_book(frame, text, now_mono)
-        elif isinstance(frame, TickerFrame):
+    def _on_frame(self, frame: MarketFrame, now_mono: float) -> None:
+        if isinstance(frame, TickerFrame):
             self._on_ticker(frame)
         elif isinstance(frame, TradeFrame):
             self._on_trade(frame)
@@ -110,58 +111,8 @@ class PublicSession(MarketSession):
         else:
             self._on_common(frame)
 
-    def _on_book(self, frame: BookFrame, text: str | bytes, now_mono: float) -> None:
-        self._count("book")
-        state = self.state
-        is_snapshot = frame.type == "snapshot"
-        for index, row in enumerate(frame.data):
-            book = state.books.get(row.symbol)
-            if book is None:
-                self._count("book of no wanted symbol")
-                continue
-            if self._sample_lag:
-                self._observe_lag(row.timestamp, now_mono)
-            was_valid = book.is_valid
-            if is_snapshot:
-                if not self.subscriptions.expects_snapshot("book", row.symbol):
-                    self._count("book before resubscription")
-                    continue
-                verdict = book.load(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
-            elif was_valid:
-                verdict = book.apply(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
-            else:
-                self._count("book before resubscription")
-                continue
-            if verdict is Verdict.INEXACT:
-                verdict = self._exactly(book, row, text, index, now_mono, is_snapshot=is_snapshot)
-            if verdict is Verdict.GOOD:
-                state.book_ok += 1
-                if not was_valid:
-                    self.subscriptions.proved("book", row.symbol, now_mono)
-                    self._tell_validity(row.symbol, valid=True, reason="")
-                self.listener.on_book(Symbol(row.symbol))
-            else:
-                self._on_bad_book(book, row.symbol, now_mono, was_valid=was_valid)
-
-    def _exactly(
-        self, book: L2Book, row: BookRow, text: str | bytes, index: int, now_mono: float, *, is_snapshot: bool
-    ) -> Verdict:
-        self._count("book decoded exactly")
-        try:
-            exact: ExactBookRow = decode_book_exactly(text).data[index]
-        except BAD_INPUT:
-            return book.invalidate("malformed frame")
-        put = book.load if is_snapshot else book.apply
-        return put(exact.bids, exact.asks, row.checksum, row.timestamp, now_mono, exact=True)
-
-    def _on_bad_book(self, book: L2Book, symbol: str, now_mono: float, *, was_valid: bool) -> None:
-        reason = book.invalid_reason
-        if reason == "checksum mismatch":
-            self.state.book_bad += 1
-        self.state.count_error(f"book: {reason}")
-        if was_valid:
-            self._tell_validity(symbol, valid=False, reason=reason)
-        self.resync(symbol, reason, now_mono)
+    def _exact_rows(self, text: str | bytes) -> Sequence[ExactBookRow]:
+        return decode_book_exactly(text).data
 
     def _on_ticker(self, frame: TickerFrame) -> None:
         self._count("ticker")
@@ -176,7 +127,7 @@ class PublicSession(MarketSession):
                 continue
             self.listener.on_ticker(
                 Ticker(
-                    symbol=Symbol(row.symbol),
+                    symbol=row.symbol,
                     bid=row.bid,
                     ask=row.ask,
                     last=row.last,
@@ -189,7 +140,7 @@ class PublicSession(MarketSession):
         self._count("trade")
         trades: list[PublicTrade] = []
         for row in frame.data:
-            instrument = self.state.instruments.get(Symbol(row.symbol))
+            instrument = self.state.instruments.get(row.symbol)
             if instrument is None or not self.subscriptions.is_wanted("trade", row.symbol):
                 self._count("trade of no wanted symbol")
                 continue
