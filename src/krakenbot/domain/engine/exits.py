@@ -9,20 +9,18 @@ One symbol is worked on by one task at a time, so two exits of the same coins ca
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 from typing import assert_never
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define
 
-from krakenbot.domain.decision.plan import ExitKind, ExitProfile, ProtectiveExit
+from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.protection import Cover, ProtectionCounter
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
-from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.exits import (
     FALLBACK_PROFILE,
     AmendStop,
@@ -37,14 +35,14 @@ from krakenbot.domain.execution.exits import (
     Touch,
     next_step,
     profile_from_record,
-    protection_of,
     sellable_qty,
     stands,
-    stop_price,
+    step_beside_sale,
+    step_for_clean_stop,
 )
 from krakenbot.domain.execution.fills import Fill, assets_of
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState
-from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent
+from krakenbot.domain.execution.position import Position, Protection
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import ClOrdId, Side, Symbol
 from krakenbot.ports.clock import Clock
@@ -59,28 +57,6 @@ _SALES_MAX = 3
 _REST_MIN_S = 1.0
 _REST_MAX_S = 30.0
 _LEARN_AGAIN_S = 10.0
-
-
-@define(kw_only=True)
-class Cover:
-    """What the monitor remembers of one symbol while it holds something."""
-
-    entry_id: ClOrdId | None = None
-    profile: ExitProfile | None = None
-    entry_price: Decimal = Decimal(0)
-    opened_at: datetime | None = None
-    learn_again_mono: float | None = None
-    peak_bid: Decimal | None = None
-    floor_price: Decimal | None = None
-    bare_since: datetime | None = None
-    stop_changed_at: datetime | None = None
-    take_profit_ended_at: datetime | None = None
-    protection: Protection = Protection.FLAT
-    protected_qty: Decimal = Decimal(0)
-    since: datetime | None = None
-    failures: int = 0
-    rest_until_mono: float = 0.0
-    use_balance: bool = False
 
 
 class PositionMonitor:
@@ -109,12 +85,22 @@ class PositionMonitor:
         self._sink = event_sink
         self._covers: dict[Symbol, Cover] = {}
         self._busy: set[Symbol] = set()
+        self._is_stopping = False
         self._dirty: set[Symbol] = set()
         self._wakeup = anyio.Event()
         self._doubtful: set[ClOrdId] = set()
         self._instruments: dict[Symbol, Instrument] = {}
-        self.seconds = {protection.value: 0.0 for protection in Protection}
-        self.protected_within_s: list[float] = []
+        self._protection = ProtectionCounter(recorder=recorder, settings=settings.exits, event_sink=event_sink)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return how many seconds positions were covered in each way."""
+        return self._protection.seconds
+
+    @property
+    def protected_within_s(self) -> list[float]:
+        """Return how long each bare spell lasted, oldest first."""
+        return self._protection.within_s
 
     def wake(self, fill: Fill) -> None:
         """Take notice of a fill: its symbol is looked at now."""
@@ -143,13 +129,18 @@ class PositionMonitor:
                 self._start_steps(tasks)
 
     async def protect_all(self) -> None:
-        """Look at every held symbol once; for the clean stop."""
-        for symbol in sorted(self._held() - self._busy):
-            await self.step(symbol)
+        """Leave every position with its stop: no take-profit is left behind without its guard. For the clean stop."""
+        self._is_stopping = True
+        while self._busy:
+            await self._clock.sleep(self._settings.monitor_interval_s)
+        # The first look ends a resting take-profit, the second puts the stop in its place.
+        for _ in range(2):
+            for symbol in sorted(self._held()):
+                await self._step_alone(symbol)
 
     def _start_steps(self, tasks: TaskGroup) -> None:
         wanted = self._held() | self._dirty
-        for symbol in sorted(wanted - self._busy):
+        for symbol in sorted(wanted - self._busy) if not self._is_stopping else ():
             self._dirty.discard(symbol)
             self._busy.add(symbol)
             tasks.start_soon(self._step_alone, symbol)
@@ -174,18 +165,20 @@ class PositionMonitor:
         holding = await self._holding(symbol, cover)
         if holding is None:
             return
-        self._count(cover, holding)
+        self._protection.count(cover, holding)
         if self._clock.mono() < cover.rest_until_mono:
             return
         sale = next((o for o in self._tracker.live(symbol) if o.role is OrderRole.MARKET_EXIT), None)
-        step = next_step(holding, self._settings.exits) if sale is None else _beside_sale(holding, sale)
+        step = next_step(holding, self._settings.exits) if sale is None else step_beside_sale(holding, sale)
+        if self._is_stopping:
+            step = step_for_clean_stop(holding, step)
         await self._perform(symbol, cover, holding, step)
         await self._recount(symbol, cover)
 
     async def _recount(self, symbol: Symbol, cover: Cover) -> None:
         holding = await self._holding(symbol, cover) if self._tracker.position(symbol).qty > 0 else None
         if holding is not None:
-            self._count(cover, holding)
+            self._protection.count(cover, holding)
 
     async def _perform(self, symbol: Symbol, cover: Cover, holding: Holding, step: ExitStep) -> None:
         match step:
@@ -318,61 +311,11 @@ class PositionMonitor:
             age_s = min(age_s, max(0.0, heartbeat_s - 1.0))
         return Touch(bid=instrument.price_of(bid[0]), ask=instrument.price_of(ask[0]), age_s=age_s)
 
-    # counting
-
-    def _count(self, cover: Cover, holding: Holding) -> None:
-        """Add the seconds since the last look to how the position was covered, and record a change."""
-        protection, protected_qty = protection_of(holding, self._settings.exits)
-        at = holding.at
-        if cover.since is not None:
-            self.seconds[cover.protection] += max(0.0, (at - cover.since).total_seconds())
-        cover.since = at
-        if protection is Protection.BARE:
-            cover.bare_since = cover.bare_since or at
-        elif cover.bare_since is not None:
-            self.protected_within_s.append((at - cover.bare_since).total_seconds())
-            del self.protected_within_s[:-10_000]
-            cover.bare_since = None
-        if protection is cover.protection and protected_qty == cover.protected_qty:
-            return
-        event = ProtectionEvent(
-            symbol=holding.position.symbol,
-            at=at,
-            protection=protection,
-            position_qty=holding.position.qty,
-            protected_qty=protected_qty,
-            reason=_why(holding, protection),
-        )
-        self._recorder.put_protection(OrderChange(protection=(event,)))
-        if protection is not cover.protection:
-            self._sink.emit(
-                "protection",
-                symbol=event.symbol,
-                protection=protection,
-                position=str(event.position_qty),
-                protected=str(protected_qty),
-                reason=event.reason,
-            )
-        cover.protection, cover.protected_qty = protection, protected_qty
-
     def _settle_flat(self, symbol: Symbol, cover: Cover) -> None:
         """Close the account of a symbol that holds nothing; forget it when no exit order is left."""
         if cover.protection is not Protection.FLAT:
-            at = self._clock.now()
-            position = self._tracker.position(symbol)
-            if cover.since is not None:
-                self.seconds[cover.protection] += max(0.0, (at - cover.since).total_seconds())
-            event = ProtectionEvent(
-                symbol=symbol,
-                at=at,
-                protection=Protection.FLAT,
-                position_qty=position.qty,
-                protected_qty=Decimal(0),
-                reason="closed",
-            )
-            self._recorder.put_protection(OrderChange(protection=(event,)))
-            self._sink.emit("position_closed", symbol=symbol, realized=str(position.realized_quote))
-            cover = self._covers[symbol] = Cover()
+            self._protection.close(cover, self._tracker.position(symbol), self._clock.now())
+            self._covers[symbol] = Cover()
         if not any(o.role is not OrderRole.ENTRY for o in self._tracker.live(symbol)):
             del self._covers[symbol]
 
@@ -522,22 +465,3 @@ def _is_unknown(order: Order) -> bool:
 def _may_sell(order: Order | None) -> bool:
     """Tell whether an order is known to be alive on the selling side; one that is UNKNOWN had its cancel sent."""
     return order is not None and order.side is Side.SELL and not order.state.is_terminal and not _is_unknown(order)
-
-
-def _beside_sale(holding: Holding, sale: Order) -> ExitStep:
-    """Return what may be done while a sale is under way: nothing that sells at once, or the coins could go twice.
-
-    When the sale's outcome is unknown a stop is put beside it: if the sale did happen, the stop finds no coins.
-    """
-    wanted = sellable_qty(holding.instrument, holding.position.qty, holding.entry_price)
-    if _is_unknown(sale) and holding.stop is None and wanted:
-        return PlaceStop(qty=wanted, trigger_price=stop_price(holding))
-    return Hold(reason="a sale is under way")
-
-
-def _why(holding: Holding, protection: Protection) -> str:
-    if protection is Protection.BARE:
-        return "no stop" if holding.stop is None else f"stop {holding.stop.state} for {holding.stop.qty}"
-    if protection is Protection.FLAT:
-        return "dust" if holding.position.qty > 0 else "closed"
-    return protection.value

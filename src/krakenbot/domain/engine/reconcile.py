@@ -16,6 +16,7 @@ from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.execution.applied import Applied
 from krakenbot.domain.execution.ids import is_own
 from krakenbot.domain.execution.order import Order, OrderEvent, OrderState
 from krakenbot.domain.execution.reconcile import (
@@ -27,7 +28,6 @@ from krakenbot.domain.execution.reconcile import (
     diff,
     shortfalls,
 )
-from krakenbot.domain.execution.tracker import Applied
 from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
 from krakenbot.domain.values import ClOrdId, Symbol
 from krakenbot.ports.clock import Clock

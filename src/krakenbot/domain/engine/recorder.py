@@ -14,10 +14,11 @@ from collections.abc import Callable
 import anyio
 
 from krakenbot.domain.errors import InvariantViolated, StoreConflict, StoreUnavailable
+from krakenbot.domain.execution.applied import Alarm, Applied
 from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order
-from krakenbot.domain.execution.tracker import Alarm, Applied, OrderTracker
+from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.values import ClOrdId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink

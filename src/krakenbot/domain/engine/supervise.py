@@ -8,7 +8,6 @@ up.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -21,6 +20,7 @@ from krakenbot.domain.engine.account import AccountKeeper
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.evaluate import Evaluator
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.execution_status import execution_status
 from krakenbot.domain.engine.executions import ExecutionsConsumer
 from krakenbot.domain.engine.exits import PositionMonitor
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
@@ -353,97 +353,19 @@ class ExecutionEngine:
 
     def status(self) -> dict[str, object]:
         """Return the state of the engine as plain JSON values."""
-        now, mono = self._clock.now(), self._clock.mono()
-        live = self.tracker.live()
-        states: dict[str, int] = {}
-        for order in live:
-            states[order.state] = states.get(order.state, 0) + 1
-        within = sorted(self.monitor.protected_within_s)
-        health = self._market_feed.health()
-        return {
-            "at": now.isoformat(),
-            "venue_id": self._settings.venue_id,
-            "venue_status": self._feed.venue_status,
-            "lease": {"held": self.lease.is_held, "age_s": self.lease.age_s},
-            "executions": {
-                "connected": self._feed.is_connected,
-                "reports": self.executions.reports,
-                "snapshots": self.executions.snapshots,
-                "gaps": self.executions.gaps,
-                "foreign": self.tracker.foreign_reports,
-                "duplicates": self.tracker.duplicate_fills,
-                "orphans": self.tracker.orphans(),
-            },
-            "reconciliation": {
-                "clean": self.reconciler.is_clean,
-                "ladders": self.reconciler.ladders,
-                "corrections": dict(self.reconciler.corrections),
-            },
-            "store": {"available": self.recorder.is_store_available, "backlog": self.recorder.backlog},
-            "account": {
-                "age_s": self.account.age_s,
-                "equity_quote": None if self.account.equity_quote is None else str(self.account.equity_quote),
-                "peak_equity_quote": str(self.account.peak_equity_quote),
-                "realized_today_quote": str(self.account.realized_today_quote),
-            },
-            "cycles": {
-                "count": self.evaluator.cycles,
-                "failed": self.evaluator.failed,
-                "generation_id": self.evaluator.last_generation,
-                "epoch": self.evaluator.epoch,
-                "funnel": self.evaluator.last_funnel,
-            },
-            "blockers": dict(sorted(self.evaluator.blockers.items())),
-            "orders": [
-                {
-                    "cl_ord_id": order.cl_ord_id,
-                    "symbol": order.symbol,
-                    "role": order.role.value,
-                    "state": order.state.value,
-                    "qty": str(order.qty),
-                    "filled": str(order.cum_qty),
-                    "limit_price": None if order.limit_price is None else str(order.limit_price),
-                    "trigger_price": None if order.trigger_price is None else str(order.trigger_price),
-                    "age_s": (now - order.created_at).total_seconds(),
-                }
-                for order in live
-            ],
-            "order_states": states,
-            "positions": [
-                {
-                    "symbol": position.symbol,
-                    "qty": str(position.qty),
-                    "cost_quote": str(position.cost_quote),
-                    "protection": self.monitor.protection().get(position.symbol, "flat"),
-                }
-                for position in self.tracker.positions()
-            ],
-            "protection": {
-                "seconds": {name: round(value, 3) for name, value in self.monitor.seconds.items()},
-                "within_s": {
-                    "count": len(within),
-                    "p50": _quantile(within, 0.5),
-                    "p99": _quantile(within, 0.99),
-                    "max": within[-1] if within else None,
-                },
-            },
-            "entry_cancels": dict(self.resting.cancels),
-            "alarms": dict(self.recorder.alarms),
-            "markouts": {"recorded": self.markouts.recorded, "missed": self.markouts.missed},
-            "rate_points_max": self._rate.highest(mono),
-            "live_feed": {
-                "connected": health.connected,
-                "heartbeat_age_s": health.heartbeat_age_s,
-                "frames": dict(health.frames),
-                "book_ok": health.book_ok,
-                "book_bad": health.book_bad,
-                "level3_ok": health.level3_ok,
-                "level3_bad": health.level3_bad,
-                "resyncs": health.resyncs,
-                "reconnects": health.reconnects,
-            },
-        }
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else None
+        return execution_status(
+            clock=self._clock,
+            settings=self._settings,
+            feed=self._feed,
+            market_feed=self._market_feed,
+            recorder=self.recorder,
+            lease=self.lease,
+            executions=self.executions,
+            reconciler=self.reconciler,
+            account=self.account,
+            evaluator=self.evaluator,
+            monitor=self.monitor,
+            resting=self.resting,
+            markouts=self.markouts,
+            rate=self._rate,
+        )

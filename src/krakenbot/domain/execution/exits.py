@@ -243,6 +243,24 @@ def next_step(holding: Holding, settings: ExitSettings) -> ExitStep:
     return _improve(holding, holding.stop, wanted, settings)
 
 
+def step_beside_sale(holding: Holding, sale: Order) -> ExitStep:
+    """Return what may be done while a sale is under way: nothing that sells at once, or the coins could go twice.
+
+    When the sale's outcome is unknown a stop is put beside it: if the sale did happen, the stop finds no coins.
+    """
+    wanted = sellable_qty(holding.instrument, holding.position.qty, holding.entry_price)
+    if sale.state is OrderState.UNKNOWN and holding.stop is None and wanted:
+        return PlaceStop(qty=wanted, trigger_price=stop_price(holding))
+    return Hold(reason="a sale is under way")
+
+
+def step_for_clean_stop(holding: Holding, step: ExitStep) -> ExitStep:
+    """Return the step of a clean stop: a position ends under its stop, not beside a take-profit without a guard."""
+    if holding.take_profit is not None and not isinstance(step, ExitAtMarket):
+        return EndTakeProfit(reason="stopping")
+    return Hold(reason="stopping") if isinstance(step, RestTakeProfit) else step
+
+
 def stop_price(holding: Holding) -> Decimal:
     """Return the trigger a stop should have now: from the entry, from the trail, never below the one that stands."""
     found = price_at_distance(holding.entry_price, -holding.profile.stop_distance_bps, holding.instrument)

@@ -11,7 +11,6 @@ filled. Orders without our prefix are counted and left alone.
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from decimal import Decimal
 from attrs import evolve, frozen
 
 from krakenbot.domain.errors import invariant
+from krakenbot.domain.execution.applied import Alarm, AlarmCode, Applied, merged
 from krakenbot.domain.execution.change import OrderChange, OrderEventRow
 from krakenbot.domain.execution.fills import Fill, FillRefused, fill_from_query, fill_from_report
 from krakenbot.domain.execution.ids import is_own
@@ -34,43 +34,6 @@ from krakenbot.domain.execution.order import (
 from krakenbot.domain.execution.position import Position, apply_fill, flat_position
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport, VenueFill, VenueOrder
 from krakenbot.domain.values import ClOrdId, ExecId, Side, Symbol, VenueOrderId
-
-
-class AlarmCode(enum.StrEnum):
-    """What a person should know about an order."""
-
-    PROTOCOL_VIOLATION = "protocol_violation"
-    LATE_FILL = "late_fill"
-    FILL_REFUSED = "fill_refused"
-    OVERFILLED = "overfilled"
-    OVERSOLD = "oversold"
-    ORPHAN_DROPPED = "orphan_dropped"
-
-
-@frozen(kw_only=True)
-class Alarm:
-    """One alarm; it changes nothing by itself."""
-
-    code: AlarmCode
-    detail: str
-    cl_ord_id: ClOrdId | None = None
-    symbol: Symbol | None = None
-
-
-NO_CHANGE = OrderChange()
-
-
-@frozen(kw_only=True)
-class Applied:
-    """What one input did: rows to commit, alarms, and own orders that have no row here.
-
-    `is_incomplete` says that the venue knows of fills that we have not seen: ask it.
-    """
-
-    change: OrderChange = NO_CHANGE
-    alarms: tuple[Alarm, ...] = ()
-    strangers: tuple[ExecutionReport, ...] = ()
-    is_incomplete: bool = False
 
 
 @frozen(kw_only=True)
@@ -229,7 +192,7 @@ class OrderTracker:
         )
         if venue_order_id is None:
             return applied
-        return _merged(applied, self._release_orphans(cl_ord_id, at))
+        return merged(applied, self._release_orphans(cl_ord_id, at))
 
     def apply_report(self, report: ExecutionReport, at: datetime) -> Applied:
         """Take one row of the executions channel."""
@@ -240,13 +203,13 @@ class OrderTracker:
             return self._keep_orphan(report)
         order = self._orders.get(cl_ord_id)
         if order is None:
-            return _merged(self._keep_orphan(report), Applied(strangers=(report,)))
+            return merged(self._keep_orphan(report), Applied(strangers=(report,)))
         newly_known = report.order_id not in self._ids
         if newly_known:
             self._ids[report.order_id] = cl_ord_id
             order = self._put(evolve(order, venue_order_id=report.order_id))
         applied = self._apply_known(order, report, at)
-        return _merged(applied, self._release_orphans(cl_ord_id, at)) if newly_known else applied
+        return merged(applied, self._release_orphans(cl_ord_id, at)) if newly_known else applied
 
     def apply_venue_order(self, row: VenueOrder, at: datetime) -> Applied:
         """Take an own order's row of a query: its state, never its fills."""
@@ -272,7 +235,7 @@ class OrderTracker:
             )
         else:
             applied = self._step(order, event, at=at, venue_order_id=row.order_id, qty=row.qty)
-        return _merged(applied, self._release_orphans(order.cl_ord_id, at))
+        return merged(applied, self._release_orphans(order.cl_ord_id, at))
 
     def book_query_fill(self, order: Order, row: VenueFill, at: datetime) -> Applied:
         """Book a fill that the venue's trade history shows; one that is booked already changes nothing."""
@@ -378,17 +341,17 @@ class OrderTracker:
         detail_fields: dict[str, object] = {"exec_id": fill.exec_id, "qty": str(fill.qty), "price": str(fill.price)}
         if filled.state.is_terminal:
             row = _event_row(filled, OrderEvent.TRADE, filled.state, at, detail_fields)
-            booked = _merged(booked, Applied(change=OrderChange(events=(row,))))
+            booked = merged(booked, Applied(change=OrderChange(events=(row,))))
         else:
             stepped = self._step(
                 filled, OrderEvent.TRADE, at=at, venue_order_id=fill.venue_order_id, detail=detail_fields
             )
-            booked = _merged(booked, stepped)
+            booked = merged(booked, stepped)
         closing = self._closing.get(order.cl_ord_id)
         current = self._orders[order.cl_ord_id]
         if closing is None or current.cum_qty < closing.cum_qty:
             return booked
-        return _merged(booked, self._close(current, closing.event, closing.cum_qty, closing.reason, at))
+        return merged(booked, self._close(current, closing.event, closing.cum_qty, closing.reason, at))
 
     def _step(
         self,
@@ -461,7 +424,7 @@ class OrderTracker:
         for report in mine:
             self._ids.setdefault(report.order_id, cl_ord_id)
             order = self._orders[cl_ord_id]
-            released = _merged(released, self._apply_known(order, report, at))
+            released = merged(released, self._apply_known(order, report, at))
         return released
 
 
@@ -492,21 +455,3 @@ def _fill_alarms(before: Order, after: Order, position: Position, fill: Fill) ->
     if position.qty < 0:
         found.append((AlarmCode.OVERSOLD, f"position {position.qty} after {fill.exec_id}"))
     return found
-
-
-def _merged(first: Applied, second: Applied) -> Applied:
-    """Join two results into one change; of an order or a position the later row is kept."""
-    orders = {order.cl_ord_id: order for order in (*first.change.orders, *second.change.orders)}
-    positions = {p.symbol: p for p in (*first.change.positions, *second.change.positions)}
-    return Applied(
-        change=OrderChange(
-            orders=tuple(orders.values()),
-            events=first.change.events + second.change.events,
-            fills=first.change.fills + second.change.fills,
-            positions=tuple(positions.values()),
-            protection=first.change.protection + second.change.protection,
-        ),
-        alarms=first.alarms + second.alarms,
-        strangers=first.strangers + second.strangers,
-        is_incomplete=first.is_incomplete or second.is_incomplete,
-    )

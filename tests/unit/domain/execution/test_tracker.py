@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.domain.errors import InvariantViolated
+from krakenbot.domain.execution.applied import AlarmCode
 from krakenbot.domain.execution.order import OrderEvent, OrderState
-from krakenbot.domain.execution.tracker import AlarmCode, OrderTracker
+from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.values import Side
 
 EVERYTHING = [HealthCheck.function_scoped_fixture]
