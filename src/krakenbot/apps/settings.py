@@ -133,7 +133,7 @@ class KeySettings:
 
 @frozen(kw_only=True)
 class ProcessSettings:
-    """What this process is; `data_dir` holds embedded clusters, nonces and rehearsals."""
+    """What this process is; `data_dir` holds embedded clusters and nonces."""
 
     data_dir: Path = Factory(lambda: Path(platformdirs.user_data_dir("krakenbot")))
     execution_only: bool = False

@@ -21,8 +21,9 @@ _OWN_FIELDS = frozenset({"event", "timestamp", "process"})
 
 
 def mask_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Return a text with every secret in it masked, longer ones first."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    """Return a text with every secret in it masked, also as Python quotes it; longer ones first."""
+    forms = {form for secret in secrets for form in (secret, repr(secret)[1:-1])}
+    for secret in sorted(filter(None, forms), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 
@@ -73,6 +74,8 @@ class StructuredEvents:
                 return value
             case datetime():
                 return value.isoformat()
+            case bytes():
+                return self._masked(value.decode(errors="replace"))
             case Mapping() if depth < _MAX_DEPTH:
                 return {self._masked(str(key)): self._plain(part, depth + 1) for key, part in value.items()}
             case list() | tuple() | set() | frozenset() if depth < _MAX_DEPTH:
