@@ -416,10 +416,12 @@ class OrderDesk:
                 with anyio.fail_after(self._settings.request_timeout_s):
                     await self._gateway.cancel(cl_ord_id)
             except (VenueRejected, VenueUnavailable) as error:
-                if self._tracker.get(cl_ord_id) is not None:
+                order = self._tracker.get(cl_ord_id)
+                if order is not None:
                     self._event(cl_ord_id, OrderEvent.CANCEL_REFUSED, reason=str(error))
                 self._sink.emit("cancel_refused", cl_ord_id=cl_ord_id, reason=str(error))
-                if UNKNOWN_ORDER in str(error):
+                # The stream may have told of the end while the refusal was on its way.
+                if UNKNOWN_ORDER in str(error) and (order is None or not order.state.is_terminal):
                     self._ask("cancel_of_unknown_order")
                 return False
             except (OutcomeUnknown, TimeoutError) as error:
@@ -427,6 +429,13 @@ class OrderDesk:
                 self._ask("cancel_unknown")
                 return False
         return True
+
+    async def cancel_entries(self, reason: str) -> None:
+        """Cancel every live entry, one after the other."""
+        for order in self._tracker.live():
+            if order.role is OrderRole.ENTRY and order.state is not OrderState.PENDING_CANCEL:
+                self._sink.emit("entry_cancel", symbol=order.symbol, cl_ord_id=order.cl_ord_id, reason=reason)
+                await self.cancel(order.cl_ord_id)
 
     async def cancel_and_wait(self, cl_ord_id: ClOrdId, timeout_s: float) -> bool:
         """Cancel an order and wait until it is terminal, cancelled or filled; False when it is not in time."""

@@ -11,34 +11,37 @@ from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.execution.exits import ExitSettings
 from krakenbot.domain.values import Asset, VenueId
 
+_NOT_KNOWN_YET = VenueId("")
+_USD = Asset("USD")
+
 
 @frozen(kw_only=True)
 class ExecutionSettings:
     """What the execution engine needs to know; times in seconds.
 
-    `capital_limit_quote` caps equity and has no default; it is in units of `quote_asset`. `lease_ttl_s` is how long a
-    lease lasts without renewal. `request_timeout_s` bounds every request to the venue, `store_timeout_s` every
-    transaction that an order waits for. `quiet_s` is how long a symbol rests after the same rejection twice.
+    `capital_limit_quote` caps equity and has no default; it is in units of `quote_asset`. `venue_id` is filled in from
+    host and account; the engine refuses an empty one. `lease_ttl_s` is how long a lease lasts without renewal.
+    `ladder_interval_s` and `account_interval_s` fit the lowest tier's REST counter (FACTS 14), and `query_timeout_s`
+    leaves room to wait until it has decayed. `request_timeout_s` bounds every request to the venue, `store_timeout_s`
+    every transaction that an order waits for. `quiet_s` is how long a symbol rests after the same rejection twice.
     """
 
     capital_limit_quote: Decimal
-    venue_id: VenueId = VenueId("")
-    quote_asset: Asset = Asset("USD")
+    venue_id: VenueId = _NOT_KNOWN_YET
+    quote_asset: Asset = _USD
     holder: str = "execution"
     cycle_s: float = 2.0
     refresh_wait_s: float = 2.0
     deadline_s: float = 5.0
     request_timeout_s: float = 6.0
     store_timeout_s: float = 5.0
-    query_timeout_s: float = 10.0
+    query_timeout_s: float = 30.0
     visibility_margin_s: float = 60.0
-    ladder_interval_s: float = 10.0
+    ladder_interval_s: float = 20.0
     reconcile_interval_s: float = 60.0
-    account_interval_s: float = 10.0
-    account_age_max_s: float = 60.0
+    account_interval_s: float = 15.0
     max_generation_age_s: float = 30.0
     max_epoch_age_s: float = 120.0
-    book_age_max_s: float = 2.0
     fills_overdue_s: float = 2.0
     monitor_interval_s: float = 0.25
     lease_ttl_s: float = 15.0

@@ -345,7 +345,7 @@ class PositionMonitor:
         qty = step.qty
         if cover.use_balance:
             qty = await self._from_balance(symbol, holding.instrument, qty)
-        cover.stop_changed_at = holding.at
+        cover.stop_changed_at = None
         sent = await self._desk.send_exit(
             ProtectiveExit(
                 symbol=symbol,

@@ -38,6 +38,7 @@ from krakenbot.ports.venue_query import VenueQuery
 
 _RETRY_S = 2.0
 _SPACING_MIN_S = 1.0
+_BALANCES_EVERY_S = 30.0
 # Queries lag the stream by up to 60 s, and clocks differ; what is asked for reaches back further than that.
 _LOOK_BACK = timedelta(seconds=180)
 
@@ -45,7 +46,7 @@ _LOOK_BACK = timedelta(seconds=180)
 @frozen(kw_only=True)
 class _Asked:
     view: VenueView
-    short: tuple[Shortfall, ...]
+    short: tuple[Shortfall, ...] | None
 
 
 class Reconciler:
@@ -85,6 +86,7 @@ class Reconciler:
         self._named: set[tuple[str, str]] = set()
         self._last_fill_at: datetime | None = None
         self._since: datetime | None = None
+        self._balances_mono: float | None = None
         self.is_clean = False
         self.ladders = 0
         self.corrections: dict[str, int] = {}
@@ -113,7 +115,6 @@ class Reconciler:
             if not self._reasons:
                 with anyio.move_on_after(interval_s):
                     await self._wakeup.wait()
-            self._wakeup = anyio.Event()
             done = await self.reconcile()
             await self._clock.sleep(_SPACING_MIN_S if done else _RETRY_S)
 
@@ -121,11 +122,12 @@ class Reconciler:
         """Run one ladder; True when every query answered and all corrections were applied."""
         async with self._lock:
             reasons, self._reasons = self._reasons, set()
+            self._wakeup = anyio.Event()
             try:
                 asked = await self._ask()
             except (VenueUnavailable, VenueRejected, StoreUnavailable, TimeoutError) as error:
                 self._reasons |= reasons
-                self._sink.emit("reconcile_failed", reasons=sorted(reasons), error=str(error))
+                self._sink.emit("reconcile_failed", reasons=sorted(reasons), error=str(error) or "timeout")
                 return False
             self.ladders += 1
             found = diff(
@@ -138,7 +140,8 @@ class Reconciler:
             self._clean_ladders = found.clean_ladders
             for correction in found.corrections:
                 await self._apply(correction, asked.view.at)
-            await self._mind_shortfalls(asked.short, asked.view.at)
+            if asked.short is not None:
+                await self._mind_shortfalls(asked.short, asked.view.at)
             await self._desk.resolve_doubtful()
             self._since = asked.view.at
             if not self._reasons:
@@ -156,10 +159,19 @@ class Reconciler:
             open_orders = tuple(await self._query.open_orders())
             closed_orders = tuple(await self._query.closed_orders(since))
             fills = tuple(await self._query.fills(since))
-            balances = await self._query.balances()
+            short = await self._ask_shortfalls()
         view = VenueView(at=at, open_orders=open_orders, closed_orders=closed_orders, fills=fills)
         await self._load_rows(view)
-        return _Asked(view=view, short=shortfalls(self._tracker.positions(), balances))
+        return _Asked(view=view, short=short)
+
+    async def _ask_shortfalls(self) -> tuple[Shortfall, ...] | None:
+        """Return positions without their coins; None while the last look is recent, since every query costs points."""
+        mono = self._clock.mono()
+        if self._balances_mono is not None and mono - self._balances_mono < _BALANCES_EVERY_S:
+            return None
+        short = shortfalls(self._tracker.positions(), await self._query.balances())
+        self._balances_mono = mono
+        return short
 
     def _look_back(self, at: datetime) -> datetime:
         bounds = [order.created_at for order in self._tracker.live()]

@@ -29,7 +29,7 @@ from krakenbot.domain.engine.markouts import MarkoutRecorder
 from krakenbot.domain.engine.reconcile import Reconciler
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.engine.resting import RestingEntries
-from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.errors import ConfigError, StoreUnavailable, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.order import OrderEvent, OrderRole, OrderState
 from krakenbot.domain.execution.rate import RateBudget, RateLimits
 from krakenbot.domain.execution.tracker import OrderTracker
@@ -79,6 +79,8 @@ class ExecutionEngine:
         rate_limits: RateLimits | None = None,
         btc_symbol: Symbol | None = None,
     ) -> None:
+        if not settings.venue_id:
+            raise ConfigError("execution.venue_id is empty: host and account must be known before the engine is built")
         self._clock = clock
         self._feed = execution_feed
         self._query = query

@@ -61,7 +61,7 @@ class Holding:
 
     `entry_price` is what stop and target are measured from, `opened_at` what the time stop counts from. `stop` and
     `take_profit` are orders that are not terminal, None when there is none. `bare_since` is None while covered.
-    `stop_changed_at` is when the stop was sent or last amended. `peak_bid` is the highest bid since the entry,
+    `stop_changed_at` is when the stop was last amended. `peak_bid` is the highest bid since the entry,
     `floor_price` the highest trigger that a stop of this position had. `touch` is None without a valid book.
     """
 

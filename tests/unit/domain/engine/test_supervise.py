@@ -63,6 +63,20 @@ async def test_clean_stop_protects_a_fill_that_comes_with_the_cancel(world):
     assert agree(world)
 
 
+async def test_clean_stop_puts_the_stop_back_in_the_place_of_a_take_profit(world):
+    async with world.running():
+        await held(world)
+        world.bid, world.ask = Decimal("100.9"), Decimal("101.2")
+        await world.until(lambda: any(r.order.role == "take_profit" for r in world.venue.orders.values()))
+        await anyio.sleep(0.5)
+
+        assert world.stop() is None
+
+    assert Decimal(1) == world.stop().qty
+    assert ["canceled"] == [r.status for r in world.venue.orders.values() if r.order.role == "take_profit"]
+    assert agree(world)
+
+
 async def test_clean_stop_is_bounded_when_the_venue_does_not_answer(world):
     async with world.running():
         entry_id = await open_entry(world)
@@ -159,6 +173,13 @@ async def test_fill_seen_on_stream_snapshot_and_query_counts_once(world):
 
         assert Decimal(1) == world.position()
         assert [trade.exec_id] == [f.exec_id for f in world.store.fills.values() if f.side is Side.BUY]
+
+
+async def test_start_asks_the_venue_once_and_then_periodically(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+
+        assert engine.reconciler.ladders <= 2
 
 
 async def test_foreign_orders_are_counted_and_left_alone(world):
@@ -287,14 +308,14 @@ async def test_missing_coins_stop_entries_of_the_symbol_until_they_are_back(worl
         world.venue.foreign["ABC"] = Decimal("-0.5")
         for _ in range(3):
             engine.reconciler.request("test")
-            await anyio.sleep(5.0)
+            await anyio.sleep(31.0)
 
         assert "exit_only" == world.store.safety[ABC].mode
 
         world.venue.foreign["ABC"] = Decimal(0)
         for _ in range(3):
             engine.reconciler.request("test")
-            await anyio.sleep(5.0)
+            await anyio.sleep(31.0)
 
         assert "normal" == world.store.safety[ABC].mode
 
