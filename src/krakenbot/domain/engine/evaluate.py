@@ -104,6 +104,9 @@ class Evaluator:
         result = evaluate(inputs, self._decision_settings)
         self._memory = result.memory
         await self._store_latches(inputs.engine_state, result)
+        held_until = result.memory.hold_entries_until
+        if held_until is not None and held_until > inputs.at:
+            await self._desk.cancel_entries("correlated fills")
         if result.to_execute is not None:
             await self._enter(result.to_execute, read)
         await self._record(read, result, asked_at, started_mono)

@@ -259,3 +259,14 @@ async def test_unknown_entry_blocks_its_symbol(market):
         assert [entry_id] == market.venue.submitted
         assert OrderState.UNKNOWN is market.state(entry_id)
         assert {"UNKNOWN_ORDER": 1} == market.cycles[-1].blockers
+
+
+async def test_entries_filled_together_cancel_the_entries_that_rest(market):
+    async with market.running():
+        await market.until(lambda: market.venue.orders)
+        entry_id = next(iter(market.venue.orders))
+        at = market.clock.now()
+        market.engine.account._entry_fills.extend((at, f"kbe{n:012d}") for n in range(3))
+        await market.until(lambda: market.state(entry_id) is OrderState.CANCELED, timeout_s=10.0)
+
+        assert {"CORRELATED_FILLS", "OPEN_ORDER"} & set(market.engine.evaluator.blockers)
