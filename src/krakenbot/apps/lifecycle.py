@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import anyio
+from anyio.abc import TaskStatus
 
 
 async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
@@ -19,9 +20,10 @@ async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
     reason = "finished"
     async with anyio.create_task_group() as tasks:
 
-        async def watch() -> None:
+        async def watch(task_status: TaskStatus[None]) -> None:
             nonlocal reason
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                task_status.started()
                 async for number in signals:
                     if reason != "finished":
                         sys.stdout.flush()
@@ -30,7 +32,7 @@ async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
                     worker.cancel()
 
         worker = anyio.CancelScope()
-        tasks.start_soon(watch)
+        await tasks.start(watch)  # before any work, which a signal would otherwise cut short
         with worker:
             await work()
         tasks.cancel_scope.cancel()

@@ -6,6 +6,7 @@ Method: two equal books, then one mistake planted at a time.
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import attrs
 import pytest
@@ -20,7 +21,7 @@ from krakenbot.apps.rehearsal.books import (
 )
 
 
-def make_fill(exec_id: str = "E1", **changes: object) -> FillLine:
+def make_fill(exec_id: str = "E1", **changes: Any) -> FillLine:
     line = FillLine(
         exec_id=exec_id,
         cl_ord_id="kbe1",

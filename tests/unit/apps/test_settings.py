@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import attrs
 import pytest
@@ -63,20 +64,13 @@ def refused(environment: dict[str, str], config: Path | None = None) -> str:
 
 def leaf_sections(cls: type, path: tuple[str, ...] = ()) -> set[str]:
     found = set()
-    for field in attrs.fields(cls):
-        kind = next((part for part in (field.type, *getattr(field.type, "__args__", ())) if attrs.has(part)), None)
-        found |= leaf_sections(kind, (*path, field.name)) if kind else {".".join(path)}
+    for name, hint in get_type_hints(cls).items():
+        kind = next((part for part in (hint, *get_args(hint)) if attrs.has(part)), None)
+        found |= leaf_sections(kind, (*path, name)) if kind else {".".join(path)}
     return found
 
 
 def test_the_list_of_sections_here_is_complete() -> None:
-    attrs.resolve_types(Settings)
-    for cls in {type(value_of(Settings(), name)) for name in ("database", "decision")}:
-        attrs.resolve_types(cls)
-    from krakenbot.domain.engine.execution_settings import ExecutionSettings
-
-    attrs.resolve_types(ExecutionSettings)
-
     assert {key.rpartition(".")[0] for key in EVERY_SECTION} == leaf_sections(Settings)
 
 

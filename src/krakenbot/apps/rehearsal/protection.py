@@ -12,7 +12,8 @@ from decimal import Decimal
 
 from attrs import frozen
 
-BARE, PROTECTED, GUARDED = "bare", "protected", "guarded"
+BARE, PROTECTED, GUARDED, UNPROTECTABLE = "bare", "protected", "guarded", "unprotectable"
+"""As the decision database names them; unprotectable is what is too small for any order."""
 
 
 @frozen(kw_only=True)
@@ -27,7 +28,7 @@ class ProtectionChange:
 
 def seconds_by_protection(changes: Sequence[ProtectionChange], until: datetime) -> dict[str, float]:
     """Return the seconds of all symbols in each state with a position, up to `until`."""
-    totals = {PROTECTED: 0.0, GUARDED: 0.0, BARE: 0.0}
+    totals = {PROTECTED: 0.0, GUARDED: 0.0, BARE: 0.0, UNPROTECTABLE: 0.0}
     last: dict[str, ProtectionChange] = {}
     for change in sorted(changes, key=lambda item: item.at):
         _add(totals, last.get(change.symbol), change.at)
