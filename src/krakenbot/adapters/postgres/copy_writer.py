@@ -33,6 +33,9 @@ _KEPT_RUNS = 4
 _RETRY_S = 0.25
 _BATCH_TIMEOUT_S = 30.0
 _TYPES = {"text": "text", "int": "int8", "float": "float8", "numeric": "numeric"}
+_PUT_SYMBOLS = """
+INSERT INTO run_symbols (run_id, symbol) SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
+"""
 _PUT_BATCH = """
 INSERT INTO copy_batches (writer_id, batch_no, written_at) VALUES (%s, %s, clock_timestamp())
 ON CONFLICT (writer_id) DO UPDATE SET batch_no = excluded.batch_no, written_at = excluded.written_at
@@ -105,9 +108,8 @@ class _Batch:
 
     number: int
     first_mono: float
-    count: int
+    count: int = 0
     rows: dict[str, list[Values]] = field(factory=dict)
-    runs: set[RunId] = field(factory=set)
     symbols: set[tuple[RunId, str]] = field(factory=set)
     gaps: dict[tuple[RunId, str], tuple[int, int]] = field(factory=dict)
     conflicts: int = 0
@@ -121,15 +123,16 @@ class PostgresSampleSink:
     """
 
     def __init__(
-        self, database: Database, *, batch_rows: int = 10_000, batch_s: float = 0.25, queue_rows: int = 400_000
+        self, database: Database, *, batch_rows: int = 20_000, batch_s: float = 0.25, queue_rows: int = 400_000
     ) -> None:
         self._database = database
         self._batch_rows = batch_rows
         self._batch_s = batch_s
         self._queue_rows = queue_rows
-        self._queue: deque[tuple[float, str, Values]] = deque()
-        self._batch: _Batch | None = None
+        self._queued = 0
         self._batch_no = 0
+        self._sealed: deque[_Batch] = deque()
+        self._open = self._new_batch()
         self._writer_id: int | None = None
         self._connection: AsyncConnection | None = None
         self._in_doubt = False
@@ -150,33 +153,37 @@ class PostgresSampleSink:
 
     def put(self, run_id: RunId, samples: Sequence[Sample]) -> None:
         """Queue samples of a run; repeated trades are left out here."""
-        now = perf_counter()
         for sample in samples:
             if isinstance(sample, TradeSample):
                 if not self._ids_of(run_id, sample.symbol).take(sample.trade_id):
                     continue
-                if len(self._queue) >= 2 * self._queue_rows:
+                if self._queued >= 2 * self._queue_rows:
                     self._drop_trade(run_id, sample)
                     continue
-            elif len(self._queue) >= self._queue_rows:
+            elif self._queued >= self._queue_rows:
                 self._coalesced += 1
                 continue
             table, read = _READERS[type(sample)]
-            self._queue.append((now, table, (run_id, *read(sample))))
+            batch = self._open
+            if batch.count == 0:
+                batch.first_mono = perf_counter()
+            batch.rows[table].append((run_id, *read(sample)))
+            if (run_id, sample.symbol) not in self._known_symbols:
+                batch.symbols.add((run_id, sample.symbol))
+            batch.count += 1
+            self._queued += 1
             self._put_total += 1
-        if len(self._queue) >= self._batch_rows:
-            self._wake.set()
+            if batch.count >= self._batch_rows:
+                self._seal()
 
     async def run(self) -> None:
         """Write batches until cancelled; then write what is queued, or give up after one failure, and return."""
         try:
             while True:
-                if not self._queue and self._batch is None and not self._gaps:
+                if not self._sealed:
                     await self._pause(self._batch_s)
-                    continue
-                if len(self._queue) < self._batch_rows:
-                    await self._pause(self._batch_s)
-                if not await self._write_next():
+                    self._seal()
+                if self._sealed and not await self._write_next():
                     await anyio.sleep(_RETRY_S)
         finally:
             with anyio.CancelScope(shield=True):
@@ -192,11 +199,11 @@ class PostgresSampleSink:
 
     def stats(self) -> SinkStats:
         """Return the counters."""
-        oldest = self._batch.first_mono if self._batch else self._queue[0][0] if self._queue else None
+        oldest = (self._sealed[0] if self._sealed else self._open).first_mono if self._queued else None
         now = perf_counter()
         return SinkStats(
             lag_s=now - oldest if oldest is not None else 0.0,
-            queued=len(self._queue) + (self._batch.count if self._batch else 0),
+            queued=self._queued,
             rows=dict(self._rows),
             dropped=dict(self._dropped),
             coalesced=self._coalesced,
@@ -224,36 +231,30 @@ class PostgresSampleSink:
         with anyio.move_on_after(wait_s):
             await self._wake.wait()
 
-    def _take_batch(self) -> _Batch:
-        count = min(len(self._queue), self._batch_rows)
+    def _new_batch(self) -> _Batch:
         self._batch_no += 1
-        first = self._queue[0][0] if count else perf_counter()
-        batch = _Batch(number=self._batch_no, first_mono=first, count=count)
-        take = self._queue.popleft
-        rows: dict[str, list[Values]] = {table.name: [] for table in TABLES}
-        for _ in range(count):
-            _, table, values = take()
-            rows[table].append(values)
-        batch.rows = {table: kept for table, kept in rows.items() if kept}
-        symbols = {values[:2] for kept in batch.rows.values() for values in kept}
-        batch.symbols = symbols - self._known_symbols
-        batch.runs = {run_id for run_id, _ in symbols}
-        batch.gaps, self._gaps = self._gaps, {}
-        return batch
+        return _Batch(number=self._batch_no, first_mono=perf_counter(), rows={table.name: [] for table in TABLES})
+
+    def _seal(self) -> None:
+        """Close the open batch, if it holds anything, and hand it to the writer."""
+        if self._open.count or self._gaps:
+            self._open.gaps, self._gaps = self._gaps, {}
+            self._sealed.append(self._open)
+            self._open = self._new_batch()
+            self._wake.set()
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> None:
-        while self._queue or self._batch is not None or self._gaps:
+        self._seal()
+        while self._sealed:
             if not await self._write_next():
                 break
         await self._disconnect()
 
     async def _write_next(self) -> bool:
         """Write the next batch, or the one that failed; return whether it is committed."""
-        if self._batch is None:
-            self._batch = self._take_batch()
-        batch = self._batch
+        batch = self._sealed[0]
         try:
             await in_own_task(self._write(batch), finish=True)
         except StoreError as error:
@@ -263,11 +264,12 @@ class PostgresSampleSink:
             if isinstance(error, StoreConflict):
                 self._yield_to_conflict(batch)
             return False
-        self._batch = None
+        self._sealed.popleft()
+        self._queued -= batch.count
         self._in_doubt = False
         self._batches += 1
         self._known_symbols |= batch.symbols
-        self._ready_runs |= batch.runs
+        self._ready_runs |= {run_id for run_id, _ in batch.symbols}
         for table, rows in batch.rows.items():
             self._rows[table] += len(rows)
         self._done_total += batch.count
@@ -280,11 +282,13 @@ class PostgresSampleSink:
         if batch.conflicts < 2:
             return
         for table, rows in batch.rows.items():
-            self._dropped[table] = self._dropped.get(table, 0) + len(rows)
-        for run_id, symbol, trade_id, *_ in batch.rows.pop(TRADES.name, []):
+            if rows:
+                self._dropped[table] = self._dropped.get(table, 0) + len(rows)
+        for run_id, symbol, trade_id, *_ in batch.rows[TRADES.name]:
             first, last = batch.gaps.get((run_id, symbol), (trade_id, trade_id))
             batch.gaps[run_id, symbol] = (min(first, trade_id), max(last, trade_id))
-        batch.rows.clear()
+        for rows in batch.rows.values():
+            rows.clear()
 
     async def _write(self, batch: _Batch) -> None:
         with translated():
@@ -298,17 +302,16 @@ class PostgresSampleSink:
                     self._in_doubt = True
 
     async def _write_rows(self, connection: AsyncConnection, batch: _Batch) -> None:
-        for run_id in sorted(batch.runs - self._ready_runs):
+        for run_id in sorted({run_id for run_id, _ in batch.symbols} - self._ready_runs):
             await connection.execute("SELECT ensure_run_partitions(%s)", [run_id])
         if batch.symbols:
-            await connection.cursor().executemany(
-                "INSERT INTO run_symbols (run_id, symbol) VALUES (%s, %s) ON CONFLICT DO NOTHING", sorted(batch.symbols)
-            )
+            runs, symbols = zip(*sorted(batch.symbols), strict=True)
+            await connection.execute(_PUT_SYMBOLS, [list(runs), list(symbols)])
         await connection.execute(_PUT_BATCH, [self._writer_id, batch.number])
         for (run_id, symbol), (first, last) in batch.gaps.items():
             await connection.execute(_PUT_GAP, [run_id, symbol, first, last, "queue_full"])
         for table in TABLES:
-            rows = batch.rows.get(table.name)
+            rows = batch.rows[table.name]
             if rows and batch.conflicts and table is TRADES:
                 await connection.cursor().executemany(_INSERT_TRADE, rows)
             elif rows:
