@@ -122,6 +122,7 @@ class IngestContainer(SharedContainer):
         clock=SharedContainer.clock,
         token_source=token_source,
     )
+    answers = providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish)
     engine = providers.Singleton(
         IngestEngine,
         clock=SharedContainer.clock,
@@ -138,7 +139,7 @@ class IngestContainer(SharedContainer):
             SharedContainer.databases.provided.publish,
             windows=settings.provided.windows,
         ),
-        answers=providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish),
+        answers=answers,
         cycle_store=SharedContainer.cycle_store,
         events=SharedContainer.events,
         settings=settings.provided.ingest,
@@ -170,6 +171,7 @@ class ExecutionContainer(SharedContainer):
         token_source=token_source,
     )
     execution_settings = providers.Singleton(make_execution_settings, settings)
+    state_store = providers.Singleton(PostgresStateStore, SharedContainer.databases.provided.decision)
     engine = providers.Singleton(
         ExecutionEngine,
         clock=SharedContainer.clock,
@@ -187,7 +189,7 @@ class ExecutionContainer(SharedContainer):
             settings=providers.Object(VenueQuerySettings()),
         ),
         market_feed=feed,
-        state_store=providers.Singleton(PostgresStateStore, SharedContainer.databases.provided.decision),
+        state_store=state_store,
         order_store=providers.Singleton(
             PostgresOrderStore,
             SharedContainer.databases.provided.decision,

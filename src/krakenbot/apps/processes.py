@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import anyio
 
 from krakenbot.adapters.clock.system import SystemClock
+from krakenbot.adapters.kraken.rest import KrakenRest
 from krakenbot.adapters.postgres.databases import Databases, ProcessKind
 from krakenbot.adapters.telemetry.events import StructuredEvents
 from krakenbot.apps.container import ExecutionContainer, IngestContainer, make_events, make_rest
@@ -18,7 +19,9 @@ from krakenbot.apps.lifecycle import run_until_signal
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.supervise import ExecutionEngine
-from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.errors import ConfigError, VenueRejected, VenueUnavailable
+
+KEY_RETRY_S = 2.0
 
 
 async def run_ingest(settings: Settings) -> None:
@@ -73,9 +76,12 @@ async def _ingest_engine(
 ) -> IngestEngine:
     keys = settings.keys
     rest = await stack.enter_async_context(make_rest(settings, clock, keys.ingest_api_key, keys.ingest_api_secret))
-    if not keys.ingest_api_key:
+    if keys.ingest_api_key:
+        await refuse_withdrawal(rest, "ingest", clock, events)
+    else:
         events.emit("level3_off", reason="no ingest API key: running with L2, ticker and trades")
     container = IngestContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
+    stack.push_async_callback(container.answers().aclose)
     return container.engine()
 
 
@@ -88,5 +94,29 @@ async def _execution_engine(
     rest = await stack.enter_async_context(
         make_rest(settings, clock, keys.execution_api_key, keys.execution_api_secret)
     )
+    await refuse_withdrawal(rest, "execution", clock, events)
     container = ExecutionContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
+    stack.push_async_callback(container.state_store().aclose)
     return container.engine()
+
+
+async def refuse_withdrawal(rest: KrakenRest, process: str, clock: SystemClock, events: StructuredEvents) -> None:
+    """Ask what the key may do; raises ConfigError when it may move funds, or when the venue refuses it.
+
+    Waits for a venue that is away: nothing works before it answers.
+    """
+    while True:
+        try:
+            info = await rest.api_key_info()
+        except VenueUnavailable as exc:
+            events.emit("start_waiting", step="api key", reason=str(exc))
+            await clock.sleep(KEY_RETRY_S)
+            continue
+        except VenueRejected as exc:
+            raise ConfigError(f"the venue refuses the {process} API key: {exc.reason}") from exc
+        if info.may_move_funds:
+            raise ConfigError(
+                f"the {process} API key may move funds ({', '.join(sorted(info.permissions))}): "
+                "make a key without deposit and withdrawal rights"
+            )
+        return
