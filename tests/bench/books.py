@@ -1,10 +1,10 @@
 """Book frames per second over `json.loads` alone on the same frames.
 
 What counts is the production path of decoding, updating and verifying; what the whole session makes of it (replies,
-counts, telling a listener) is reported beside it. Frames: the recorded depth-10 sequences of tests/data repeated, and seeded frames of 50 symbols. All run
-on one core in turns, measured in CPU time; of every slice of frames the best turn counts, since a shared machine only
-ever adds time. json.loads gets text, which is quicker for it than bytes; the session gets bytes, as the socket
-hands them on.
+counts, telling a listener) is reported beside it. Frames: the recorded depth-10 sequences of tests/data repeated,
+and seeded frames of 50 symbols. All run on one core in turns, measured in CPU time; of every slice of frames the
+best turn counts, since a shared machine only ever adds time. json.loads gets text, which is quicker for it than
+bytes; the session gets bytes, as the socket hands them on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEQUENCES = ("btcusd-d10-a.tsv", "btcusd-d10-b.tsv")
 REPEATS = 150
 SEEDED_SYMBOLS = 50
 SEEDED_FRAMES = 10_000
-TURNS = 9
+TURNS = 40
 SLICE = 400
 DEPTH = 10
 

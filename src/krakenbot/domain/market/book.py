@@ -75,8 +75,6 @@ class L2Book:
         # CRC-32 state after the asks, and the bids' digits that follow
         self._asks_crc = 0
         self._bids_text = b""
-        # a price of 2^50 ticks or more was met, where floats cannot tell neighbours apart
-        self._has_huge_price = False
         self.reshape(price_precision=price_precision, qty_precision=qty_precision)
 
     def reshape(self, *, price_precision: int, qty_precision: int) -> None:
@@ -90,7 +88,7 @@ class L2Book:
     def load(
         self, bids: Sequence[LevelChange], asks: Sequence[LevelChange], checksum: int, at: str, now_mono: float
     ) -> Verdict:
-        """Replace the book by a snapshot; `at` is the venue's RFC 3339 time or empty."""
+        """Replace the book by a snapshot; `at` is the venue's RFC 3339 time or empty. Raises as `apply` does."""
         self._clear()
         self._at = ""
         self.is_valid = True
@@ -115,11 +113,16 @@ class L2Book:
         """Apply a whole message, truncate, and verify; after BAD the book is invalid and empty.
 
         Only to be called on a valid book. After INEXACT it must be called again, within `exactly`, with the exactly
-        decoded message. Both sides are written out, since a call for each costs a fifth of the whole, and so is the
-        join, whose slice costs as much as itself.
+        decoded message. Raises OverflowError for a price of more than 2^50 ticks, where floats cannot tell neighbours
+        apart; then the book must be invalidated.
         """
+        # both sides are written out: a call for each costs a fifth of the whole, and a slice as much as the join
         self.received_mono = now_mono
-        prices, qty_scale, limit, depth = self._prices, self._qty_scale, self._qty_limit, self.depth
+        # one by one: a tuple of four would be built and taken apart
+        prices = self._prices
+        qty_scale = self._qty_scale
+        limit = self._qty_limit
+        depth = self.depth
         best = CHECKSUM_LEVELS
         if asks:
             touched = CHECKSUM_LEVELS
@@ -141,7 +144,8 @@ class L2Book:
                     continue
                 if lots > limit:
                     return self._too_large()
-                touched = min(touched, index)
+                if index < touched:  # noqa: PLR1730 - min costs a call for every change
+                    touched = index
             if len(keys) > depth:
                 del keys[depth:], digits[depth:]
             if touched < CHECKSUM_LEVELS:
@@ -167,7 +171,8 @@ class L2Book:
                     continue
                 if lots > limit:
                     return self._too_large()
-                touched = min(touched, index)
+                if index < touched:  # noqa: PLR1730 - min costs a call for every change
+                    touched = index
             if len(keys) > depth:
                 del keys[depth:], digits[depth:]
             if touched < CHECKSUM_LEVELS:
@@ -177,8 +182,6 @@ class L2Book:
             return self.invalidate("checksum mismatch")
         if best == 0 and self._is_crossed():
             return self.invalidate("crossed")
-        if self._has_huge_price:
-            return self.invalidate("price too large")
         if at < self._at and runs_back(self._at, at):
             return self.invalidate("time ran back")
         self._at = at
@@ -222,7 +225,8 @@ class L2Book:
             for gone in prices.keys() - {*self._bid_keys, *self._ask_keys}:
                 del prices[gone]
         ticks = round(abs(key) * self._price_scale)
-        self._has_huge_price |= ticks > FLOAT_LIMIT
+        if ticks > FLOAT_LIMIT:
+            raise OverflowError("price too large")
         prices[key] = price = str(ticks)
         return price
 
@@ -238,7 +242,6 @@ class L2Book:
             digits.clear()
         self._asks_crc = 0
         self._bids_text = b""
-        self._has_huge_price = False
 
 
 def runs_back(before: str, after: str) -> bool:

@@ -82,10 +82,10 @@ class VerifiedBook(Protocol):
 
 @define
 class Tally:
-    """Frames, verified messages, and messages with a wrong checksum."""
+    """Verified messages, all others, and of those the ones with a wrong checksum."""
 
-    frames: int = 0
     ok: int = 0
+    other: int = 0
     bad: int = 0
 
 
@@ -107,7 +107,7 @@ class MarketState:
 
     def frame_counts(self) -> dict[str, int]:
         """Return the counts of frames by channel."""
-        books = {"book": self.l2.frames, "level3": self.l3.frames}
+        books = {"book": self.l2.ok + self.l2.other, "level3": self.l3.ok + self.l3.other}
         return {**self.frames, **{channel: count for channel, count in books.items() if count}}
 
     def count_error(self, kind: str) -> None:
@@ -183,10 +183,28 @@ class MarketSession:
         except BAD_INPUT:
             self._on_other(text, now_mono)
             return
-        if type(frame) is self.book_frame:
-            self._on_books(frame, text, now_mono)
-        else:
+        if type(frame) is not self.book_frame:
             self._on_frame(frame, now_mono)
+            return
+        # the hot path, kept in one function
+        rows: Any = frame.data
+        is_update = frame.type == "update"
+        for row in rows:
+            symbol = row.symbol
+            book = self._books.get(symbol)
+            if is_update and book is not None and book.is_valid:
+                try:
+                    verdict = book.apply(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
+                except OverflowError:
+                    verdict = book.invalidate("number too large")
+                if verdict is _GOOD:
+                    self._tally.ok += 1
+                    self._told(symbol)
+                    continue
+            else:
+                verdict = None
+            self._tally.other += 1
+            self._on_rare(book, row, verdict, text, now_mono, is_update=is_update)
 
     def to_send(self) -> list[str]:
         """Return and forget the frames to be sent, in order; they may hold a token and are never logged."""
@@ -243,46 +261,36 @@ class MarketSession:
     def _on_refusal(self, reply: Reply) -> None:
         """Take notice of a refusal; level3 closes when it is about the token."""
 
-    def _on_books(self, frame: BookFrame | QueueFrame, text: str | bytes, now_mono: float) -> None:
-        """Put a frame of the book channel into the books, verify, and tell; the hot path."""
-        tally = self._tally
-        tally.frames += 1
-        is_update = frame.type == "update"
-        rows: Sequence[BookRow | QueueRow] = frame.data
-        for row in rows:
-            symbol = row.symbol
-            book = self._books.get(symbol)
-            if book is None:
-                self._count(f"{self.book_channel} of no wanted symbol")
-                continue
-            if is_update and book.is_valid:
-                verdict = book.apply(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
-                if verdict is _GOOD:
-                    tally.ok += 1
-                    self._told(symbol)
-                    continue
-            elif not is_update and self.subscriptions.expects_snapshot(self.book_channel, symbol):
-                verdict = self._load(book, row, now_mono)
-            else:
-                self._count(f"{self.book_channel} before resubscription")
-                continue
-            if verdict is _INEXACT:
-                verdict = self._put_exactly(book, row, text, now_mono, is_update=is_update)
-            self._on_verdict(book, row, verdict, now_mono, is_update=is_update)
-
-    def _load(self, book: VerifiedBook, row: BookRow | QueueRow, now_mono: float) -> Verdict:
-        """Replace a book by a snapshot; one that was valid is told to be invalid in between."""
-        self._invalidate(row.symbol, book, "new snapshot")
-        return book.load(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
-
-    def _on_verdict(
-        self, book: VerifiedBook, row: BookRow | QueueRow, verdict: Verdict, now_mono: float, *, is_update: bool
+    def _on_rare(
+        self,
+        book: VerifiedBook | None,
+        row: BookRow | QueueRow,
+        verdict: Verdict | None,
+        text: str | bytes,
+        now_mono: float,
+        *,
+        is_update: bool,
     ) -> None:
-        """Finish a snapshot, a message that was decoded exactly, or a bad one."""
+        """Take a row that was not simply good: of no book, a snapshot, inexact or bad; `verdict` None is none yet."""
+        if book is None:
+            self._count(f"{self.book_channel} of no wanted symbol")
+            return
+        if verdict is None:
+            if is_update or not self.subscriptions.expects_snapshot(self.book_channel, row.symbol):
+                self._count(f"{self.book_channel} before resubscription")
+                return
+            self._invalidate(row.symbol, book, "new snapshot")
+            try:
+                verdict = book.load(row.bids, row.asks, row.checksum, row.timestamp, now_mono)
+            except OverflowError:
+                verdict = book.invalidate("number too large")
+        if verdict is _INEXACT:
+            verdict = self._put_exactly(book, row, text, now_mono, is_update=is_update)
         if verdict is not _GOOD:
             self._on_bad(book, row.symbol, now_mono, was_valid=is_update)
             return
         self._tally.ok += 1
+        self._tally.other -= 1
         if not is_update:
             self.subscriptions.proved(self.book_channel, row.symbol, now_mono)
             self._tell_validity(row.symbol, valid=True, reason="")
