@@ -7,7 +7,7 @@ import json
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from krakenbot.apps.rehearsal.narrate import Narrator
@@ -84,6 +84,7 @@ def test_no_text_stops_the_narrator(text: str) -> None:
     told(text, json.dumps({"event": text, "timestamp": text, "symbol": text, "reason": text, text: text}))
 
 
+@settings(max_examples=40)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda part: st.dictionaries(st.text(), part)))
 def test_no_event_stops_the_narrator(value: object) -> None:
     assert "ingest" in told(json.dumps({"event": "x", "process": "ingest", "value": value}))

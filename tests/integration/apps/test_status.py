@@ -1,0 +1,118 @@
+"""`krakenbot status` from a real decision database: what it says, and what it must not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
+from krakenbot.adapters.postgres.embedded import Login
+from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
+from krakenbot.apps.settings import Settings, load_settings
+from krakenbot.apps.status import print_status
+from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.state.safety import EngineMode, EngineState
+from krakenbot.domain.values import Symbol
+from krakenbot.ports.cycle_store import CycleRow, OutcomeRow
+
+pytestmark = pytest.mark.postgres
+BRACKETS = 'reasons ["start"] [/red] [bold]x'
+
+
+def settings_for(url: str) -> Settings:
+    return load_settings(None, {"DECISION_DATABASE_URL": url, "KRAKENBOT_KEYS__INGEST_API_KEY": "canaryKey"} | SECRET)[
+        0
+    ]
+
+
+SECRET = {"KRAKENBOT_KEYS__INGEST_API_SECRET": "canarySecret"}
+
+
+@pytest.fixture
+async def url(database_urls: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database in which execution has said something."""
+    monkeypatch.setenv("COLUMNS", "200")
+    now = datetime.now(UTC)  # noqa: TID251  # ages count from now
+    database = Database(database_urls.decision, name="test", role=EXECUTION_ROLE)
+    await database.open()
+    try:
+        await PostgresSafetyStore(database).set_engine_state(
+            EngineState(mode=EngineMode.NO_NEW_ENTRIES, reason=BRACKETS, since=now)
+        )
+        cycles = PostgresCycleStore(database)
+        await cycles.publish_status("execution", now, {"feed": {}})
+        await cycles.publish_status("ingest", now - timedelta(minutes=1), {"feed": {}})
+        outcome = OutcomeRow(
+            symbol=Symbol("ABC/USD"),
+            code="SURPLUS",
+            value=1.23456,
+            limit=5.0,
+            unit="bps",
+            detail=BRACKETS,
+            clears_when="the [surplus] grows",
+            since=now,
+            record=None,
+        )
+        await cycles.record_cycle(
+            CycleRow(
+                at=now,
+                generation_id=None,
+                epoch_id=None,
+                funnel={"symbols": 7, "executable": 1},
+                blockers={"SURPLUS": 6},
+                duration_s=0.1,
+                outcomes=[outcome],
+            )
+        )
+    finally:
+        await database.close()
+    return str(database_urls.decision)
+
+
+async def test_a_person_reads_mode_silence_funnel_and_blockers(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await print_status(settings_for(url), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert f"engine mode {EngineMode.NO_NEW_ENTRIES.value} {BRACKETS}" in shown
+    assert "symbols 7, executable 1" in shown
+    assert "the [surplus] grows" in shown
+    assert "1.235" in shown
+    assert "positions: none" in shown
+    silent = [line for line in shown.splitlines() if "(SILENT)" in line]
+    assert [line.split(":")[0] for line in silent] == ["ingest"]
+    assert "canary" not in shown
+
+
+async def test_a_machine_reads_the_same_as_json(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await print_status(settings_for(url), as_json=True)
+
+    shown = capsys.readouterr().out
+    found = json.loads(shown)
+    assert found["engine"][0]["reason"] == BRACKETS
+    assert [row["process"] for row in found["processes"]] == ["execution", "ingest"]
+    assert found["outcomes"][0]["code"] == "SURPLUS"
+    assert found["orders"] == []
+    assert "canary" not in shown
+
+
+async def test_the_login_for_status_is_enough(url: str, clusters: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    name = url.split("?", maxsplit=1)[0].rpartition("/")[2]
+
+    await print_status(settings_for(clusters.decision.url(Login.STATUS, name)), as_json=False)
+
+    assert "engine mode" in capsys.readouterr().out
+
+
+async def test_a_login_without_rights_is_told_so(url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("REVOKE SELECT ON krakenbot.status_engine FROM krakenbot_status")
+        await connection.execute("REVOKE SELECT ON krakenbot.status_engine FROM krakenbot_owner")
+
+    with pytest.raises(ConfigError, match="this login may not read the status: permission denied"):
+        await print_status(settings_for(url), as_json=False)

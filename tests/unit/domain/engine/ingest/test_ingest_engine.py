@@ -1,0 +1,519 @@
+"""Ingest over stores in memory, a scripted feed and virtual time: order of steps, grids, epochs, absence, the end.
+
+Virtual time comes from the loop of the directory above: waiting costs nothing, and instants are exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+
+from krakenbot.adapters.memory.control_stores import MemoryCycleStore
+from krakenbot.adapters.memory.database import MemoryDatabase
+from krakenbot.adapters.memory.state_stores import (
+    MemoryLineageStore,
+    MemoryRefreshAnswers,
+    MemorySampleSink,
+    MemoryStateRefresher,
+    MemoryStateStore,
+)
+from krakenbot.domain.engine.ingest import IngestEngine, IngestSettings
+from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
+from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
+from krakenbot.domain.instrument import Instrument, InstrumentStatus
+from krakenbot.domain.market.samples import BookSample, Sample, TickerSample, TradeSample
+from krakenbot.domain.market.trade import PublicTrade, Ticker
+from krakenbot.domain.state.epoch import EpochStatus
+from krakenbot.domain.state.universe import UniverseSettings
+from krakenbot.domain.values import NS_PER_S, Asset, LineageId, RunId, Side, Symbol
+from krakenbot.ports.market_feed import FeedHealth, MarketListener
+
+BTC, ETH, SOL = Symbol("BTC/USD"), Symbol("ETH/USD"), Symbol("SOL/USD")
+HEALTH = FeedHealth(
+    connected=True,
+    venue_status="online",
+    heartbeat_age_s=0.5,
+    frames={},
+    errors={},
+    book_ok=0,
+    book_bad=0,
+    level3_ok=0,
+    level3_bad=0,
+    resyncs=0,
+    reconnects=0,
+    level3_enabled=False,
+    quarantined={},
+)
+
+
+def instrument(symbol: Symbol) -> Instrument:
+    base, quote = symbol.split("/")
+    return Instrument(
+        symbol=symbol,
+        base=Asset(base),
+        quote=Asset(quote),
+        status=InstrumentStatus.ONLINE,
+        price_precision=1,
+        qty_precision=4,
+        cost_precision=5,
+        price_increment=Decimal("0.1"),
+        qty_increment=Decimal("0.0001"),
+        qty_min=Decimal("0.0001"),
+        cost_min=Decimal("0.5"),
+    )
+
+
+def trade(trade_id: int, symbol: Symbol = BTC) -> PublicTrade:
+    return PublicTrade(symbol=symbol, trade_id=trade_id, side=Side.BUY, price_ticks=1000, size_lots=5, at_ns=trade_id)
+
+
+def ticker(symbol: Symbol, volume_quote: float) -> Ticker:
+    return Ticker(symbol=symbol, bid=99.0, ask=101.0, last=100.0, volume_24h=volume_quote / 100.0, at_ns=1)
+
+
+class FixedBook:
+    updated_at_ns = 1
+    received_mono = 0.0
+
+    def __init__(self) -> None:
+        self.is_valid = True
+
+    @property
+    def invalid_reason(self) -> str:
+        return "" if self.is_valid else "checksum"
+
+    def best_bid(self) -> tuple[int, int] | None:
+        return (1000, 10) if self.is_valid else None
+
+    def best_ask(self) -> tuple[int, int] | None:
+        return (1001, 10) if self.is_valid else None
+
+    def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
+        best = self.best_bid() if side is Side.BUY else self.best_ask()
+        return [] if best is None else [best]
+
+
+class ScriptedFeed:
+    """Tells nothing by itself; a test tells the listener."""
+
+    def __init__(self, journal: list[str], symbols: Sequence[Symbol], delay_s: float = 0.0) -> None:
+        self.journal = journal
+        self.delay_s = delay_s
+        self.listed = {symbol: instrument(symbol) for symbol in symbols}
+        self.known: dict[Symbol, Instrument] = {}
+        self.books: dict[Symbol, FixedBook] = {}
+        self.state = HEALTH
+        self.listener: MarketListener | None = None
+        self.asked: list[tuple[Symbol, ...]] = []
+
+    @property
+    def told(self) -> MarketListener:
+        assert self.listener is not None
+        return self.listener
+
+    async def run(self, listener: MarketListener) -> None:
+        self.listener = listener
+        await anyio.sleep(self.delay_s)
+        self.known = dict(self.listed)
+        if self.known:
+            listener.on_instruments(list(self.known.values()))
+        await anyio.sleep_forever()
+
+    def set_symbols(self, l2: Sequence[Symbol], l3: Sequence[Symbol]) -> None:
+        self.journal.append("universe")
+        self.asked.append(tuple(l2))
+        for symbol in l2:
+            if symbol not in self.books:
+                self.books[symbol] = FixedBook()
+                self.told.on_validity(symbol, "l2", valid=True, reason="")
+
+    def instruments(self) -> dict[Symbol, Instrument]:
+        return self.known
+
+    def book(self, symbol: Symbol) -> FixedBook | None:
+        return self.books.get(symbol)
+
+    def queue(self, symbol: Symbol) -> None:
+        return None
+
+    def health(self) -> FeedHealth:
+        return self.state
+
+
+class Recorded:
+    """Events, and every call of a store by name, in one order; what is in `away` raises that it is away."""
+
+    def __init__(self) -> None:
+        self.journal: list[str] = []
+        self.rows: list[tuple[str, dict[str, object]]] = []
+        self.away: set[str] = set()
+
+    def emit(self, name: str, **fields: object) -> None:
+        self.rows.append((name, fields))
+
+    def of(self, name: str) -> list[dict[str, object]]:
+        return [fields for found, fields in self.rows if found == name]
+
+    def watched(self, store: Any, *names: str) -> Any:
+        for name in names:
+            setattr(store, name, self._wrapped(name, getattr(store, name)))
+        return store
+
+    def _wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if name in self.away:
+                raise StoreUnavailable("away")
+            self.journal.append(name)
+            return await call(*args, **kwargs)
+
+        return wrapped
+
+
+class CountingSink(MemorySampleSink):
+    """Remembers what it was given before it drops repeated trades."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        super().__init__(database)
+        self.put_rows: list[Sample] = []
+
+    def put(self, run_id: RunId, samples: Sequence[Sample]) -> None:
+        self.put_rows += samples
+        super().put(run_id, samples)
+
+
+class World:
+    def __init__(self, clock: Any, listed: Sequence[Symbol] = (BTC, ETH), **settings: Any) -> None:
+        self.clock = clock
+        self.database = MemoryDatabase()
+        self.seen = Recorded()
+        self.feed = ScriptedFeed(self.seen.journal, listed)
+        self.sink = CountingSink(self.database)
+        self.state_store = MemoryStateStore(self.database)
+        watched = self.seen.watched
+        self.engine = IngestEngine(
+            clock=clock,
+            feed=self.feed,
+            sink=self.sink,
+            lineage_store=watched(
+                MemoryLineageStore(self.database), "start_lineage", "publish_epoch", "pinned_symbols", "end_run"
+            ),
+            refresher=watched(MemoryStateRefresher(self.database), "publish_instruments", "refresh", "sync"),
+            answers=watched(MemoryRefreshAnswers(self.database), "answer"),
+            cycle_store=watched(MemoryCycleStore(self.database), "publish_status"),
+            events=self.seen,
+            settings=IngestSettings(**{"symbols": tuple(listed), **settings}),
+            universe_settings=UniverseSettings(),
+            refresh_settings=RefreshSettings(),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.engine.run)
+            yield
+            tasks.cancel_scope.cancel()
+
+    def samples(self, kind: type) -> list[Any]:
+        return [row for row in self.sink.put_rows if isinstance(row, kind)]
+
+    def statuses(self) -> list[EpochStatus]:
+        return [epoch.status for epoch in self.database.epochs]
+
+
+@pytest.fixture
+def clock() -> Any:
+    class VirtualClock:
+        start = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
+
+        def mono(self) -> float:
+            return anyio.current_time()
+
+        def now(self) -> datetime:
+            return datetime.fromtimestamp(self.start.timestamp() + self.mono(), self.start.tzinfo)
+
+        def now_ns(self) -> int:
+            return int(self.start.timestamp()) * NS_PER_S + round(self.mono() * NS_PER_S)
+
+        async def sleep(self, duration_s: float) -> None:
+            await anyio.sleep(duration_s)
+
+    return VirtualClock()
+
+
+async def test_lineage_then_instruments_then_universe_then_epoch(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(1.5)
+
+    steps = [step for step in world.seen.journal if step not in {"pinned_symbols", "publish_status"}]
+    assert steps == ["start_lineage", "publish_instruments", "universe", "publish_epoch", "end_run"]
+    assert world.feed.asked == [(BTC, ETH)]
+    assert world.database.universes[1].execution == (BTC, ETH)
+    assert set(world.database.instruments) == {BTC, ETH}
+
+
+async def test_no_instruments_in_time_is_a_named_failure_and_the_run_is_ended(clock: Any) -> None:
+    world = World(clock, instruments_wait_s=5.0)
+    world.feed.delay_s = 100.0
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await world.engine.run()
+
+    assert caught.group_contains(VenueUnavailable, match="no instruments within 5 s")
+    assert list(world.database.ended_runs) == [1]
+    assert world.database.epochs == []
+
+
+async def test_books_are_sampled_on_the_grid(clock: Any) -> None:
+    world = World(clock, sample_interval_s=0.5)
+
+    async with world.running():
+        await anyio.sleep(10.0)
+
+    instants = [row.at_ns for row in world.samples(BookSample) if row.symbol == BTC]
+    assert len(instants) == 20
+    assert {later - sooner for sooner, later in itertools.pairwise(instants)} == {NS_PER_S // 2}
+    assert {row.symbol for row in world.samples(BookSample)} == {BTC, ETH}
+
+
+async def test_a_late_step_leaves_instants_out_and_returns_to_the_grid(clock: Any) -> None:
+    world = World(clock)
+    done_at: list[float] = []
+
+    async def step() -> None:
+        done_at.append(clock.mono() - began)
+        await anyio.sleep(2.4 if len(done_at) == 3 else 0.0)
+
+    began = clock.mono()
+    with anyio.move_on_after(9.5):
+        await world.engine._every(1.0, step)
+
+    assert done_at == pytest.approx([0.0, 1.0, 2.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+
+
+async def test_an_invalid_book_is_not_sampled(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(0.5)
+        world.feed.books[ETH].is_valid = False
+        before = len(world.samples(BookSample))
+        await anyio.sleep(3.0)
+
+    after = world.samples(BookSample)[before:]
+    assert len(after) == 3
+    assert {row.symbol for row in after} == {BTC}
+
+
+async def test_trades_are_kept_once_and_gaps_are_counted(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(1.2)
+        listener = world.feed.told
+        listener.on_trades([trade(5), trade(6)], is_snapshot=True)
+        listener.on_trades([trade(6), trade(7)], is_snapshot=False)
+        listener.on_trades([trade(10)], is_snapshot=False)
+        listener.on_trades([trade(8), trade(9), trade(10), trade(12)], is_snapshot=True)
+        listener.on_trades([trade(100, ETH)], is_snapshot=False)
+        listener.on_trades([trade(1, SOL)], is_snapshot=False)
+        await anyio.sleep(2.0)
+
+    kept = [(row.symbol, row.trade_id) for row in world.samples(TradeSample)]
+    assert kept == [(BTC, 5), (BTC, 6), (BTC, 7), (BTC, 10), (BTC, 12), (ETH, 100)]
+    assert [(gap["after"], gap["before"], gap["missing"]) for gap in world.seen.of("trade_gap")] == [
+        (7, 10, 2),
+        (10, 12, 1),
+    ]
+    assert world.database.status["ingest"][1]["missing_trades"] == 3
+    assert world.samples(TradeSample)[0].price == Decimal("100.0")
+    assert world.samples(TradeSample)[0].qty == Decimal("0.0005")
+
+
+async def test_every_ticker_is_a_row(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        for _ in range(3):
+            world.feed.told.on_ticker(ticker(BTC, 5e6))
+
+    assert len(world.samples(TickerSample)) == 3
+
+
+async def test_epochs_follow_one_another_and_say_what_was_measured(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.feed.books[ETH].is_valid = False
+        await anyio.sleep(2.0)
+        world.feed.state = evolve(HEALTH, heartbeat_age_s=11.0)
+        await anyio.sleep(2.0)
+        world.feed.state = evolve(HEALTH, heartbeat_age_s=None)
+        await anyio.sleep(2.0)
+        world.feed.state, world.feed.books[ETH].is_valid = HEALTH, True
+        await anyio.sleep(2.0)
+
+    valid, degraded, invalid = EpochStatus.VALID, EpochStatus.DEGRADED, EpochStatus.INVALID
+    assert [valid, degraded, invalid, invalid, valid] == world.statuses()
+    assert world.database.epochs[1].reasons == ("L2 fresh 1 of 2 < 95 %",)
+    assert [event["status"] for event in world.seen.of("epoch")] == ["valid", "degraded", "invalid", "valid"]
+    assert world.database.status["ingest"][1]["epochs"] == {"valid": 2, "degraded": 1, "invalid": 2}
+
+
+async def test_a_store_that_is_away_is_said_and_tried_again(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.seen.away = {"publish_epoch", "publish_status", "pinned_symbols"}
+        await anyio.sleep(5.0)
+        world.seen.away = set()
+        await anyio.sleep(2.5)
+
+    assert len(world.seen.of("epoch_not_published")) >= 3
+    assert len(world.seen.of("status_not_published")) >= 4
+    assert len(world.database.epochs) >= 3
+    assert len({row.at_ns for row in world.samples(BookSample)}) == 9, "sampling went on"
+
+
+async def test_a_store_that_is_away_at_the_start_is_waited_for(clock: Any) -> None:
+    world = World(clock)
+    world.seen.away = {"publish_instruments"}
+
+    async with world.running():
+        await anyio.sleep(3.5)
+        asked_while_away = list(world.feed.asked)
+        world.seen.away = set()
+        await anyio.sleep(2.0)
+
+    assert asked_while_away == []
+    assert len(world.seen.of("universe_not_chosen")) == 4
+    assert world.statuses() == [EpochStatus.VALID]
+    assert set(world.database.instruments) == {BTC, ETH}
+
+
+async def test_changed_instruments_are_published_even_if_the_store_was_away(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.seen.away = {"publish_instruments"}
+        world.feed.known[BTC] = evolve(world.feed.known[BTC], cost_min=Decimal(9))
+        world.feed.told.on_instruments([world.feed.known[BTC]])
+        await anyio.sleep(3.0)
+        world.seen.away = set()
+        await anyio.sleep(3.0)
+
+    assert world.database.instruments[BTC].cost_min == 9
+    assert world.seen.journal.count("publish_instruments") == 2
+
+
+async def test_cancellation_records_the_end_of_the_run_and_the_last_counters(clock: Any) -> None:
+    world = World(clock, status_interval_s=60.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.state = evolve(HEALTH, book_ok=77)
+
+    assert list(world.database.ended_runs) == [1]
+    _, body = world.database.status["ingest"]
+    assert isinstance(body["feed"], dict)
+    assert body["feed"]["book_ok"] == 77
+    assert world.seen.rows[-1][0] == "ingest_stopped"
+
+
+async def test_an_end_that_cannot_be_recorded_is_said(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.seen.away = {"end_run"}
+
+    assert world.seen.of("run_end_not_recorded") == [{"reason": "away"}]
+    assert world.database.ended_runs == {}
+
+
+async def test_an_open_universe_lets_tickers_decide_and_waits_for_late_ones(clock: Any) -> None:
+    world = World(clock, (BTC, ETH, SOL), symbols=(), epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.feed.told.on_ticker(ticker(BTC, 5e6))
+        world.feed.told.on_ticker(ticker(ETH, 10.0))
+        await anyio.sleep(2.0)
+        world.feed.told.on_ticker(ticker(SOL, 5e6))
+        await anyio.sleep(2.0)
+
+    assert world.feed.asked == [(BTC, ETH, SOL), (BTC, SOL)]
+    assert world.database.universes[3].execution == (BTC, SOL)
+
+
+async def test_one_generation_answers_all_requests_that_wait(clock: Any) -> None:
+    world = World(clock)
+    answers: list[int | None] = []
+
+    async def ask() -> None:
+        answers.append(await world.state_store.request_refresh(clock.now(), 5.0))
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        async with anyio.create_task_group() as asking:
+            for _ in range(4):
+                asking.start_soon(ask)
+        again = await world.state_store.request_refresh(clock.now(), 5.0)
+
+    assert answers == [1, 1, 1, 1]
+    assert again == 2
+    assert world.seen.journal.count("refresh") == 2
+    assert [step for step in world.seen.journal if step in {"refresh", "sync", "answer"}][:3] == [
+        "refresh",
+        "sync",
+        "answer",
+    ]
+    assert world.database.status["ingest"][1]["generations"] == 2
+
+
+@pytest.mark.parametrize("step", ["refresh", "sync", "answer"])
+async def test_a_refresh_that_fails_is_said_and_the_request_is_answered_later(clock: Any, step: str) -> None:
+    world = World(clock)
+    server_failures = 0
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.seen.away = {step}
+        early = await world.state_store.request_refresh(clock.now(), 2.0)
+        server_failures = len(world.seen.of("refresh_failed"))
+        world.seen.away = set()
+        await anyio.sleep(1.0)
+
+    assert early is None
+    assert 3 <= server_failures <= 5
+    assert all(answer is not None for answer in world.database.requests.values())
+
+
+async def test_a_wait_without_requests_answers_nothing(clock: Any) -> None:
+    database, seen = MemoryDatabase(), Recorded()
+    server = RefreshServer(
+        clock=clock,
+        refresher=MemoryStateRefresher(database),
+        answers=MemoryRefreshAnswers(database),
+        events=seen,
+        settings=RefreshSettings(),
+        lineage_id=LineageId(1),
+        run_id=RunId(1),
+    )
+
+    assert await server.serve_once() is False
+    assert server.generations == 0
+    assert clock.mono() >= 1.0
