@@ -24,7 +24,6 @@ from krakenbot.domain.market.freshness import utc_ns
 from krakenbot.domain.market.views import LevelQueue, QueuePosition
 from krakenbot.domain.values import NS_PER_S, Side
 
-TOO_LARGE = -1
 # a member of an enum costs more to look up than a global
 _GOOD, _BAD, _INEXACT = Verdict.GOOD, Verdict.BAD, Verdict.INEXACT
 
@@ -83,15 +82,14 @@ class _QueueSide:
         digits = self.digits
         return "".join(digits if len(digits) <= CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
 
-    def apply(self, changes: Sequence[OrderChange], scales: tuple[float, float, int]) -> int:
-        """Apply changes in their order; the index of the best level changed, or TOO_LARGE."""
-        price_scale, qty_scale, limit = scales
+    def apply(self, changes: Sequence[OrderChange], price_scale: float, qty_scale: float) -> int:
+        """Apply changes in their order; the index of the best level changed."""
         best = CHECKSUM_LEVELS
         for change in changes if len(changes) < 2 else in_queue_order(changes):
             ticks = round(change.limit_price * price_scale)
             lots = round(change.order_qty * qty_scale)  # type: ignore[operator]  # float * float or Decimal * int
-            if lots > limit or ticks > FLOAT_LIMIT:
-                return TOO_LARGE
+            if ticks > FLOAT_LIMIT:
+                raise OverflowError("price too large")
             order_id, event = change.order_id, change.event
             old_key = self.key_of.get(order_id)
             key = ticks * self.sign
@@ -187,7 +185,9 @@ class L3Book:
         """Take over changed precisions of the instrument; a snapshot must follow."""
         self._qty_precision = qty_precision
         self._quote_per_tick_lot = 10.0 ** -(price_precision + qty_precision)
-        self._scales: tuple[float, float, int] = (10.0**price_precision, 10.0**qty_precision, FLOAT_LIMIT)
+        self._scales = (10.0**price_precision, 10.0**qty_precision)
+        self._qty_limit = FLOAT_LIMIT / 10.0**qty_precision
+        self._is_exact = False
 
     def load(
         self, bids: Sequence[OrderChange], asks: Sequence[OrderChange], checksum: int, at: str, now_mono: float
@@ -205,15 +205,14 @@ class L3Book:
     @contextmanager
     def exactly(self) -> Iterator[None]:
         """Take quantities as Decimals while the context lasts: for a message that was INEXACT."""
-        price_scale, qty_scale, _ = self._scales
-        self._scales = (price_scale, 10**self._qty_precision, EXACT_LIMIT)
-        # what the inexact attempt has applied is applied again, and must count as changed
-        self._asks_crc = crc32(self._asks.text())
-        self._bids_text = self._bids.text()
+        scales, limit = self._scales, self._qty_limit
+        self._scales = (scales[0], 10**self._qty_precision)
+        self._qty_limit = EXACT_LIMIT / 10.0**self._qty_precision
+        self._is_exact = True
         try:
             yield
         finally:
-            self._scales = (price_scale, qty_scale, FLOAT_LIMIT)
+            self._scales, self._qty_limit, self._is_exact = scales, limit, False
 
     def apply(
         self, bids: Sequence[OrderChange], asks: Sequence[OrderChange], checksum: int, at: str, now_mono: float
@@ -221,24 +220,24 @@ class L3Book:
         """Apply a whole message, truncate by price levels, and verify; after BAD the book is invalid and empty.
 
         Only to be called on a valid book. After INEXACT it must be called again, within `exactly`, with the exactly
-        decoded message.
+        decoded message. Raises OverflowError for a price of more than 2^50 ticks; then it must be invalidated.
         """
-        bid_side, ask_side = self._bids, self._asks
-        counters = bid_side.added_lots, bid_side.removed_lots, ask_side.added_lots, ask_side.removed_lots
+        bid_side, ask_side, limit = self._bids, self._asks, self._qty_limit
+        # before anything is applied: a message applied in part and then again would be counted twice at the touch
+        for changes in (asks, bids):
+            for change in changes:
+                if change.order_qty >= limit:
+                    return self._too_large()
         self.received_mono = now_mono
         best = CHECKSUM_LEVELS
         if asks:
-            touched = ask_side.apply(asks, self._scales)
-            if touched == TOO_LARGE:
-                return self._too_large(counters)
+            touched = ask_side.apply(asks, *self._scales)
             ask_side.truncate(self.depth)
             if touched < CHECKSUM_LEVELS:
                 best = touched
                 self._asks_crc = crc32(ask_side.text())
         if bids:
-            touched = bid_side.apply(bids, self._scales)
-            if touched == TOO_LARGE:
-                return self._too_large(counters)
+            touched = bid_side.apply(bids, *self._scales)
             bid_side.truncate(self.depth)
             if touched < CHECKSUM_LEVELS:
                 best = min(best, touched)
@@ -339,12 +338,8 @@ class L3Book:
         self._asks_crc = 0
         self._bids_text = b""
 
-    def _too_large(self, counters: tuple[int, int, int, int]) -> Verdict:
-        if self._scales[2] == EXACT_LIMIT:
-            return self.invalidate("number too large")
-        bids, asks = self._bids, self._asks
-        bids.added_lots, bids.removed_lots, asks.added_lots, asks.removed_lots = counters
-        return _INEXACT
+    def _too_large(self) -> Verdict:
+        return self.invalidate("number too large") if self._is_exact else _INEXACT
 
 
 def in_queue_order(changes: Sequence[Change]) -> Sequence[Change]:

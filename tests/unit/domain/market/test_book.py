@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import zlib
+from decimal import Decimal
+
+import pytest
+from attrs import frozen
+
+from krakenbot.domain.market.book import L2Book, Verdict
+from krakenbot.domain.values import Side
+
+
+@frozen
+class Level:
+    price: float
+    qty: float | Decimal
+
+
+def crc(*digits: str) -> int:
+    return zlib.crc32("".join(digits).encode())
+
+
+def make_book(**overrides: int) -> L2Book:
+    return L2Book(**{"price_precision": 1, "qty_precision": 8, "depth": 10} | overrides)
+
+
+def loaded(at: str = "2026-11-22T10:00:00.000001Z") -> L2Book:
+    book = make_book()
+    verdict = book.load([Level(99.9, 2.0)], [Level(100.1, 1.0)], crc("1001100000000", "999200000000"), at, 1.0)
+    assert Verdict.GOOD is verdict
+    return book
+
+
+def test_new_book_is_invalid_and_empty():
+    book = make_book()
+
+    assert not book.is_valid
+    assert book.best_bid() is None
+    assert [] == book.levels(Side.SELL, 10)
+    assert 0 == book.updated_at_ns
+
+
+def test_same_price_repeated_in_one_message_is_applied_in_order():
+    book = loaded()
+    changes = [Level(99.9, 0.0), Level(99.8, 0.5), Level(99.9, 3.0), Level(99.9, 0.0), Level(99.9, 4.0)]
+    verdict = book.apply(
+        changes, [], crc("1001100000000", "999400000000", "99850000000"), "2026-11-22T10:00:00.000002Z", 2.0
+    )
+
+    assert Verdict.GOOD is verdict
+    assert [(999, 400_000_000), (998, 50_000_000)] == book.levels(Side.BUY, 10)
+
+
+def test_removal_of_an_unknown_level_is_ignored():
+    book = loaded()
+    verdict = book.apply(
+        [Level(50.0, 0.0)], [], crc("1001100000000", "999200000000"), "2026-11-22T10:00:00.000002Z", 2.0
+    )
+
+    assert Verdict.GOOD is verdict
+
+
+def test_wrong_checksum_empties_the_book():
+    book = loaded()
+    verdict = book.apply([Level(99.9, 1.0)], [], 1, "2026-11-22T10:00:00.000002Z", 2.0)
+
+    assert Verdict.BAD is verdict
+    assert (False, "checksum mismatch") == (book.is_valid, book.invalid_reason)
+    assert book.best_bid() is None
+
+
+def test_crossed_book_is_invalid_even_with_a_right_checksum():
+    book = loaded()
+    verdict = book.apply(
+        [Level(100.1, 1.0)],
+        [],
+        crc("1001100000000", "1001100000000", "999200000000"),
+        "2026-11-22T10:00:00.000002Z",
+        2.0,
+    )
+
+    assert Verdict.BAD is verdict
+    assert "crossed" == book.invalid_reason
+
+
+@pytest.mark.parametrize("at", ["2026-11-22T09:59:59.999999Z", "", "11"])
+def test_time_that_runs_back_is_invalid_even_with_a_right_checksum(at):
+    book = loaded()
+    verdict = book.apply([Level(99.9, 1.0)], [], crc("1001100000000", "999100000000"), at, 2.0)
+
+    assert Verdict.BAD is verdict
+    assert "time ran back" == book.invalid_reason
+
+
+def test_equal_time_is_allowed():
+    book = loaded()
+
+    assert Verdict.GOOD is book.apply(
+        [Level(99.9, 1.0)], [], crc("1001100000000", "999100000000"), "2026-11-22T10:00:00.000001Z", 2.0
+    )
+
+
+def test_time_of_the_last_message_is_readable_and_nonsense_reads_as_zero():
+    assert 1_795_341_600_000_001_000 == loaded().updated_at_ns
+    assert 0 == loaded(at="zzz").updated_at_ns
+
+
+def test_quantity_beyond_the_exact_range_of_floats_asks_for_decimals():
+    lots = 2**50 + 1
+    exact = Decimal(lots).scaleb(-8)
+    book = make_book()
+    checksum = crc("1001100000000", f"999{lots}")
+    asks, at = [Level(100.1, 1.0)], "2026-11-22T10:00:00.000001Z"
+
+    assert Verdict.INEXACT is book.load([Level(99.9, float(exact))], asks, checksum, at, 1.0)
+    with book.exactly():
+        asks_exactly = [Level(100.1, Decimal(1))]
+        assert Verdict.GOOD is book.load([Level(99.9, exact)], asks_exactly, checksum, at, 1.0)
+    assert (999, lots) == book.best_bid()
+
+
+def test_inexact_update_applied_again_exactly_counts_what_the_first_attempt_did():
+    lots = 2**50 + 1
+    book = loaded()
+    at = "2026-11-22T10:00:00.000002Z"
+    exact = Decimal(lots).scaleb(-8)
+    checksum = crc("1001100000000", f"998{lots}")
+
+    assert Verdict.INEXACT is book.apply([Level(99.9, 0.0), Level(99.8, float(exact))], [], checksum, at, 1.0)
+    with book.exactly():
+        verdict = book.apply([Level(99.9, Decimal(0)), Level(99.8, exact)], [], checksum, at, 1.0)
+    assert Verdict.GOOD is verdict
+    assert [(998, lots)] == book.levels(Side.BUY, 10)
+
+
+def test_quantity_beyond_64_bits_is_invalid():
+    book = make_book()
+    huge = Decimal(2**63).scaleb(-8)
+    book.load([Level(99.9, float(huge))], [], 0, "", 1.0)
+    with book.exactly():
+        verdict = book.load([Level(99.9, huge)], [], 0, "", 1.0)
+
+    assert Verdict.BAD is verdict
+    assert "number too large" == book.invalid_reason
+
+
+def test_price_whose_float_cannot_tell_neighbours_apart_raises():
+    with pytest.raises(OverflowError):
+        make_book().load([Level(1e17, 1.0)], [], 0, "", 1.0)
+
+
+@pytest.mark.parametrize("depth", [10, 25, 100, 500, 1000])
+def test_levels_pushed_out_of_the_subscribed_depth_are_forgotten(depth):
+    book = make_book(depth=depth)
+    bids = [Level(1000 - step / 10, 1.0) for step in range(depth)]
+    digits = [f"{10000 - step}100000000" for step in range(-1, 10)]
+    assert Verdict.GOOD is book.load(bids, [], crc(*digits[1:]), "", 1.0)
+    verdict = book.apply([Level(1000.1, 1.0)], [], crc(*digits[:10]), "", 1.0) if depth else None
+
+    assert Verdict.GOOD is verdict
+    levels = book.levels(Side.BUY, 2000)
+    assert (depth, 10001, 10001 - depth + 1) == (len(levels), levels[0][0], levels[-1][0])
+
+
+def test_prices_kept_are_bounded():
+    book = make_book()
+    for ticks in range(1, 20_000):
+        book.load([Level(ticks / 10, 1.0)], [], crc(f"{ticks}100000000"), "", 1.0)
+
+    assert book.is_valid
+    assert len(book._prices) <= 4096
