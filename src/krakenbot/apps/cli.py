@@ -1,10 +1,13 @@
 """The `krakenbot` command: one function per verb; each loads settings, wires a container and runs it.
 
-Exit status: 0 on a clean end, 1 on a failure that was named, 2 on settings or arguments that cannot be used.
+Exit status: 0 on a clean end, 1 on a failure that was named, 2 on settings or arguments that cannot be used; as a
+shell has it, 130 when interrupted at once and 141 when the reader of the output has gone away.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Collection
@@ -110,7 +113,17 @@ def rehearse(
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    sys.exit(app())
+    code: int | None = 128 + signal.SIGPIPE
+    try:
+        try:
+            code = app(result_action="return_value")
+        finally:
+            sys.stdout.flush()
+    except* BrokenPipeError:  # `krakenbot status | head`: no fault, and nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except* KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    sys.exit(code)
 
 
 def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) -> int:
@@ -124,6 +137,8 @@ def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) ->
 
     try:
         return _named(run, secrets)
+    except BrokenPipeError:
+        raise
     except Exception:  # noqa: BLE001  # a bug shows itself, the secrets in its texts do not
         print(mask_secrets(traceback.format_exc(), secrets), file=sys.stderr)
         return 1

@@ -49,6 +49,8 @@ from krakenbot.adapters.local_exchange.server import Endpoints, serving
 FlowKind = Literal["seeded", "recorded"]
 Profile = Literal["null", "toxic", "edge"]
 PPM_PER_BP = 100
+MAX_PORT = 65_535
+MAX_FEE_BPS = 1_000.0
 
 
 @frozen(kw_only=True)
@@ -101,7 +103,7 @@ def exchange(
     port
         TCP port; 0 takes a free one, which is printed and written to the ready file.
     symbols
-        How many symbols to list.
+        How many symbols to list, 1 to 619.
     seed
         Seed of the flow, of ids and of latency.
     flow
@@ -115,7 +117,7 @@ def exchange(
     ready_file
         File that is written once the exchange listens.
     recording
-        Folder of the recording for `--flow recorded`; found by itself when it is where the docs say.
+        Folder of the recording for `--flow recorded`; without it KRAKENBOT_RECORDINGS, else ../shared/kraken.
     maker_fee_bps
         Maker fee in basis points.
     taker_fee_bps
@@ -154,7 +156,11 @@ def exchange(
     )
     try:
         anyio.run(serve, options)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        where = error.filename or f"{host} port {port}"
+        print(f"exchange: {f'{where}: {error.strerror}' if error.strerror else error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"exchange: {error}", file=sys.stderr)
         return 2
     return 0
@@ -165,6 +171,7 @@ async def serve(options: ExchangeOptions) -> None:
 
     Raises ValueError or OSError when the options, the accounts file or the port cannot be used.
     """
+    _check(options)
     clock_ns = steady_clock()
     entries = _account_entries(options)
     with ExitStack() as files:
@@ -222,6 +229,17 @@ def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
     with os.fdopen(handle, "w") as file:
         json.dump(content, file)
     Path(temporary).replace(path)
+
+
+def _check(options: ExchangeOptions) -> None:
+    """Refuse what nothing else refuses before the port is open; raises ValueError or FileNotFoundError."""
+    if not 0 <= options.port <= MAX_PORT:
+        raise ValueError(f"--port {options.port}: allowed are 0 to {MAX_PORT}")
+    for name, fee_bps in (("maker", options.maker_fee_bps), ("taker", options.taker_fee_bps)):
+        if not 0 <= fee_bps <= MAX_FEE_BPS:
+            raise ValueError(f"--{name}-fee-bps {fee_bps:g}: allowed are 0 to {MAX_FEE_BPS:g}")
+    if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--ready-file {options.ready_file}: its folder must exist")
 
 
 def _make_flow(options: ExchangeOptions, markets: dict[str, Market]) -> Flow:

@@ -185,7 +185,7 @@ def load_settings(
     file = config or (Path(env["KRAKENBOT_CONFIG"]) if env.get("KRAKENBOT_CONFIG") else None)
     if file is not None:
         if not file.is_file():
-            raise ConfigError(f"settings file {file} does not exist")
+            raise ConfigError(f"settings file {file} does not exist or is no file")
         origins += from_toml(file)
     origins += from_environment(env, PREFIX, ALIASES, RESERVED)
     if env.get("CREDENTIALS_DIRECTORY"):

@@ -102,3 +102,11 @@ def test_the_fit_marks_what_few_events_cannot_identify():
             if item["low"] is not None:
                 assert item["low"] <= item["value"] <= item["high"], (symbol, name)
         assert not numbers["takers_per_s"]["identified"]
+
+
+def test_a_recorded_symbol_that_is_not_listed_is_left_out(make_markets, recordings):
+    flow = make_flow(make_markets(2), recordings)
+
+    flow.open(START_NS)
+
+    assert 2 == len(flow.parameters()["symbols"])

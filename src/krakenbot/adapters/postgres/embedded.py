@@ -397,6 +397,7 @@ class EmbeddedCluster:
             check=False,
             cwd=self._home,
             env=_ENVIRONMENT,
+            start_new_session=True,  # Ctrl-C is for us, who stop in order
         )
 
 

@@ -40,22 +40,23 @@ class Narrator:
 
     def say(self, process: str, text: str) -> None:
         """Print a plain line."""
-        self._write(f"{'':12}  {process:<9} {text}")
+        self.write(f"{'':12}  {process:<9} {text}")
 
-    def _print(self, clock: str, process: str, name: str, event: dict[str, object]) -> None:
-        symbol = str(event.get("symbol", ""))
-        why = str(event.get("reason", ""))
-        rest = "  ".join(f"{key}={_short(value)}" for key, value in event.items() if key not in _FIRST)
-        detail = "  ".join(part for part in (why, rest) if part)
-        self._write(f"{clock:<12}  {process:<9} {name:<{_WIDTH_EVENT}} {symbol:<{_WIDTH_SYMBOL}} {detail}".rstrip())
-
-    def _write(self, text: str) -> None:
+    def write(self, text: str) -> None:
+        """Write a text as it is; a reader that has gone away is no failure."""
         try:
             with self._lock:
                 self._stream.write(text + "\n")
                 self._stream.flush()
         except (OSError, ValueError):  # a closed pipe must not end the run before its report
             return
+
+    def _print(self, clock: str, process: str, name: str, event: dict[str, object]) -> None:
+        symbol = str(event.get("symbol", ""))
+        why = str(event.get("reason", ""))
+        rest = "  ".join(f"{key}={_short(value)}" for key, value in event.items() if key not in _FIRST)
+        detail = "  ".join(part for part in (why, rest) if part)
+        self.write(f"{clock:<12}  {process:<9} {name:<{_WIDTH_EVENT}} {symbol:<{_WIDTH_SYMBOL}} {detail}".rstrip())
 
 
 def _clock(timestamp: str) -> str:

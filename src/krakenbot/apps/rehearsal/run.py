@@ -111,9 +111,9 @@ async def rehearse_until_done(options: RehearsalOptions) -> int:
                 with anyio.CancelScope(shield=True):
                     for child in reversed(list(stage.children)):
                         await stage.stop(child)
-    print(render(report), flush=True)
     if options.report is not None:
         options.report.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+    narrator.write(render(report))
     return exit_status(report)
 
 

@@ -81,7 +81,7 @@ def choose_symbols(count: int) -> list[str]:
     """
     order = _symbol_order()
     if not 0 < count <= len(order):
-        raise ValueError(f"count must be 1 to {len(order)}, got {count}")
+        raise ValueError(f"{count} symbols: allowed are 1 to {len(order)}")
     return list(order[:count])
 
 

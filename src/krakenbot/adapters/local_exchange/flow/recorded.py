@@ -35,13 +35,7 @@ class RecordedFlow:
         self._seed = seed
         self._seeded = SeededFlow(markets, profile=profile, seed=seed)
         self._origins: dict[str, str] = {}
-        self._recording = {
-            symbol: recording
-            for symbol, recording in load_recording(
-                recording_dir, {symbol: market.rules for symbol, market in markets.items()}
-            ).items()
-            if symbol in markets
-        }
+        self._recording = load_recording(recording_dir, {symbol: market.rules for symbol, market in markets.items()})
         self._playbacks = {
             symbol: Playback(markets[symbol], recording) for symbol, recording in self._recording.items()
         }

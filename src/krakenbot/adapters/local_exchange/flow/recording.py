@@ -85,7 +85,7 @@ def find_recordings(explicit: Path | None = None) -> Path:
 
 
 def load_recording(folder: Path, rules: dict[str, InstrumentRules]) -> dict[str, SymbolRecording]:
-    """Return the recorded session by symbol, on the clock of its order events.
+    """Return the recorded session of each symbol that has rules, on the clock of its order events.
 
     Order events are played at their time of receipt: it is monotonic, while the venue's own time of an event
     is the order's. The offset between the recorder's clock and the venue's is estimated from deletes.
@@ -102,7 +102,9 @@ def load_recording(folder: Path, rules: dict[str, InstrumentRules]) -> dict[str,
     trades = _read_rows(session / "trades.csv")
     recordings: dict[str, SymbolRecording] = {}
     for symbol in RECORDED_SYMBOLS:
-        rule = rules[symbol]
+        rule = rules.get(symbol)
+        if rule is None:
+            continue
         own = [row for row in rows if row["symbol"] == symbol]
         inside = [t for t in trades if t["symbol"] == symbol and _time_ns(t["ts_event"]) >= venue_start_ns]
         recordings[symbol] = SymbolRecording(
