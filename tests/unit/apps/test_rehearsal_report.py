@@ -129,6 +129,20 @@ def test_a_run_without_fills_compares_nothing_and_ends_with_zero() -> None:
     assert exit_status(found) == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"orphan_orders": 1},
+        {"ledger_equals_exchange": False},
+        {"failures": ["ingest ended with status 1"]},
+        {"checksums": {"book_ok": 9, "book_bad": 1, "level3_ok": 9, "level3_bad": 0}},
+        {"checksums": {"book_ok": 9, "book_bad": 0, "level3_ok": 9, "level3_bad": 1}},
+    ],
+)
+def test_each_thing_that_is_wrong_alone_ends_non_zero(wrong: dict[str, Any]) -> None:
+    assert exit_status({**report(), **wrong}) == 1
+
+
 @pytest.mark.parametrize("name", ["book_bad", "level3_bad"])
 @pytest.mark.parametrize("process", ["ingest", "execution"])
 def test_a_bad_checksum_of_either_process_ends_non_zero(name: str, process: str) -> None:
