@@ -164,7 +164,7 @@ class Rig:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         with anyio.move_on_after(8):
-            while not condition():  # noqa: ASYNC110 - the feed has no event to wait for
+            while not condition():
                 await anyio.sleep(0.01)
             return
         pytest.fail(f"never: {what}; {self.feed.health()}; {self.listener.events[-12:]}")
