@@ -88,7 +88,8 @@ class Stage:
         code = await anyio.to_thread.run_sync(child.stop, STOP_WAIT_S)
         if child in self.children:
             self.children.remove(child)
-        if early is not None or code != 0:
+        # Who dies of our SIGTERM did not listen yet, and listening comes before any work.
+        if early is not None or code not in {0, -signal.SIGTERM}:
             text = f"{child.name} ended with status {code}" + (" before it was asked to" if early is not None else "")
             self.failures.append(text)
             self.narrator.say(child.name, f"{text}\n{child.error_tail()}")
