@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from math import inf
 from typing import Protocol
 from zlib import crc32
 
@@ -56,7 +57,8 @@ class LevelChange(Protocol):
 class L2Book:
     """The L2 book of one symbol; invalid, and empty to read, until a snapshot has been verified.
 
-    Each side is two parallel lists, best level first: signed price, and digits of price and lots.
+    Each side is two parallel lists, best level first: signed price, and digits of price and lots. The prices end
+    with an infinite one, so that every search ends at a price.
     """
 
     def __init__(self, *, price_precision: int, qty_precision: int, depth: int) -> None:
@@ -66,9 +68,9 @@ class L2Book:
         self.received_mono = 0.0
         # text of the venue's time of the last message; parsed when asked for
         self._at = ""
-        self._bid_keys: list[float] = []
+        self._bid_keys: list[float] = [inf]
         self._bid_digits: list[str] = []
-        self._ask_keys: list[float] = []
+        self._ask_keys: list[float] = [inf]
         # digits of every price met lately: a price that comes back is not computed anew
         self._prices: dict[float, str] = {}
         self._ask_digits: list[str] = []
@@ -131,7 +133,7 @@ class L2Book:
                 key = change.price
                 lots = round(change.qty * qty_scale)  # type: ignore[operator]  # float * float or Decimal * int
                 index = bisect_left(keys, key)
-                if index < len(keys) and keys[index] == key:
+                if keys[index] == key:
                     if lots:
                         digits[index] = f"{prices[key]}{lots}"
                     else:
@@ -146,8 +148,8 @@ class L2Book:
                     return self._too_large()
                 if index < touched:  # noqa: PLR1730 - min costs a call for every change
                     touched = index
-            if len(keys) > depth:
-                del keys[depth:], digits[depth:]
+            if len(digits) > depth:
+                del keys[depth:-1], digits[depth:]
             if touched < CHECKSUM_LEVELS:
                 best = touched
                 text = "".join(digits if depth == CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS])
@@ -159,7 +161,7 @@ class L2Book:
                 key = -change.price
                 lots = round(change.qty * qty_scale)  # type: ignore[operator]  # as above
                 index = bisect_left(keys, key)
-                if index < len(keys) and keys[index] == key:
+                if keys[index] == key:
                     if lots:
                         digits[index] = f"{prices[key]}{lots}"
                     else:
@@ -173,14 +175,14 @@ class L2Book:
                     return self._too_large()
                 if index < touched:  # noqa: PLR1730 - min costs a call for every change
                     touched = index
-            if len(keys) > depth:
-                del keys[depth:], digits[depth:]
+            if len(digits) > depth:
+                del keys[depth:-1], digits[depth:]
             if touched < CHECKSUM_LEVELS:
                 best = min(best, touched)
                 self._bids_text = "".join(digits if depth == CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
         if crc32(self._bids_text, self._asks_crc) != checksum:
             return self.invalidate("checksum mismatch")
-        if best == 0 and self._is_crossed():
+        if best == 0 and self._bid_keys[0] + self._ask_keys[0] <= 0:
             return self.invalidate("crossed")
         if at < self._at and runs_back(self._at, at):
             return self.invalidate("time ran back")
@@ -204,11 +206,11 @@ class L2Book:
 
     def best_bid(self) -> tuple[int, int] | None:
         """Return the best bid as (price_ticks, size_lots)."""
-        return self._level(self._bid_keys[0], self._bid_digits[0]) if self._bid_keys else None
+        return self._level(self._bid_keys[0], self._bid_digits[0]) if self._bid_digits else None
 
     def best_ask(self) -> tuple[int, int] | None:
         """Return the best ask as (price_ticks, size_lots)."""
-        return self._level(self._ask_keys[0], self._ask_digits[0]) if self._ask_keys else None
+        return self._level(self._ask_keys[0], self._ask_digits[0]) if self._ask_digits else None
 
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
         """Return up to `count` best levels of a side (BUY: bids) as (price_ticks, size_lots), best first."""
@@ -230,15 +232,12 @@ class L2Book:
         prices[key] = price = str(ticks)
         return price
 
-    def _is_crossed(self) -> bool:
-        return bool(self._bid_keys and self._ask_keys) and self._bid_keys[0] + self._ask_keys[0] <= 0
-
     def _too_large(self) -> Verdict:
         return _INEXACT if self._qty_limit == FLOAT_LIMIT else self.invalidate("number too large")
 
     def _clear(self) -> None:
         for keys, digits in ((self._bid_keys, self._bid_digits), (self._ask_keys, self._ask_digits)):
-            keys.clear()
+            keys[:] = [inf]
             digits.clear()
         self._asks_crc = 0
         self._bids_text = b""
