@@ -11,7 +11,8 @@ import anyio
 import pytest
 from attrs import evolve, fields
 
-from krakenbot.adapters.postgres.copy_writer import BOOKS, QUEUES, TABLES, TICKERS, TRADES, PostgresSampleSink
+from krakenbot.adapters.postgres.copy_rows import BOOKS, QUEUES, TABLES, TICKERS, TRADES
+from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore

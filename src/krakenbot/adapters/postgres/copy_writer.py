@@ -9,30 +9,28 @@ in trade_gaps. While the database is away the queue holds what it can; a spool t
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import cast
 
 import anyio
 import psycopg
-from attrs import define, field, frozen
+from attrs import define, field
 from psycopg import AsyncConnection
 
+from krakenbot.adapters.postgres.copy_rows import TABLES, TRADES, Row, RowEncoder, Values, copy_rows
 from krakenbot.adapters.postgres.database import Database, in_own_task
 from krakenbot.adapters.postgres.failures import translated
 from krakenbot.adapters.postgres.trade_ids import TradeIds
 from krakenbot.domain.errors import StoreConflict, StoreError
-from krakenbot.domain.market.samples import BookSample, QueueSample, Sample, TickerSample, TradeSample
+from krakenbot.domain.market.samples import Sample, TradeSample
 from krakenbot.domain.values import RunId
 from krakenbot.ports.sample_sink import SinkStats
 
 _KEPT_RUNS = 4
 _RETRY_S = 0.25
 _BATCH_TIMEOUT_S = 30.0
-_TYPES = {"text": "text", "int": "int8", "float": "float8", "numeric": "numeric"}
 _PUT_SYMBOLS = """
 INSERT INTO run_symbols (run_id, symbol) SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
 """
@@ -51,57 +49,6 @@ DO UPDATE SET last_trade_id = greatest(trade_gaps.last_trade_id, excluded.last_t
 """
 
 
-@frozen(kw_only=True)
-class CopyTable:
-    """A raw table: its name, its columns after run_id, and their types."""
-
-    name: str
-    columns: tuple[str, ...]
-    types: tuple[str, ...]
-
-    @property
-    def copy_sql(self) -> str:
-        """Return the COPY statement."""
-        return f"COPY krakenbot.{self.name} (run_id, {', '.join(self.columns)}) FROM STDIN (FORMAT BINARY)"
-
-    @property
-    def copy_types(self) -> list[str]:
-        """Return the types of all columns for set_types."""
-        return ["int8", *(_TYPES[kind] for kind in self.types)]
-
-
-TICKERS = CopyTable(
-    name="ticker_samples",
-    columns=("symbol", "at_ns", "received_at_ns", "bid", "ask", "last", "volume_24h"),
-    types=("text", "int", "int", *["float"] * 4),
-)
-TRADES = CopyTable(
-    name="trade_samples",
-    columns=("symbol", "trade_id", "side", "price", "qty", "at_ns", "received_at_ns"),
-    types=("text", "int", "text", "numeric", "numeric", "int", "int"),
-)
-BOOKS = CopyTable(
-    name="l2_snap_metrics",
-    columns=(
-        *("symbol", "at_ns", "bid", "ask", "bid_qty", "ask_qty", "mid", "spread_bps", "microprice_dev_bps"),
-        *("imbalance_5", "bid_depth_10_quote", "bid_depth_25_quote", "bid_depth_50_quote", "ask_depth_10_quote"),
-        *("ask_depth_25_quote", "ask_depth_50_quote", "ofi", "updates", "crossed_s", "invalid_s"),
-    ),
-    types=("text", "int", *["float"] * 15, "int", "float", "float"),
-)
-QUEUES = CopyTable(
-    name="l3_queue_metrics",
-    columns=(
-        *("symbol", "at_ns", "bid_volume", "bid_orders", "bid_notional", "ask_volume", "ask_orders", "ask_notional"),
-        *("bid_added", "bid_removed", "ask_added", "ask_removed", "bid_mean_age_s", "ask_mean_age_s"),
-        *("bid_largest_share", "ask_largest_share"),
-    ),
-    types=("text", "int", "float", "int", "float", "float", "int", *["float"] * 9),
-)
-TABLES = (TICKERS, TRADES, BOOKS, QUEUES)
-Values = tuple[Any, ...]
-
-
 @define
 class _Batch:
     """Rows on their way; kept whole until it is known that they are committed."""
@@ -109,7 +56,7 @@ class _Batch:
     number: int
     first_mono: float
     count: int = 0
-    rows: dict[str, list[Values]] = field(factory=dict)
+    rows: dict[str, list[Row]] = field(factory=dict)
     symbols: set[tuple[RunId, str]] = field(factory=set)
     gaps: dict[tuple[RunId, str], tuple[int, int]] = field(factory=dict)
     conflicts: int = 0
@@ -129,6 +76,7 @@ class PostgresSampleSink:
         self._batch_rows = batch_rows
         self._batch_s = batch_s
         self._queue_rows = queue_rows
+        self._encoder = RowEncoder()
         self._queued = 0
         self._batch_no = 0
         self._sealed: deque[_Batch] = deque()
@@ -163,11 +111,15 @@ class PostgresSampleSink:
             elif self._queued >= self._queue_rows:
                 self._coalesced += 1
                 continue
-            table, read = _READERS[type(sample)]
+            try:
+                table, row = self._encoder.encode(run_id, sample)
+            except StoreConflict as error:
+                self._refuse(error)
+                continue
             batch = self._open
             if batch.count == 0:
                 batch.first_mono = perf_counter()
-            batch.rows[table].append((run_id, *read(sample)))
+            batch.rows[table].append(row)
             if (run_id, sample.symbol) not in self._known_symbols:
                 batch.symbols.add((run_id, sample.symbol))
             batch.count += 1
@@ -219,12 +171,18 @@ class PostgresSampleSink:
             runs[run_id] = {}
             for old in sorted(runs)[:-_KEPT_RUNS]:
                 del runs[old]
+            self._encoder.forget(min(runs))
         return runs.setdefault(run_id, {}).setdefault(symbol, TradeIds())
 
     def _drop_trade(self, run_id: RunId, sample: TradeSample) -> None:
         self._dropped["trade_samples"] = self._dropped.get("trade_samples", 0) + 1
         first, last = self._gaps.get((run_id, sample.symbol), (sample.trade_id, sample.trade_id))
         self._gaps[run_id, sample.symbol] = (min(first, sample.trade_id), max(last, sample.trade_id))
+
+    def _refuse(self, error: StoreConflict) -> None:
+        """Count a periodic sample that its table cannot hold; the others are not held up by it."""
+        self._dropped[error.constraint] = self._dropped.get(error.constraint, 0) + 1
+        self.last_failure = str(error)
 
     async def _pause(self, wait_s: float) -> None:
         self._wake.clear()
@@ -284,7 +242,7 @@ class PostgresSampleSink:
         for table, rows in batch.rows.items():
             if rows:
                 self._dropped[table] = self._dropped.get(table, 0) + len(rows)
-        for run_id, symbol, trade_id, *_ in batch.rows[TRADES.name]:
+        for run_id, symbol, trade_id, *_ in cast("list[Values]", batch.rows[TRADES.name]):
             first, last = batch.gaps.get((run_id, symbol), (trade_id, trade_id))
             batch.gaps[run_id, symbol] = (min(first, trade_id), max(last, trade_id))
         for rows in batch.rows.values():
@@ -342,30 +300,3 @@ class PostgresSampleSink:
                 await connection.close()
             except (psycopg.Error, OSError) as error:
                 self.last_failure = str(error)
-
-
-async def copy_rows(connection: AsyncConnection, table: CopyTable, rows: Iterable[Values]) -> None:
-    """Write rows (run_id first, then the table's columns) by binary COPY inside the caller's transaction.
-
-    Raises StoreConflict for a value that the table cannot hold.
-    """
-    async with connection.cursor().copy(table.copy_sql.encode()) as copy:
-        copy.set_types(table.copy_types)
-        for row in rows:
-            try:
-                await copy.write_row(row)
-            except (ArithmeticError, ValueError, TypeError, struct.error) as error:
-                raise StoreConflict(table.name, f"a value that {table.name} cannot hold: {error}") from error
-
-
-def _trade_values(trade: TradeSample) -> Values:
-    side = trade.side.value
-    return trade.symbol, trade.trade_id, side, trade.price, trade.qty, trade.at_ns, trade.received_at_ns
-
-
-_READERS: dict[type, tuple[str, Callable[[Any], Values]]] = {
-    TickerSample: (TICKERS.name, attrgetter(*TICKERS.columns)),
-    TradeSample: (TRADES.name, _trade_values),
-    BookSample: (BOOKS.name, attrgetter(*BOOKS.columns)),
-    QueueSample: (QUEUES.name, attrgetter(*QUEUES.columns)),
-}
