@@ -16,10 +16,11 @@ from dependency_injector import containers, providers
 
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
 from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, KrakenExecutionFeed
-from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed
+from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSettings
 from krakenbot.adapters.kraken.nonce import NonceSource, nonce_state_file
 from krakenbot.adapters.kraken.order_gateway import KrakenOrderGateway, OrderGatewaySettings
 from krakenbot.adapters.kraken.private_stream import PrivateStream, PrivateStreamSettings
+from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
 from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
 from krakenbot.adapters.kraken.signing import Credentials
 from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySettings
@@ -38,6 +39,7 @@ from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.supervise import ExecutionEngine
 from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.market.sampler import DEPTH_LEVELS
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import VenueId
 from krakenbot.ports.clock import Clock
@@ -120,6 +122,8 @@ class IngestContainer(SharedContainer):
         public_url=settings.provided.venue.ws_public_url,
         level3_url=settings.provided.venue.ws_level3_url,
         clock=SharedContainer.clock,
+        # deep enough for the depth bands of the samples to be whole
+        settings=providers.Object(MarketFeedSettings(session=SessionSettings(book_depth=DEPTH_LEVELS))),
         token_source=token_source,
     )
     answers = providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish)

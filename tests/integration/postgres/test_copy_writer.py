@@ -153,6 +153,15 @@ async def test_row_that_can_never_be_written_is_dropped_by_name_and_the_rest_goe
     assert [(7, 7)] == await _rows(database, "SELECT first_trade_id, last_trade_id FROM trade_gaps")
 
 
+async def test_periodic_sample_that_its_table_cannot_hold_is_refused_alone(database):
+    sink = PostgresSampleSink(database, batch_s=0.01)
+
+    await _run(sink, (1, [evolve(make_ticker(1), at_ns=1 << 70), make_ticker(2)]))
+
+    assert [(make_ticker(2).at_ns,)] == await _rows(database, "SELECT at_ns FROM ticker_samples")
+    assert {"ticker_samples": 1} == sink.stats().dropped
+
+
 async def test_outage_keeps_rows_in_order_and_each_once(tmp_path):
     """Kill the server in the middle of a stream of batches; everything is there once in the end."""
     cluster = EmbeddedCluster(tmp_path, "ingest")
