@@ -17,9 +17,10 @@ from decimal import Decimal
 import anyio
 from attrs import evolve, frozen
 
-from krakenbot.domain.decision.plan import EntryPlan, ExitKind, ProtectiveExit, RiskApproved
+from krakenbot.domain.decision.plan import EntryPlan, ProtectiveExit, RiskApproved
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
+from krakenbot.domain.engine.order_rows import entry_rows, exit_row
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import (
     OutcomeUnknown,
@@ -30,13 +31,12 @@ from krakenbot.domain.errors import (
     VenueUnavailable,
     invariant,
 )
-from krakenbot.domain.execution.exits import check_profile, price_at_distance, profile_to_record
-from krakenbot.domain.execution.ids import make_cl_ord_id
-from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, OrderState, OrderType
+from krakenbot.domain.execution.exits import check_profile
+from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, OrderState
 from krakenbot.domain.execution.rate import RateBudget
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
-from krakenbot.domain.values import ClOrdId, Side, Symbol, VenueOrderId
+from krakenbot.domain.values import ClOrdId, Symbol, VenueOrderId
 from krakenbot.ports.clock import Clock, IdSource
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.order_gateway import OrderGateway
@@ -48,11 +48,6 @@ _CANCEL_RETRY_S = 1.0
 _CANCEL_RETRY_MAX_S = 60.0
 # Kraken accepts deadlines from 500 ms ahead (FACTS 12.1); later than that the request would be refused anyway.
 _DEADLINE_LEFT_MIN_S = 0.5
-_ROLES = {
-    ExitKind.TAKE_PROFIT: OrderRole.TAKE_PROFIT,
-    ExitKind.STOP_LOSS: OrderRole.PROTECTIVE_STOP,
-    ExitKind.TRAILING_STOP: OrderRole.PROTECTIVE_STOP,
-}
 
 
 @frozen(kw_only=True)
@@ -102,7 +97,7 @@ class OrderDesk:
         check_profile(plan.exit_profile)
         invariant(plan.qty > 0, "I11", f"{plan.symbol}: an entry of {plan.qty}")
         at = self._clock.now()
-        entry, stop = self._entry_rows(plan, instrument, at)
+        entry, stop = entry_rows(plan, instrument, at, self._settings, self._ids)
         gate = EntryGate(
             lineage_id=plan.lineage_id,
             epoch_id=plan.epoch_id,
@@ -127,63 +122,6 @@ class OrderDesk:
                 return None
             await self._submit(entry.cl_ord_id)
         return entry.cl_ord_id
-
-    def _entry_rows(self, plan: EntryPlan, instrument: Instrument, at: datetime) -> tuple[Order, Order]:
-        profile = profile_to_record(plan.exit_profile)
-        # Second precision: Kraken reads expire_time in whole seconds.
-        expire_at = (at + timedelta(seconds=plan.ttl_s)).replace(microsecond=0) + timedelta(seconds=1)
-        entry = Order(
-            cl_ord_id=make_cl_ord_id(OrderRole.ENTRY, self._ids.order_suffix()),
-            venue_id=self._settings.venue_id,
-            symbol=plan.symbol,
-            side=Side.BUY,
-            role=OrderRole.ENTRY,
-            order_type=OrderType.LIMIT,
-            qty=plan.qty,
-            limit_price=plan.price,
-            trigger_price=None,
-            trigger=None,
-            post_only=True,
-            state=OrderState.PENDING_SUBMIT,
-            created_at=at,
-            state_at=at,
-            deadline_at=at + timedelta(seconds=self._settings.deadline_s),
-            expire_at=expire_at,
-            record={
-                **plan.record,
-                "regime": plan.regime,
-                "regime_view": plan.record.get("regime"),
-                "strategy": plan.strategy,
-                "strategy_view": plan.record.get("strategy"),
-                "action": plan.action,
-                "score": plan.score,
-                "generation_id": plan.generation_id,
-                "epoch_id": plan.epoch_id,
-                "lineage_id": plan.lineage_id,
-                "state_at": plan.state_at.isoformat(),
-                "exit_profile": profile,
-            },
-        )
-        stop = Order(
-            cl_ord_id=make_cl_ord_id(OrderRole.PROTECTIVE_STOP, self._ids.order_suffix()),
-            venue_id=self._settings.venue_id,
-            symbol=plan.symbol,
-            side=Side.SELL,
-            role=OrderRole.PROTECTIVE_STOP,
-            order_type=OrderType.STOP_LOSS,
-            qty=plan.qty,
-            limit_price=None,
-            trigger_price=price_at_distance(plan.price, -plan.exit_profile.stop_distance_bps, instrument),
-            trigger=plan.exit_profile.stop_trigger,
-            post_only=False,
-            state=OrderState.PENDING_SUBMIT,
-            created_at=at,
-            state_at=at,
-            parent_id=entry.cl_ord_id,
-            exit_kind=ExitKind.STOP_LOSS,
-            record={"exit_profile": profile, "reason": "protective intent"},
-        )
-        return entry, stop
 
     async def _insert_entry(self, entry: Order, stop: Order, gate: EntryGate) -> bool:
         try:
@@ -224,7 +162,7 @@ class OrderDesk:
         self._event(cl_ord_id, OrderEvent.WITHDRAWN, reason=reason)
 
     async def send_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> Order | None:
-        """Send a sell of at most the position; None when its row could not be committed.
+        """Send a sell of at most the position; None when it is more than that, or its row could not be committed.
 
         A `cl_ord_id` in the plan names a reserved intent, whose row exists already.
         """
@@ -238,39 +176,27 @@ class OrderDesk:
                 invariant(cl_ord_id in self._fresh_intents, "I2", f"{cl_ord_id} is not an unsent intent")
                 self._fresh_intents.discard(cl_ord_id)
             else:
-                order = self._exit_row(plan, parent_id)
+                order = exit_row(plan, parent_id, self._clock.now(), self._settings, self._ids)
                 if not await self._insert_exit(order):
                     return None
                 self._tracker.add(order)
                 cl_ord_id = order.cl_ord_id
-            await self._submit(cl_ord_id, qty=plan.qty, trigger_price=plan.trigger_price)
+            deadline_at = self._clock.now() + timedelta(seconds=self._settings.deadline_s)
+            await self._submit(cl_ord_id, qty=plan.qty, trigger_price=plan.trigger_price, deadline_at=deadline_at)
         return self._tracker.get(cl_ord_id)
 
-    def _exit_row(self, plan: ProtectiveExit, parent_id: ClOrdId | None) -> Order:
-        at = self._clock.now()
-        is_stop = plan.trigger_price is not None
-        role = _ROLES.get(plan.kind, OrderRole.MARKET_EXIT) if is_stop or plan.limit_price else OrderRole.MARKET_EXIT
-        order_type = OrderType.STOP_LOSS if is_stop else OrderType.LIMIT if plan.limit_price else OrderType.MARKET
-        return Order(
-            cl_ord_id=make_cl_ord_id(role, self._ids.order_suffix()),
-            venue_id=self._settings.venue_id,
-            symbol=plan.symbol,
-            side=Side.SELL,
-            role=role,
-            order_type=order_type,
-            qty=plan.qty,
-            limit_price=plan.limit_price,
-            trigger_price=plan.trigger_price,
-            trigger=plan.trigger if is_stop else None,
-            post_only=plan.limit_price is not None,
-            state=OrderState.PENDING_SUBMIT,
-            created_at=at,
-            state_at=at,
-            deadline_at=at + timedelta(seconds=self._settings.deadline_s),
-            parent_id=parent_id,
-            exit_kind=plan.kind,
-            record={"reason": plan.reason},
-        )
+    async def reserve_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> ClOrdId | None:
+        """Commit the row of an exit that is sent later, under the id returned; None when that failed.
+
+        What covers a position now must not be cancelled for an exit whose row can't be written.
+        """
+        order = exit_row(plan, parent_id, self._clock.now(), self._settings, self._ids)
+        with anyio.CancelScope(shield=True):
+            if not await self._insert_exit(order):
+                return None
+            self._tracker.add(order)
+            self._fresh_intents.add(order.cl_ord_id)
+        return order.cl_ord_id
 
     async def _insert_exit(self, order: Order) -> bool:
         try:
@@ -285,9 +211,14 @@ class OrderDesk:
     # requests
 
     async def _submit(
-        self, cl_ord_id: ClOrdId, *, qty: Decimal | None = None, trigger_price: Decimal | None = None
+        self,
+        cl_ord_id: ClOrdId,
+        *,
+        qty: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        deadline_at: datetime | None = None,
     ) -> None:
-        self._event(cl_ord_id, OrderEvent.SUBMIT_SENT, qty=qty, trigger_price=trigger_price)
+        self._event(cl_ord_id, OrderEvent.SUBMIT_SENT, qty=qty, trigger_price=trigger_price, deadline_at=deadline_at)
         order = self._tracker.get(cl_ord_id)
         invariant(order is not None, "I1", f"{cl_ord_id} has no row")
         if order is None:
@@ -466,6 +397,7 @@ class OrderDesk:
         qty: Decimal | None = None,
         limit_price: Decimal | None = None,
         trigger_price: Decimal | None = None,
+        deadline_at: datetime | None = None,
         reason: str | None = None,
     ) -> None:
         self._recorder.take(
@@ -477,6 +409,7 @@ class OrderDesk:
                 qty=qty,
                 limit_price=limit_price,
                 trigger_price=trigger_price,
+                deadline_at=deadline_at,
                 reason=reason,
             )
         )

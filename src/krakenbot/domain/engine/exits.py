@@ -14,6 +14,7 @@ from typing import assert_never
 
 import anyio
 from anyio.abc import TaskGroup
+from attrs import evolve
 
 from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
 from krakenbot.domain.engine.desk import OrderDesk
@@ -39,6 +40,7 @@ from krakenbot.domain.execution.exits import (
     stands,
     step_beside_sale,
     step_for_clean_stop,
+    stop_price,
 )
 from krakenbot.domain.execution.fills import Fill, assets_of
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState
@@ -57,6 +59,9 @@ _SALES_MAX = 3
 _REST_MIN_S = 1.0
 _REST_MAX_S = 30.0
 _LEARN_AGAIN_S = 10.0
+# A stop that was provably not sent is an intent again; another exit is given up.
+_FAILED = frozenset({OrderState.REJECTED, OrderState.PENDING_SUBMIT, OrderState.NEVER_ACCEPTED})
+_NOT_SOLD = _FAILED | {OrderState.UNKNOWN}
 
 
 class PositionMonitor:
@@ -340,25 +345,34 @@ class PositionMonitor:
     # steps
 
     async def _place_stop(self, symbol: Symbol, cover: Cover, holding: Holding, step: PlaceStop) -> None:
-        intents = [o for o in self._tracker.live(symbol) if self._desk.is_fresh_intent(o)]
-        intent = max(intents, key=lambda o: (o.parent_id == cover.entry_id, o.created_at), default=None)
+        intent = self._unsent_stop(symbol, cover)
         qty = step.qty
         if cover.use_balance:
             qty = await self._from_balance(symbol, holding.instrument, qty)
         cover.stop_changed_at = None
-        sent = await self._desk.send_exit(
-            ProtectiveExit(
-                symbol=symbol,
-                qty=qty,
-                kind=ExitKind.STOP_LOSS,
-                reason="protection",
-                trigger_price=step.trigger_price,
-                trigger=holding.profile.stop_trigger,
-                cl_ord_id=None if intent is None else intent.cl_ord_id,
-            ),
-            parent_id=holding.position.entry_id,
-        )
+        plan = self._stop_plan(holding, qty, step.trigger_price)
+        sent = await self._desk.send_exit(evolve(plan, cl_ord_id=intent), parent_id=holding.position.entry_id)
         self._judge(cover, sent)
+
+    def _unsent_stop(self, symbol: Symbol, cover: Cover) -> ClOrdId | None:
+        """Return a stop whose row is committed and which was never sent."""
+        intents = [
+            o
+            for o in self._tracker.live(symbol)
+            if o.role is OrderRole.PROTECTIVE_STOP and self._desk.is_fresh_intent(o)
+        ]
+        best = max(intents, key=lambda o: (o.parent_id == cover.entry_id, o.created_at), default=None)
+        return None if best is None else best.cl_ord_id
+
+    def _stop_plan(self, holding: Holding, qty: Decimal, trigger_price: Decimal) -> ProtectiveExit:
+        return ProtectiveExit(
+            symbol=holding.position.symbol,
+            qty=qty,
+            kind=ExitKind.STOP_LOSS,
+            reason="protection",
+            trigger_price=trigger_price,
+            trigger=holding.profile.stop_trigger,
+        )
 
     async def _amend_stop(self, cover: Cover, holding: Holding, step: AmendStop) -> None:
         if holding.stop is None:
@@ -376,56 +390,113 @@ class PositionMonitor:
             self._wakeup.set()
 
     async def _rest_take_profit(self, symbol: Symbol, cover: Cover, holding: Holding, step: RestTakeProfit) -> None:
-        if holding.stop is None or not await self._desk.cancel_and_wait(holding.stop.cl_ord_id, _CANCEL_WAIT_S):
-            return
-        position = self._tracker.position(symbol)
-        qty = min(step.qty, sellable_qty(holding.instrument, position.qty, holding.entry_price))
+        """Put a take-profit in the place of the stop, once both its row and that of the next stop are committed."""
         cover.take_profit_ended_at = holding.at
-        if qty <= 0:
+        if holding.stop is None or not self._recorder.is_store_available:
             return
-        await self._desk.send_exit(
-            ProtectiveExit(
-                symbol=symbol,
-                qty=qty,
-                kind=ExitKind.TAKE_PROFIT,
-                reason=f"ask {holding.touch.ask if holding.touch else ''} at the target",
-                limit_price=step.limit_price,
-            ),
-            parent_id=position.entry_id,
+        plan = ProtectiveExit(
+            symbol=symbol,
+            qty=step.qty,
+            kind=ExitKind.TAKE_PROFIT,
+            reason=f"ask {holding.touch.ask if holding.touch else ''} at the target",
+            limit_price=step.limit_price,
         )
+        entry_id = holding.position.entry_id
+        next_stop = self._unsent_stop(symbol, cover) or await self._desk.reserve_exit(
+            self._stop_plan(holding, step.qty, stop_price(holding)), parent_id=entry_id
+        )
+        profit_id = None if next_stop is None else await self._desk.reserve_exit(plan, parent_id=entry_id)
+        if profit_id is None:
+            return
+        try:
+            if not await self._desk.cancel_and_wait(holding.stop.cl_ord_id, _CANCEL_WAIT_S):
+                return
+            position = self._tracker.position(symbol)
+            qty = min(step.qty, sellable_qty(holding.instrument, position.qty, holding.entry_price))
+            if qty > 0:
+                await self._desk.send_exit(evolve(plan, qty=qty, cl_ord_id=profit_id), parent_id=position.entry_id)
+        finally:
+            self._withdraw_unsent(profit_id)
         self._dirty.add(symbol)
         self._wakeup.set()
 
     async def _exit_at_market(self, symbol: Symbol, cover: Cover, holding: Holding, step: ExitAtMarket) -> None:
-        """Cancel first, wait for cancel or fill, then sell what the balance says; a remainder is sold again."""
+        """Cancel first, wait for cancel or fill, then sell what the balance says; a remainder is sold again.
+
+        The row of the sale is committed before anything is cancelled: while the store is away the stop stays.
+        """
+        plan = ProtectiveExit(
+            symbol=symbol,
+            qty=sellable_qty(holding.instrument, holding.position.qty, holding.entry_price),
+            kind=step.kind,
+            reason=step.reason,
+        )
+        sale_id = await self._reserve_sale(symbol, cover, holding, plan)
+        if sale_id is None:
+            await self._cover_without_sale(symbol, cover, holding)
+            return
         self._sink.emit("exit_started", symbol=symbol, kind=step.kind, reason=step.reason)
+        try:
+            if await self._clear_the_way(symbol, cover):
+                await self._recount(symbol, cover)
+                await self._sell(symbol, cover, holding, evolve(plan, cl_ord_id=sale_id))
+        finally:
+            self._withdraw_unsent(sale_id)
+
+    async def _reserve_sale(
+        self, symbol: Symbol, cover: Cover, holding: Holding, plan: ProtectiveExit
+    ) -> ClOrdId | None:
+        has_other_cover = stands(holding.stop) or self._unsent_stop(symbol, cover) is not None
+        if has_other_cover and not self._recorder.is_store_available:
+            # Known to be away: what can be done without it must not wait for its timeout.
+            return None
+        return await self._desk.reserve_exit(plan, parent_id=holding.position.entry_id)
+
+    async def _cover_without_sale(self, symbol: Symbol, cover: Cover, holding: Holding) -> None:
+        """Without a row for the sale the stop stands, or its reserved row is sent; the sale is tried again."""
+        cover.rest_until_mono = self._clock.mono() + _REST_MIN_S
+        if stands(holding.stop) or self._unsent_stop(symbol, cover) is None:
+            return
+        if not await self._clear_the_way(symbol, cover):
+            return
+        qty = sellable_qty(holding.instrument, self._tracker.position(symbol).qty, holding.entry_price)
+        if qty > 0:
+            await self._place_stop(symbol, cover, holding, PlaceStop(qty=qty, trigger_price=stop_price(holding)))
+
+    async def _clear_the_way(self, symbol: Symbol, cover: Cover) -> bool:
+        """Cancel every own order of the symbol; False when one may still sell these coins."""
         for order in self._tracker.live(symbol):
-            if self._desk.is_fresh_intent(order) and order.side is Side.SELL:
-                self._desk.withdraw_intent(order.cl_ord_id, "leaving at market")
-            elif not await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S) and _may_sell(
+            if self._desk.is_fresh_intent(order):
+                continue
+            if not await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S) and _may_sell(
                 self._tracker.get(order.cl_ord_id)
             ):
                 # It may still sell these coins; the next look tries again.
                 self._rest(cover)
-                return
-        await self._recount(symbol, cover)
+                return False
+        return True
+
+    async def _sell(self, symbol: Symbol, cover: Cover, holding: Holding, plan: ProtectiveExit) -> None:
         for _ in range(_SALES_MAX):
             position = self._tracker.position(symbol)
             qty = sellable_qty(holding.instrument, position.qty, holding.entry_price)
             if not qty:
                 break
             qty = await self._from_balance(symbol, holding.instrument, qty)
-            sent = await self._desk.send_exit(
-                ProtectiveExit(symbol=symbol, qty=qty, kind=step.kind, reason=step.reason),
-                parent_id=position.entry_id,
-            )
+            sent = await self._desk.send_exit(evolve(plan, qty=qty), parent_id=position.entry_id)
+            plan = evolve(plan, cl_ord_id=None)
             self._judge(cover, sent)
-            if sent is None or sent.state in {OrderState.UNKNOWN, OrderState.REJECTED, OrderState.PENDING_SUBMIT}:
+            if sent is None or sent.state in _NOT_SOLD:
                 return
             if not await self._recorder.wait_closed(sent.cl_ord_id, _SALE_WAIT_S):
                 return
         left = self._tracker.position(symbol).qty
-        self._sink.emit("exit_done", symbol=symbol, kind=step.kind, left=str(left))
+        self._sink.emit("exit_done", symbol=symbol, kind=plan.kind, left=str(left))
+
+    def _withdraw_unsent(self, cl_ord_id: ClOrdId) -> None:
+        order = self._tracker.get(cl_ord_id)
+        if order is not None and self._desk.is_fresh_intent(order):
+            self._desk.withdraw_intent(cl_ord_id, "not sent")
 
     async def _from_balance(self, symbol: Symbol, instrument: Instrument, qty: Decimal) -> Decimal:
         """Return the quantity that the venue says is free, at most `qty`; `qty` itself when it does not answer.
@@ -446,7 +517,7 @@ class PositionMonitor:
 
     def _judge(self, cover: Cover, sent: Order | None) -> None:
         """Space further tries after a failure, and mind the balance from then on."""
-        if sent is not None and sent.state not in {OrderState.REJECTED, OrderState.PENDING_SUBMIT}:
+        if sent is not None and sent.state not in _FAILED:
             cover.failures = 0
             return
         cover.use_balance = sent is not None and "funds" in sent.reason.lower()

@@ -304,6 +304,11 @@ def _protect(holding: Holding, wanted: Decimal, settings: ExitSettings) -> ExitS
 
 def _improve(holding: Holding, stop: Order, wanted: Decimal, settings: ExitSettings) -> ExitStep:
     if stop.state is OrderState.PENDING_AMEND:
+        sent_s = (holding.at - (stop.state_at or stop.created_at)).total_seconds()
+        if covered_qty(stop) < wanted and sent_s >= settings.protect_within_s:
+            return ExitAtMarket(
+                kind=ExitKind.PANIC, reason=f"amend not answered within {settings.protect_within_s:g} s"
+            )
         return Hold(reason="amend under way")
     # An amend states the new total: what the stop has sold already counts in it.
     total = wanted + stop.cum_qty

@@ -338,6 +338,7 @@ def advance(
     qty: Decimal | None = None,
     limit_price: Decimal | None = None,
     trigger_price: Decimal | None = None,
+    deadline_at: datetime | None = None,
     reason: str | None = None,
 ) -> Advanced | ProtocolViolation:
     """Take one step of the table; what is None keeps its value.
@@ -359,6 +360,7 @@ def advance(
         qty=order.qty if qty is None else qty,
         limit_price=order.limit_price if limit_price is None else limit_price,
         trigger_price=order.trigger_price if trigger_price is None else trigger_price,
+        deadline_at=order.deadline_at if deadline_at is None else deadline_at,
         reason=order.reason if reason is None else reason,
     )
     invariant(after.cum_qty == order.cum_qty, "I8", f"{order.cl_ord_id}: a step changed the filled quantity")

@@ -175,6 +175,7 @@ class OrderTracker:
         qty: Decimal | None = None,
         limit_price: Decimal | None = None,
         trigger_price: Decimal | None = None,
+        deadline_at: datetime | None = None,
         reason: str | None = None,
     ) -> Applied:
         """Take the outcome of an own request, or a proof."""
@@ -188,6 +189,7 @@ class OrderTracker:
             qty=qty,
             limit_price=limit_price,
             trigger_price=trigger_price,
+            deadline_at=deadline_at,
             reason=reason,
         )
         if venue_order_id is None:
@@ -363,6 +365,7 @@ class OrderTracker:
         qty: Decimal | None = None,
         limit_price: Decimal | None = None,
         trigger_price: Decimal | None = None,
+        deadline_at: datetime | None = None,
         reason: str | None = None,
         detail: dict[str, object] | None = None,
     ) -> Applied:
@@ -374,6 +377,7 @@ class OrderTracker:
             qty=qty,
             limit_price=limit_price,
             trigger_price=trigger_price,
+            deadline_at=deadline_at,
             reason=reason,
         )
         if isinstance(outcome, ProtocolViolation):

@@ -325,6 +325,8 @@ class Venue:
         outcome = self.amend_script.pop(0) if self.amend_script else "ack"
         if outcome == "reject":
             raise VenueRejected("EOrder:Invalid price")
+        if outcome == "lost":
+            raise OutcomeUnknown(order.cl_ord_id, "timeout")
         resting = self.orders[order.cl_ord_id]
         if resting.status != "new":
             raise VenueRejected("EOrder:Unknown order")
