@@ -22,6 +22,8 @@ def main() -> int:
     unknown = set(arguments.verbs).difference(VERBS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; allowed: {', '.join(VERBS)}")
+    if arguments.report and not arguments.report.absolute().parent.is_dir():
+        parser.error(f"--report {arguments.report}: its folder must exist")
     report = {}
     for verb in arguments.verbs or VERBS:
         report[verb] = result = importlib.import_module(f"tests.bench.{verb}").run()

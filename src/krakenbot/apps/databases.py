@@ -11,7 +11,7 @@ from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.migrate import DatabasePart
 from krakenbot.adapters.postgres.migrate import migrate as migrate_database
 from krakenbot.apps.settings import Settings
-from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.errors import ConfigError, StoreUnavailable
 
 CLUSTERS_FOLDER = "postgres"
 
@@ -69,5 +69,8 @@ async def migrate(settings: Settings) -> None:
     if decision_url:
         targets.append(("DECISION_DATABASE_URL", decision_url.reveal(), {DatabasePart.DECISION}))
     for name, target, parts in targets:
-        applied = await migrate_database(target, parts)
+        try:
+            applied = await migrate_database(target, parts)
+        except StoreUnavailable as exc:
+            raise StoreUnavailable(f"{name}: {exc}") from exc
         print(f"{name}: " + (", ".join(applied) if applied else "up to date"))

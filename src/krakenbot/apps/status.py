@@ -53,7 +53,7 @@ async def _connection(settings: Settings) -> AsyncIterator[psycopg.AsyncConnecti
     url = settings.database.decision_url or settings.database.url
     target = url.reveal() if url else running_url(settings.process.data_dir / CLUSTERS_FOLDER, "decision", Login.STATUS)
     if target is None:
-        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-execution-live on embedded clusters")
+        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-ingest, which runs embedded clusters")
     try:
         connection = await psycopg.AsyncConnection.connect(
             target, row_factory=dict_row, connect_timeout=5, options="-c statement_timeout=5000"
@@ -79,11 +79,15 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
     console.print(f"engine mode {engine['mode']} {engine['reason'] or ''}{_latch(engine)}")
     for row in found["lease"]:
         console.print(
-            f"lease {row['holder'] or 'free'}, epoch {row['lease_epoch']}, expires {_age(row['expires_at'], now)}"
+            f"lease held by {row['holder']}, epoch {row['lease_epoch']}, expires {_age(row['expires_at'], now)}"
+            if row["holder"]
+            else "lease free"
         )
     for row in found["processes"]:
         age_s = (now - row["at"]).total_seconds()
-        console.print(f"{row['process']}: said so {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}")
+        console.print(
+            f"{row['process']}: last said anything {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}"
+        )
     for row in found["epoch"]:
         console.print(
             f"epoch {row['epoch_id']} {row['status']}, {_age(row['created_at'], now)} {'; '.join(row['reasons'])}"
@@ -147,8 +151,6 @@ def _cell(value: object) -> str:
 
 
 def _age(at: datetime, now: datetime) -> str:
-    if at.year < 1971:  # a lease that nobody has held yet
-        return "long ago"
     seconds = (now - at).total_seconds()
     return f"{seconds:.1f} s ago" if seconds >= 0 else f"in {-seconds:.1f} s"
 
