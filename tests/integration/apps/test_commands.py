@@ -119,7 +119,7 @@ def test_bad_settings_give_one_message_and_status_2(
         (["run-execution-only"], {}, "execution.capital_limit_quote is not set"),
         (["run-execution-live"], {}, "execution.capital_limit_quote is not set"),
         (["run-ingest"], {"DECISION_DATABASE_URL": "postgresql://h/x"}, "DATABASE_URL is not set: ingest needs"),
-        (["status"], {}, "set DECISION_DATABASE_URL, or start run-execution-live"),
+        (["status"], {}, "set DECISION_DATABASE_URL, or start run-ingest"),
     ],
 )
 def test_what_is_not_set_is_said_with_what_to_do(

@@ -32,7 +32,7 @@ from krakenbot.apps.rehearsal.collect import collect
 from krakenbot.apps.rehearsal.exchange_truth import exchange_book, fetch_truth
 from krakenbot.apps.rehearsal.narrate import Narrator
 from krakenbot.apps.rehearsal.report import NOT_EVIDENCE, build_report, exit_status, render
-from krakenbot.domain.errors import ConfigError, VenueUnavailable
+from krakenbot.domain.errors import ConfigError, KrakenbotError, VenueUnavailable
 
 READY_WAIT_S = 60.0
 STOP_WAIT_S = 30.0
@@ -241,14 +241,14 @@ async def _folder(keep: bool, narrator: Narrator) -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def _interrupts() -> AsyncIterator[anyio.Event]:
-    """Give an event that Ctrl-C and SIGTERM set; a second one ends the wait at once as KeyboardInterrupt."""
+    """Give an event that Ctrl-C and SIGTERM set; a second one raises KrakenbotError: stop at once."""
     event = anyio.Event()
 
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 if event.is_set():
-                    raise KeyboardInterrupt
+                    raise KrakenbotError("interrupted twice: ended without a report")
                 event.set()
 
     async with anyio.create_task_group() as tasks:
