@@ -7,6 +7,9 @@ Containers hold plain objects only; whatever has to be opened and closed (databa
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -83,11 +86,13 @@ def make_token_source(rest: KrakenRest, key: Secret | None) -> Callable[[], Awai
 
 
 def make_execution_settings(settings: Settings) -> ExecutionSettings:
-    """Return execution's settings with the venue id filled in: host and account hash, unless one is set.
+    """Return execution's settings with holder and venue id filled in: host and account hash, unless one is set.
 
-    What was learnt at one venue never reaches another.
+    What was learnt at one venue never reaches another. No two processes are the same holder of the lease.
     """
     execution, key = settings.require_execution(), settings.keys.execution_api_key
+    holder = f"{execution.holder}@{platform.node()}:{os.getpid()}:{secrets.token_hex(3)}"
+    execution = evolve(execution, holder=holder)
     if execution.venue_id or not key:
         return execution
     digest = hashlib.sha256(b"krakenbot venue " + key.reveal().encode()).hexdigest()

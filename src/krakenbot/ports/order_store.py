@@ -33,7 +33,7 @@ class EntryGate:
 
     The generation must be the one in the database's answer to the cycle's own request, no older than
     `max_generation_age_s` at `at`; the epoch must still be the newest usable one's lineage and not older than
-    `max_epoch_age_s`; the lease must be ours and not expired.
+    `max_epoch_age_s`; the lease must be ours and not expired; the engine's mode must be normal and nothing latched.
     """
 
     lineage_id: LineageId
@@ -70,8 +70,8 @@ class OrderStore(Protocol):
     async def insert_exit(self, order: Order, lease_epoch: LeaseEpoch) -> None:
         """Insert the row of a protective or profit exit; checks the lease only."""
 
-    async def apply(self, change: OrderChange) -> None:
-        """Commit one change."""
+    async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
+        """Commit one change; raises LeaseLost once another process has taken the lease, expired or not."""
 
     async def load_live(self, venue_id: VenueId) -> LiveBook:
         """Load what is alive at this venue."""

@@ -132,12 +132,13 @@ async def stores(store_urls: tuple[str, ...]) -> AsyncIterator[Stores]:
     for pool in pools:
         await pool.open()
     answers, state = PostgresRefreshAnswers(publish), PostgresStateStore(decision)
+    lease = PostgresLease(decision)
     sink = PostgresSampleSink(ingest, batch_s=0.02)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sink.run)
         yield Stores(
             orders=PostgresOrderStore(decision, venue_id=VENUE),
-            lease=PostgresLease(decision),
+            lease=lease,
             safety=PostgresSafetyStore(decision),
             cycles=PostgresCycleStore(decision),
             lineage=PostgresLineageStore(ingest, publish),
@@ -151,5 +152,6 @@ async def stores(store_urls: tuple[str, ...]) -> AsyncIterator[Stores]:
         tasks.cancel_scope.cancel()
     await answers.aclose()
     await state.aclose()
+    await lease.aclose()
     for pool in pools:
         await pool.close()

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from krakenbot.domain.decision.blocker import BlockerCode
 from krakenbot.domain.decision.plan import ExitKind, StopTrigger
 from krakenbot.domain.errors import LeaseLost, Refused, StoreConflict
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState, OrderType
 from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent
 from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus
+from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import (
     Asset,
     ClOrdId,
@@ -45,6 +47,9 @@ CRITERIA = EpochCriteria(
     symbols_configured=None,
     l3_enabled=True,
 )
+
+
+FIRST = LeaseEpoch(1)
 
 
 def make_entry(cl_ord_id="kb-1", **changes) -> Order:
@@ -318,7 +323,7 @@ async def _with_entry(stores: Any) -> OrderChange:
 async def test_change_is_committed_whole(stores):
     change = await _with_entry(stores)
 
-    await stores.orders.apply(change)
+    await stores.orders.apply(change, FIRST)
 
     live = await stores.orders.load_live(VENUE)
     assert (change.orders[0], make_stop()) == live.orders
@@ -332,7 +337,7 @@ async def test_change_is_committed_whole(stores):
 
 async def test_repeated_fill_makes_the_whole_change_a_conflict(stores):
     change = await _with_entry(stores)
-    await stores.orders.apply(change)
+    await stores.orders.apply(change, FIRST)
     again = evolve(
         change,
         fills=(make_fill("E2"), make_fill("E1")),
@@ -340,7 +345,7 @@ async def test_repeated_fill_makes_the_whole_change_a_conflict(stores):
     )
 
     with pytest.raises(StoreConflict) as caught:
-        await stores.orders.apply(again)
+        await stores.orders.apply(again, FIRST)
 
     assert "fills_pkey" == caught.value.constraint
     live = await stores.orders.load_live(VENUE)
@@ -356,7 +361,7 @@ async def test_fill_without_price_or_quantity_is_refused(stores, fill, constrain
     change = await _with_entry(stores)
 
     with pytest.raises(StoreConflict) as caught:
-        await stores.orders.apply(evolve(change, fills=(fill,)))
+        await stores.orders.apply(evolve(change, fills=(fill,)), FIRST)
 
     assert constraint == caught.value.constraint
 
@@ -365,10 +370,10 @@ async def test_fill_without_price_or_quantity_is_refused(stores, fill, constrain
 async def test_terminal_state_is_never_left(stores, state):
     change = await _with_entry(stores)
     done = evolve(change.orders[0], state=state)
-    await stores.orders.apply(OrderChange(orders=(done,)))
+    await stores.orders.apply(OrderChange(orders=(done,)), FIRST)
 
     with pytest.raises(StoreConflict) as caught:
-        await stores.orders.apply(OrderChange(orders=(evolve(done, state=OrderState.OPEN),)))
+        await stores.orders.apply(OrderChange(orders=(evolve(done, state=OrderState.OPEN),)), FIRST)
 
     assert "execution_orders_terminal" == caught.value.constraint
     assert done == await stores.orders.find_order(done.cl_ord_id)
@@ -376,32 +381,32 @@ async def test_terminal_state_is_never_left(stores, state):
 
 async def test_cumulative_quantity_never_falls(stores):
     change = await _with_entry(stores)
-    await stores.orders.apply(change)
+    await stores.orders.apply(change, FIRST)
 
     with pytest.raises(StoreConflict) as caught:
-        await stores.orders.apply(OrderChange(orders=(evolve(change.orders[0], cum_qty=Decimal("0.003")),)))
+        await stores.orders.apply(OrderChange(orders=(evolve(change.orders[0], cum_qty=Decimal("0.003")),)), FIRST)
 
     assert "execution_orders_cum_qty" == caught.value.constraint
 
 
 async def test_order_without_a_row_cannot_change(stores):
     with pytest.raises(StoreConflict) as caught:
-        await stores.orders.apply(OrderChange(orders=(make_entry("kb-9"),)))
+        await stores.orders.apply(OrderChange(orders=(make_entry("kb-9"),)), LeaseEpoch(0))
 
     assert "execution_orders_row" == caught.value.constraint
 
 
 async def test_realized_profit_is_booked_by_difference(stores):
     change = await _with_entry(stores)
-    await stores.orders.apply(change)
+    await stores.orders.apply(change, FIRST)
     sold = make_fill("E2", side=Side.SELL, at=AT + timedelta(seconds=5))
     flat = make_position(
         qty=Decimal(0), cost_quote=Decimal(0), realized_quote=Decimal("1.25"), opened_at=None, entry_id=None
     )
-    await stores.orders.apply(OrderChange(fills=(sold,), positions=(flat,)))
+    await stores.orders.apply(OrderChange(fills=(sold,), positions=(flat,)), FIRST)
     worse = evolve(flat, realized_quote=Decimal("-0.75"))
     later = make_fill("E3", side=Side.SELL, at=AT + timedelta(seconds=8))
-    await stores.orders.apply(OrderChange(fills=(later,), positions=(worse,)))
+    await stores.orders.apply(OrderChange(fills=(later,), positions=(worse,)), FIRST)
 
     assert Decimal("-0.75") == await stores.orders.realized_since(AT)
     assert Decimal("-2.00") == await stores.orders.realized_since(AT + timedelta(seconds=6))
@@ -409,8 +414,41 @@ async def test_realized_profit_is_booked_by_difference(stores):
     assert (worse,) == (await stores.orders.load_live(VENUE)).positions
 
 
+async def test_change_of_a_leader_that_was_replaced_is_refused(stores):
+    change = await _with_entry(stores)
+    await stores.expire_lease()
+    await stores.orders.apply(OrderChange(orders=change.orders), FIRST)
+    heir = await stores.lease.acquire("b", 30)
+
+    with pytest.raises(LeaseLost):
+        await stores.orders.apply(OrderChange(fills=change.fills, positions=change.positions), FIRST)
+
+    assert frozenset() == (await stores.orders.load_live(VENUE)).exec_ids
+    await stores.orders.apply(OrderChange(fills=change.fills, positions=change.positions), heir)
+    assert frozenset({ExecId("E1")}) == (await stores.orders.load_live(VENUE)).exec_ids
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        EngineState(mode=EngineMode.HALTED, reason="a person", since=AT),
+        EngineState(mode=EngineMode.EXIT_ONLY, reason="a person", since=AT),
+        EngineState(mode=EngineMode.NORMAL, reason="", since=AT, latch="DAY_LOSS"),
+    ],
+)
+async def test_entry_is_refused_once_the_engine_is_halted_or_latched(stores, state):
+    gate = await make_gate(stores)
+    await stores.safety.set_engine_state(state)
+
+    with pytest.raises(Refused) as caught:
+        await stores.orders.insert_entry(make_entry(), make_stop(), gate)
+
+    assert BlockerCode.ENGINE_MODE == caught.value.code
+    await stores.orders.insert_exit(make_stop(parent=None), gate.lease_epoch)
+
+
 async def test_other_venue_sees_nothing(stores):
-    await stores.orders.apply(await _with_entry(stores))
+    await stores.orders.apply(await _with_entry(stores), FIRST)
 
     assert LiveBook(orders=(), positions=(), exec_ids=frozenset(), last_fill_at=None) == (
         await stores.orders.load_live(VenueId("elsewhere"))

@@ -155,11 +155,12 @@ async def write_ledger(ingest: Database, publish: Database, decision: Database, 
     refreshed = await refresher.refresh(lineage_id, run_id, at)
     await refresher.sync(refreshed.generation_id)
     await answers.answer(await answers.wait_for_requests(1.0), refreshed.generation_id)
+    lease = PostgresLease(decision)
     gate = EntryGate(
         lineage_id=lineage_id,
         epoch_id=epoch.epoch_id,
         generation_id=refreshed.generation_id,
-        lease_epoch=await PostgresLease(decision).acquire("test", 30),
+        lease_epoch=await lease.acquire("test", 30),
         max_generation_age_s=60,
         max_epoch_age_s=120,
         at=at,
@@ -209,9 +210,11 @@ async def write_ledger(ingest: Database, publish: Database, decision: Database, 
                 ),
             ),
             protection=(covered(Protection.BARE, 0.0), covered(Protection.PROTECTED, 0.5)),
-        )
+        ),
+        gate.lease_epoch,
     )
     await PostgresCycleStore(decision).publish_status("execution", at, {"live_feed": FEED})
+    await lease.aclose()
     await state.aclose()
     await answers.aclose()
 

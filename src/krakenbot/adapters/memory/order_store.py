@@ -13,6 +13,7 @@ from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState
 from krakenbot.domain.execution.position import Position
 from krakenbot.domain.state.epoch import EpochStatus
+from krakenbot.domain.state.safety import EngineMode
 from krakenbot.domain.values import ClOrdId, ExecId, LeaseEpoch, Side, Symbol, VenueId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.order_store import EntryGate, LiveBook, OrderChange
@@ -43,8 +44,10 @@ class MemoryOrderStore:
         self._check_new(order)
         self._db.orders[order.cl_ord_id] = order
 
-    async def apply(self, change: OrderChange) -> None:
+    async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
         """Check everything, then write everything."""
+        if self._db.lease.lease_epoch != lease_epoch:
+            raise LeaseLost(f"lease epoch {lease_epoch} was taken over by {self._db.lease.lease_epoch}")
         fresh = self._checked_fills(change)
         for order in change.orders:
             self._check_update(order)
@@ -127,6 +130,9 @@ class MemoryOrderStore:
             raise LeaseLost(f"lease epoch {lease_epoch} is not in force: {row.holder} has {row.lease_epoch}")
 
     def _check_gate(self, gate: EntryGate) -> None:
+        engine = self._db.engine_state
+        if engine.mode is not EngineMode.NORMAL or engine.latch:
+            raise Refused(BlockerCode.ENGINE_MODE, f"mode {engine.mode}, latch {engine.latch}")
         answers = [answer for _, answer in sorted(self._db.requests.items()) if answer is not None]
         state = self._db.generation
         if not answers or answers[-1] != gate.generation_id or state is None or state.generation_id != answers[-1]:

@@ -35,6 +35,7 @@ from krakenbot.domain.errors import LeaseLost, Refused, StoreConflict
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order
 from krakenbot.domain.execution.position import Position, ProtectionEvent
+from krakenbot.domain.state.safety import EngineMode
 from krakenbot.domain.values import ClOrdId, ExecId, LeaseEpoch, Symbol, VenueId
 from krakenbot.ports.order_store import EntryGate, LiveBook, OrderChange, OrderEventRow
 
@@ -74,8 +75,9 @@ _GATE = """
 SELECT (SELECT generation_id FROM refresh_requests WHERE generation_id IS NOT NULL ORDER BY request_id DESC LIMIT 1),
     g.computed_at, g.lineage_id,
     (SELECT lineage_id FROM ingest_epochs WHERE status = 'valid' ORDER BY epoch_id DESC LIMIT 1),
-    e.created_at
+    e.created_at, s.mode, s.latch
 FROM (SELECT 1) one
+LEFT JOIN engine_state s ON true
 LEFT JOIN state_generations g ON g.generation_id = %s
 LEFT JOIN ingest_epochs e ON e.epoch_id = %s AND e.lineage_id = %s AND e.status = 'valid'
 """
@@ -109,10 +111,13 @@ class PostgresOrderStore:
 
         await self._database.write(body)
 
-    async def apply(self, change: OrderChange) -> None:
-        """Commit one change whole."""
+    async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
+        """Commit one change whole, unless the lease was taken over: a paused process must not write over its heir."""
 
         async def body(connection: AsyncConnection) -> None:
+            row = await (await connection.execute(_LEASE)).fetchone()
+            if row is None or row[0] != lease_epoch:
+                raise LeaseLost(f"lease epoch {lease_epoch} was taken over by {row[0] if row else None}")
             # Fills first: a repeated exec_id must be what the conflict names.
             for fill in change.fills:
                 await connection.execute(_INSERT_FILL, fill_values(fill))
@@ -266,6 +271,9 @@ async def _check_gate(connection: AsyncConnection, gate: EntryGate) -> None:
     refusal = gate_refusal(
         gate, answered=row[0], computed_at=row[1], state_lineage=row[2], newest_lineage=row[3], epoch_at=row[4]
     )
+    if row[5] not in {None, EngineMode.NORMAL} or row[6]:
+        # A halt counts from the moment it is written, not from the next cycle's look.
+        refusal = Refused(BlockerCode.ENGINE_MODE, f"mode {row[5]}, latch {row[6]}")
     if refusal is not None:
         raise refusal
 

@@ -44,6 +44,7 @@ from krakenbot.ports.order_store import EntryGate, OrderStore
 from krakenbot.ports.safety_store import SafetyStore
 
 UNKNOWN_ORDER = "EOrder:Unknown order"
+_LEASE_WAIT_S = 0.5
 _CANCEL_RETRY_S = 1.0
 _CANCEL_RETRY_MAX_S = 60.0
 # Kraken accepts deadlines from 500 ms ahead (FACTS 12.1); later than that the request would be refused anyway.
@@ -166,6 +167,7 @@ class OrderDesk:
 
         A `cl_ord_id` in the plan names a reserved intent, whose row exists already.
         """
+        await self._lease.wait_if_overdue(_LEASE_WAIT_S)
         position_qty = self._tracker.position(plan.symbol).qty
         if plan.qty <= 0 or plan.qty > position_qty:
             self._sink.emit("exit_refused", symbol=plan.symbol, qty=str(plan.qty), position=str(position_qty))
@@ -285,6 +287,7 @@ class OrderDesk:
         trigger_price: Decimal | None = None,
     ) -> bool:
         """Amend a live order to a new total and prices; True when the venue accepted it."""
+        await self._lease.wait_if_overdue(_LEASE_WAIT_S)
         order = self._tracker.get(cl_ord_id)
         if order is None or order.state.is_terminal:
             return False

@@ -27,6 +27,8 @@ class LeaseKeeper:
         self._margin_s = margin_s
         self._epoch: LeaseEpoch | None = None
         self._renewed_mono = 0.0
+        self._is_released = False
+        self._asked = anyio.Event()
 
     @property
     def epoch(self) -> LeaseEpoch:
@@ -66,7 +68,7 @@ class LeaseKeeper:
             return self._epoch
 
     async def run(self) -> None:
-        """Renew until cancelled; raises LeaseLost when another process leads."""
+        """Renew until cancelled or released; raises LeaseLost when another process leads."""
         while True:
             await self._clock.sleep(self._ttl_s / 4)
             asked_mono = self._clock.mono()
@@ -75,13 +77,35 @@ class LeaseKeeper:
                     await self._lease.renew(self.epoch, self._ttl_s)
             except (StoreUnavailable, TimeoutError) as error:
                 self._sink.emit("lease_not_renewed", age_s=self.age_s, error=str(error))
+                self._tell_asked()
                 continue
+            except LeaseLost:
+                if self._is_released:
+                    return
+                raise
             self._renewed_mono = asked_mono
+            self._tell_asked()
+
+    async def wait_if_overdue(self, timeout_s: float) -> None:
+        """Wait for the next answer of the database, at most `timeout_s`, when the lease has run out.
+
+        A process that was stopped for longer than its lease must learn that another one leads before it sends
+        anything; with the database away nobody else can lead, and exits go on.
+        """
+        if self.is_held or self._epoch is None:
+            return
+        with anyio.move_on_after(timeout_s):
+            await self._asked.wait()
+
+    def _tell_asked(self) -> None:
+        self._asked.set()
+        self._asked = anyio.Event()
 
     async def release(self) -> None:
         """Give the lease up, if the database can be reached."""
         if self._epoch is None:
             return
+        self._is_released = True
         try:
             with anyio.fail_after(self._ttl_s / 4):
                 await self._lease.release(self._epoch)

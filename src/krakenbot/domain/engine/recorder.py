@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import anyio
 
+from krakenbot.domain.engine.lease_keeper import LeaseKeeper
 from krakenbot.domain.errors import InvariantViolated, StoreConflict, StoreUnavailable
 from krakenbot.domain.execution.applied import Alarm, Applied
 from krakenbot.domain.execution.change import OrderChange
@@ -40,6 +41,7 @@ class Recorder:
         *,
         clock: Clock,
         order_store: OrderStore,
+        lease: LeaseKeeper,
         tracker: OrderTracker,
         event_sink: EventSink,
         store_timeout_s: float,
@@ -48,6 +50,7 @@ class Recorder:
         self.tracker = tracker
         self._clock = clock
         self._store = order_store
+        self._lease = lease
         self._sink = event_sink
         self._store_timeout_s = store_timeout_s
         self._backlog_max = backlog_max
@@ -127,7 +130,10 @@ class Recorder:
         return not self._backlog
 
     async def run(self) -> None:
-        """Commit changes in order until cancelled; raises InvariantViolated when the ledger disagrees with memory."""
+        """Commit changes in order until cancelled.
+
+        Raises InvariantViolated when the ledger disagrees with memory, LeaseLost when another process leads.
+        """
         while True:
             while self._backlog:
                 if await self._commit(self._backlog[0]):
@@ -150,7 +156,7 @@ class Recorder:
         # Shielded: a commit that has begun is finished or known to have failed.
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(self._store_timeout_s):
-                await self._store.apply(change)
+                await self._store.apply(change, self._lease.epoch)
         except (StoreUnavailable, TimeoutError) as error:
             if self.is_store_available:
                 self._sink.emit("store_away", backlog=len(self._backlog), error=str(error))

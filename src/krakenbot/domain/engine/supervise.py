@@ -92,13 +92,6 @@ class ExecutionEngine:
         self._btc = btc_symbol or Symbol(f"BTC/{settings.quote_asset}")
         self._rate = RateBudget(rate_limits or RateLimits())
         self.tracker = OrderTracker()
-        self.recorder = Recorder(
-            clock=clock,
-            order_store=order_store,
-            tracker=self.tracker,
-            event_sink=event_sink,
-            store_timeout_s=settings.store_timeout_s,
-        )
         self.lease = LeaseKeeper(
             clock=clock,
             lease=lease,
@@ -106,6 +99,14 @@ class ExecutionEngine:
             holder=settings.holder,
             ttl_s=settings.lease_ttl_s,
             margin_s=settings.lease_margin_s,
+        )
+        self.recorder = Recorder(
+            clock=clock,
+            order_store=order_store,
+            lease=self.lease,
+            tracker=self.tracker,
+            event_sink=event_sink,
+            store_timeout_s=settings.store_timeout_s,
         )
         self.desk = OrderDesk(
             clock=clock,

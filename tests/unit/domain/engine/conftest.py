@@ -160,7 +160,7 @@ class Store:
             self.lose_answers -= 1
             raise StoreUnavailable("connection lost after COMMIT")
 
-    async def apply(self, change):
+    async def apply(self, change, lease_epoch):
         await anyio.sleep(0.001)
         self._check()
         if any(fill.exec_id in self.fills for fill in change.fills):

@@ -3,6 +3,7 @@
 # mypy: disable-error-code="arg-type"
 from __future__ import annotations
 
+import asyncio
 import json
 from decimal import Decimal
 
@@ -249,6 +250,39 @@ async def test_lost_lease_ends_the_engine(world):
         found = found.exceptions[0]
 
     assert isinstance(found, LeaseLost)
+
+
+async def test_process_that_was_stopped_past_its_lease_sends_nothing_before_it_knows_who_leads(world):
+    async def stop_and_go_on():
+        async with world.running():
+            entry_id = await world.enter()
+            await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
+            world.lease.held_by_other = True
+            asyncio.get_running_loop()._jumping.jumped_s += 20.0
+            world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+            await anyio.sleep(60.0)
+
+    with pytest.raises(ExceptionGroup):
+        await stop_and_go_on()
+
+    assert [] == [i for i in world.venue.submitted if not i.startswith("kbe")]
+
+
+async def test_release_while_a_renewal_is_under_way_ends_without_an_error(world):
+    async with world.running() as engine:
+        await anyio.sleep(1.0)
+        renewing = anyio.Event()
+
+        async def renew(lease_epoch, ttl_s):
+            renewing.set()
+            await anyio.sleep(0.5)
+            raise LeaseLost("released")
+
+        world.lease.renew = renew
+        await renewing.wait()
+
+    assert [1] == world.lease.released
+    assert engine.lease.age_s is None
 
 
 async def test_markouts_are_recorded_at_their_horizons(world):

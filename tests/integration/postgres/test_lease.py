@@ -1,0 +1,68 @@
+"""The lease between two processes: who is alive keeps it, who is dead loses it at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
+from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.domain.errors import LeaseLost
+
+pytestmark = pytest.mark.postgres
+
+
+@asynccontextmanager
+async def process(urls: Any) -> AsyncIterator[PostgresLease]:
+    """One process's lease, on a pool of its own; the end of the block is the end of the process."""
+    async with AsyncExitStack() as stack:
+        database = Database(urls.decision, name="decision", role=EXECUTION_ROLE, max_size=2)
+        await database.open()
+        stack.push_async_callback(database.close)
+        lease = PostgresLease(database)
+        stack.push_async_callback(lease.aclose)
+        yield lease
+
+
+async def test_lease_of_a_killed_process_is_taken_at_once(database_urls):
+    async with process(database_urls) as heir:
+        async with process(database_urls) as killed:
+            first = await killed.acquire("a", 60)
+            for _ in range(3):
+                with pytest.raises(LeaseLost, match="held by a"):
+                    await heir.acquire("b", 60)
+
+        second = await heir.acquire("b", 60)
+
+        assert second == first + 1
+
+
+async def test_heir_of_a_stopped_process_keeps_the_lease_when_that_process_ends(database_urls):
+    async with process(database_urls) as heir, process(database_urls) as third:
+        async with process(database_urls) as stopped:
+            await stopped.acquire("a", 0.0)
+            epoch = await heir.acquire("b", 60)
+
+            with pytest.raises(LeaseLost):
+                await stopped.renew(epoch - 1, 60)
+        with pytest.raises(LeaseLost, match="held by b"):
+            await third.acquire("c", 60)
+        await heir.renew(epoch, 60)
+
+
+async def test_lock_is_taken_again_after_its_connection_was_lost(database_urls):
+    async with process(database_urls) as leader, process(database_urls) as other:
+        epoch = await leader.acquire("a", 60)
+        async with await psycopg.AsyncConnection.connect(database_urls.decision, autocommit=True) as connection:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", [epoch]
+            )
+        await leader.renew(epoch, 60)
+
+        with pytest.raises(LeaseLost, match="held by a"):
+            await other.acquire("b", 60)
