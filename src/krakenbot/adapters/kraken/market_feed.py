@@ -221,11 +221,12 @@ class KrakenMarketFeed:
         connection = Connection(url=url, session=session, clock=self._clock, settings=self._settings.connection)
         if session is self._public:
             self._connected = connection
-        reason = "stopped"
         try:
             reason = await connection.run()
-        finally:
-            session.closed(reason)
+        except BaseException:
+            session.stopped()
+            raise
+        session.closed(reason)
         return reason
 
     async def _wait(

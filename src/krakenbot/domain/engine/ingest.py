@@ -101,13 +101,13 @@ class IngestEngine:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sink.run)
                 tasks.start_soon(self._feed.run, recorder)
+                tasks.start_soon(
+                    self._every, self._settings.status_interval_s, lambda: self._publish_status(recorder, refresh)
+                )
                 await self._wait_for_instruments(recorder)
                 tasks.start_soon(self._every, self._settings.sample_interval_s, lambda: self._sample(recorder))
                 tasks.start_soon(refresh.run)
                 tasks.start_soon(self._epoch_loop, recorder, lineage_id, run_id)
-                tasks.start_soon(
-                    self._every, self._settings.status_interval_s, lambda: self._publish_status(recorder, refresh)
-                )
         finally:
             with anyio.move_on_after(5.0, shield=True):
                 await self._end(recorder, refresh, run_id)

@@ -230,9 +230,14 @@ class MarketSession:
         self.state.resyncs += self.subscriptions.resyncs - resyncs
 
     def closed(self, reason: str) -> None:
-        """Take notice that the connection has ended: every book of it is invalid from now on."""
+        """Take notice that the connection was lost: every book of it is invalid from now on."""
         for symbol, book in self._books.items():
             self._invalidate(symbol, book, f"connection lost: {reason}")
+
+    def stopped(self) -> None:
+        """Take notice that we ended the connection: its books are invalid, and nobody needs to be told."""
+        for book in self._books.values():
+            book.invalidate("the feed was stopped")
 
     def quarantined(self, now_mono: float) -> dict[str, str]:
         """Return the symbols that do not work on this connection, with reason and age."""
