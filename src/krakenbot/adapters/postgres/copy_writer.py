@@ -31,6 +31,8 @@ from krakenbot.ports.sample_sink import SinkStats
 _KEPT_RUNS = 4
 _RETRY_S = 0.25
 _BATCH_TIMEOUT_S = 30.0
+# while the writer has nothing to do, a batch of this size is worth starting at once
+_IDLE_ROWS = 2_000
 _PUT_SYMBOLS = """
 INSERT INTO run_symbols (run_id, symbol) SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
 """
@@ -81,6 +83,7 @@ class PostgresSampleSink:
         self._batch_no = 0
         self._sealed: deque[_Batch] = deque()
         self._open = self._new_batch()
+        self._is_idle = False
         self._writer_id: int | None = None
         self._connection: AsyncConnection | None = None
         self._in_doubt = False
@@ -125,7 +128,7 @@ class PostgresSampleSink:
             batch.count += 1
             self._queued += 1
             self._put_total += 1
-            if batch.count >= self._batch_rows:
+            if batch.count >= (_IDLE_ROWS if self._is_idle else self._batch_rows):
                 self._seal()
 
     async def run(self) -> None:
@@ -133,8 +136,10 @@ class PostgresSampleSink:
         try:
             while True:
                 if not self._sealed:
+                    self._is_idle = True
                     await self._pause(self._batch_s)
                     self._seal()
+                    self._is_idle = False
                 if self._sealed and not await self._write_next():
                     await anyio.sleep(_RETRY_S)
         finally:
@@ -199,6 +204,7 @@ class PostgresSampleSink:
             self._open.gaps, self._gaps = self._gaps, {}
             self._sealed.append(self._open)
             self._open = self._new_batch()
+            self._is_idle = False
             self._wake.set()
 
     # -- writing -------------------------------------------------------------------------------------------------
