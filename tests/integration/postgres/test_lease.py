@@ -6,15 +6,32 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
+from attrs import frozen
 
+from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
+from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
+from krakenbot.domain.engine.lease_keeper import LeaseKeeper
 from krakenbot.domain.errors import LeaseLost
+from krakenbot.domain.values import LeaseEpoch
 
 pytestmark = pytest.mark.postgres
+
+
+@frozen(kw_only=True)
+class Urls:
+    decision: str
+
+
+class Silent:
+    def emit(self, name: str, **fields: object) -> None:
+        """Take no notice."""
 
 
 @asynccontextmanager
@@ -49,7 +66,7 @@ async def test_heir_of_a_stopped_process_keeps_the_lease_when_that_process_ends(
             epoch = await heir.acquire("b", 60)
 
             with pytest.raises(LeaseLost):
-                await stopped.renew(epoch - 1, 60)
+                await stopped.renew(LeaseEpoch(epoch - 1), 60)
         with pytest.raises(LeaseLost, match="held by b"):
             await third.acquire("c", 60)
         await heir.renew(epoch, 60)
@@ -66,3 +83,29 @@ async def test_lock_is_taken_again_after_its_connection_was_lost(database_urls):
 
         with pytest.raises(LeaseLost, match="held by a"):
             await other.acquire("b", 60)
+
+
+@pytest.mark.timeout(40)
+async def test_leader_outlives_an_outage_of_the_database_that_is_shorter_than_its_lease(tmp_path):
+    cluster = EmbeddedCluster(tmp_path, "decision")
+    await cluster.start()
+    try:
+        await migrate(cluster.url(Login.OWNER), {DatabasePart.DECISION})
+        async with process(Urls(decision=cluster.url(Login.EXECUTION))) as lease:
+            keeper = LeaseKeeper(
+                clock=SystemClock(), lease=lease, event_sink=Silent(), holder="a", ttl_s=15.0, margin_s=3.0
+            )
+            await keeper.acquire()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keeper.run)
+                cluster.kill()
+                await anyio.sleep(6.0)
+                await cluster.start()
+                with anyio.fail_after(6.0):
+                    while (keeper.age_s or 0.0) > 1.0:
+                        await anyio.sleep(0.05)
+                tasks.cancel_scope.cancel()
+
+            assert keeper.is_held
+    finally:
+        await cluster.stop()

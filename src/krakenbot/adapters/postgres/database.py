@@ -32,7 +32,8 @@ class Database:
     """A pool onto one database, acting as `role` where the login is a member of it.
 
     `statement_timeout_s` bounds each statement at the server, `unit_timeout_s` each unit here, `resolve_s` the
-    search for the outcome of a commit in doubt.
+    search for the outcome of a commit in doubt. `connection_wait_s` is how long a unit waits for a connection: while
+    it waits the pool does not always try again, so a short wait and a new unit find a server that is back sooner.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Database:
         statement_timeout_s: float = 5.0,
         unit_timeout_s: float = 10.0,
         resolve_s: float = 10.0,
+        connection_wait_s: float = 3.0,
     ) -> None:
         self.name = name
         self.role = role
@@ -65,7 +67,7 @@ class Database:
             max_size=max_size,
             open=False,
             name=name,
-            timeout=unit_timeout_s,
+            timeout=min(connection_wait_s, unit_timeout_s),
             # After an outage a waiting unit brings the pool back at once, in place of a growing pause.
             reconnect_timeout=2.0,
             max_waiting=200,

@@ -69,8 +69,10 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Renew until cancelled or released; raises LeaseLost when another process leads."""
+        wait_s = self._ttl_s / 4
         while True:
-            await self._clock.sleep(self._ttl_s / 4)
+            await self._clock.sleep(wait_s)
+            wait_s = min(_RETRY_S, self._ttl_s / 4)
             asked_mono = self._clock.mono()
             try:
                 with anyio.fail_after(self._ttl_s / 4):
@@ -83,6 +85,7 @@ class LeaseKeeper:
                 if self._is_released:
                     return
                 raise
+            wait_s = self._ttl_s / 4
             self._renewed_mono = asked_mono
             self._tell_asked()
 

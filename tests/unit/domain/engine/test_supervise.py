@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from decimal import Decimal
+from typing import Any
 
 import anyio
 import pytest
@@ -258,7 +259,8 @@ async def test_process_that_was_stopped_past_its_lease_sends_nothing_before_it_k
             entry_id = await world.enter()
             await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
             world.lease.held_by_other = True
-            asyncio.get_running_loop()._jumping.jumped_s += 20.0
+            loop: Any = asyncio.get_running_loop()
+            loop._jumping.jumped_s += 20.0
             world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
             await anyio.sleep(60.0)
 
