@@ -19,11 +19,11 @@ from attrs import evolve
 from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.holdings import HoldingReader, is_unknown
 from krakenbot.domain.engine.protection import Cover, ProtectionCounter
 from krakenbot.domain.engine.recorder import Recorder
-from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.errors import VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.exits import (
-    FALLBACK_PROFILE,
     AmendStop,
     CancelStop,
     EndTakeProfit,
@@ -33,9 +33,7 @@ from krakenbot.domain.execution.exits import (
     Holding,
     PlaceStop,
     RestTakeProfit,
-    Touch,
     next_step,
-    profile_from_record,
     sellable_qty,
     stands,
     step_beside_sale,
@@ -44,7 +42,7 @@ from krakenbot.domain.execution.exits import (
 )
 from krakenbot.domain.execution.fills import Fill, assets_of
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState
-from krakenbot.domain.execution.position import Position, Protection
+from krakenbot.domain.execution.position import Protection
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import ClOrdId, Side, Symbol
 from krakenbot.ports.clock import Clock
@@ -58,7 +56,6 @@ _SALE_WAIT_S = 5.0
 _SALES_MAX = 3
 _REST_MIN_S = 1.0
 _REST_MAX_S = 30.0
-_LEARN_AGAIN_S = 10.0
 # A stop that was provably not sent is an intent again; another exit is given up.
 _FAILED = frozenset({OrderState.REJECTED, OrderState.PENDING_SUBMIT, OrderState.NEVER_ACCEPTED})
 _NOT_SOLD = _FAILED | {OrderState.UNKNOWN}
@@ -81,8 +78,6 @@ class PositionMonitor:
     ) -> None:
         self._clock = clock
         self._query = query
-        self._feed = market_feed
-        self._store = order_store
         self._recorder = recorder
         self._tracker = recorder.tracker
         self._desk = desk
@@ -93,8 +88,15 @@ class PositionMonitor:
         self._is_stopping = False
         self._dirty: set[Symbol] = set()
         self._wakeup = anyio.Event()
-        self._doubtful: set[ClOrdId] = set()
-        self._instruments: dict[Symbol, Instrument] = {}
+        self._holdings = HoldingReader(
+            clock=clock,
+            market_feed=market_feed,
+            order_store=order_store,
+            recorder=recorder,
+            desk=desk,
+            settings=settings,
+            event_sink=event_sink,
+        )
         self._protection = ProtectionCounter(recorder=recorder, settings=settings.exits, event_sink=event_sink)
 
     @property
@@ -114,11 +116,11 @@ class PositionMonitor:
 
     def set_instruments(self, instruments: dict[Symbol, Instrument]) -> None:
         """Take the instruments known at start; the live feed's own are newer and go first."""
-        self._instruments = instruments
+        self._holdings.instruments = instruments
 
     def distrust_intents(self) -> None:
         """Mark stops of an earlier process whose outcome is unknown: they count for nothing, a new one is sent."""
-        self._doubtful = {o.cl_ord_id for o in self._tracker.live() if o.state is OrderState.UNKNOWN}
+        self._holdings.doubtful = {o.cl_ord_id for o in self._tracker.live() if o.state is OrderState.UNKNOWN}
 
     def protection(self) -> dict[Symbol, Protection]:
         """Return how each held symbol is covered."""
@@ -167,7 +169,7 @@ class PositionMonitor:
         if self._tracker.position(symbol).qty <= 0:
             self._settle_flat(symbol, cover)
             return
-        holding = await self._holding(symbol, cover)
+        holding = await self._holdings.read(symbol, cover)
         if holding is None:
             return
         self._protection.count(cover, holding)
@@ -181,7 +183,7 @@ class PositionMonitor:
         await self._recount(symbol, cover)
 
     async def _recount(self, symbol: Symbol, cover: Cover) -> None:
-        holding = await self._holding(symbol, cover) if self._tracker.position(symbol).qty > 0 else None
+        holding = await self._holdings.read(symbol, cover) if self._tracker.position(symbol).qty > 0 else None
         if holding is not None:
             self._protection.count(cover, holding)
 
@@ -209,113 +211,6 @@ class PositionMonitor:
             case _:
                 assert_never(step)
 
-    # what a symbol looks like
-
-    async def _holding(self, symbol: Symbol, cover: Cover) -> Holding | None:
-        position = self._tracker.position(symbol)
-        instrument = self._feed.instruments().get(symbol) or self._instruments.get(symbol)
-        if instrument is None:
-            if position.qty > 0:
-                self._sink.emit("instrument_missing", symbol=symbol)
-            return None
-        await self._learn(symbol, cover, position)
-        touch = self._touch(symbol, instrument)
-        if touch is not None:
-            cover.peak_bid = touch.bid if cover.peak_bid is None else max(cover.peak_bid, touch.bid)
-        live = self._tracker.live(symbol)
-        stop = self._best_stop(live)
-        if stop is not None and stop.trigger_price is not None and stands(stop):
-            cover.floor_price = max(cover.floor_price or stop.trigger_price, stop.trigger_price)
-        at = self._clock.now()
-        return Holding(
-            at=at,
-            instrument=instrument,
-            position=position,
-            profile=cover.profile or FALLBACK_PROFILE,
-            entry_price=cover.entry_price,
-            opened_at=cover.opened_at or at,
-            entry_is_live=any(o.role is OrderRole.ENTRY for o in live),
-            stop=stop,
-            take_profit=next((o for o in live if o.role is OrderRole.TAKE_PROFIT and not _is_unknown(o)), None),
-            touch=touch,
-            peak_bid=cover.peak_bid,
-            floor_price=cover.floor_price,
-            bare_since=cover.bare_since,
-            stop_changed_at=cover.stop_changed_at,
-            take_profit_ended_at=cover.take_profit_ended_at,
-        )
-
-    async def _learn(self, symbol: Symbol, cover: Cover, position: Position) -> None:
-        """Find the exit profile of the newest entry: in memory first, then in the store.
-
-        Dust of an older position may lie under a new one, so the newest entry counts, not the one that opened.
-        """
-        entry_id = self._tracker.last_entry(symbol)
-        again = cover.learn_again_mono is not None and self._clock.mono() >= cover.learn_again_mono
-        if cover.profile is not None and cover.entry_id == entry_id and not again:
-            return
-        row = await self._find_row(symbol, cover, entry_id)
-        profile = None if row is None else profile_from_record(row.record)
-        if profile is None:
-            self._sink.emit("profile_missing", symbol=symbol, entry_id=entry_id)
-        if cover.entry_id != entry_id:
-            cover.peak_bid = cover.floor_price = cover.take_profit_ended_at = None
-            cover.failures = 0
-        cover.entry_id = entry_id
-        cover.profile = profile or FALLBACK_PROFILE
-        is_entry = row is not None and row.role is OrderRole.ENTRY
-        limit_price = row.limit_price if row is not None and is_entry else None
-        cover.entry_price = limit_price or position.average_price or cover.entry_price
-        opened_at = position.opened_at if position.entry_id == entry_id or row is None else row.state_at
-        cover.opened_at = opened_at or position.opened_at
-
-    async def _find_row(self, symbol: Symbol, cover: Cover, entry_id: ClOrdId | None) -> Order | None:
-        cover.learn_again_mono = None
-        if entry_id is None:
-            return None
-        row = self._tracker.get(entry_id) or self._intent_of(symbol, entry_id)
-        if row is not None:
-            return row
-        try:
-            with anyio.fail_after(self._settings.store_timeout_s):
-                return await self._store.find_order(entry_id)
-        except (StoreUnavailable, TimeoutError) as error:
-            cover.learn_again_mono = self._clock.mono() + _LEARN_AGAIN_S
-            self._sink.emit("profile_waits_for_store", symbol=symbol, error=str(error))
-            return None
-
-    def _intent_of(self, symbol: Symbol, entry_id: ClOrdId) -> Order | None:
-        return next((o for o in self._tracker.live(symbol) if o.parent_id == entry_id), None)
-
-    def _best_stop(self, live: list[Order]) -> Order | None:
-        """Return the stop that counts: one that stands before one in flight; unsent and doubtful ones are none."""
-        stops = [
-            o
-            for o in live
-            if o.role is OrderRole.PROTECTIVE_STOP
-            and not self._desk.is_fresh_intent(o)
-            and o.cl_ord_id not in self._doubtful_unseen(o)
-        ]
-        return max(stops, key=lambda o: (stands(o), o.qty - o.cum_qty, o.cl_ord_id), default=None)
-
-    def _doubtful_unseen(self, order: Order) -> set[ClOrdId]:
-        return self._doubtful if order.state is OrderState.UNKNOWN else set()
-
-    def _touch(self, symbol: Symbol, instrument: Instrument) -> Touch | None:
-        book = self._feed.book(symbol)
-        if book is None or not book.is_valid:
-            return None
-        bid, ask = book.best_bid(), book.best_ask()
-        if bid is None or ask is None:
-            return None
-        # A quiet book is not a stale one: while the connection's heartbeat is fresh the book is as of now.
-        health = self._feed.health()
-        age_s = self._clock.mono() - book.received_mono
-        heartbeat_s = health.heartbeat_age_s
-        if health.connected and heartbeat_s is not None and heartbeat_s <= 2.0:
-            age_s = min(age_s, max(0.0, heartbeat_s - 1.0))
-        return Touch(bid=instrument.price_of(bid[0]), ask=instrument.price_of(ask[0]), age_s=age_s)
-
     def _settle_flat(self, symbol: Symbol, cover: Cover) -> None:
         """Close the account of a symbol that holds nothing; forget it when no exit order is left."""
         if cover.protection is not Protection.FLAT:
@@ -329,10 +224,10 @@ class PositionMonitor:
         live = self._tracker.live(symbol)
         entries = {o.cl_ord_id for o in live if o.role is OrderRole.ENTRY}
         is_flat = self._tracker.position(symbol).qty <= 0
-        best = self._best_stop(live)
+        best = self._holdings.best_stop(live)
         for order in live:
             if order.role is OrderRole.TAKE_PROFIT:
-                if is_flat or _is_unknown(order):
+                if is_flat or is_unknown(order):
                     await self._desk.cancel(order.cl_ord_id)
             elif order.role is not OrderRole.PROTECTIVE_STOP:
                 continue
@@ -529,10 +424,6 @@ class PositionMonitor:
         cover.rest_until_mono = self._clock.mono() + rest_s
 
 
-def _is_unknown(order: Order) -> bool:
-    return order.state is OrderState.UNKNOWN
-
-
 def _may_sell(order: Order | None) -> bool:
     """Tell whether an order is known to be alive on the selling side; one that is UNKNOWN had its cancel sent."""
-    return order is not None and order.side is Side.SELL and not order.state.is_terminal and not _is_unknown(order)
+    return order is not None and order.side is Side.SELL and not order.state.is_terminal and not is_unknown(order)
