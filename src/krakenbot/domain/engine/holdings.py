@@ -128,7 +128,9 @@ class HoldingReader:
             return None
 
     def _intent_of(self, symbol: Symbol, entry_id: ClOrdId) -> Order | None:
-        return next((o for o in self._tracker.live(symbol) if o.parent_id == entry_id), None)
+        """Return the intent that was made with an entry and holds its plan; later stops of it hold none."""
+        children = (o for o in self._tracker.live(symbol) if o.parent_id == entry_id)
+        return next((o for o in children if profile_from_record(o.record) is not None), None)
 
     def best_stop(self, live: list[Order]) -> Order | None:
         """Return the stop that counts: one that stands before one in flight; unsent and doubtful ones are none."""

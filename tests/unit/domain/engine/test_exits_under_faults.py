@@ -86,3 +86,21 @@ async def test_part_that_an_unanswered_amend_left_bare_is_sold_in_time(world):
         await world.until(lambda: world.position() == 0, timeout_s=20.0)
 
         assert engine.monitor.seconds["bare"] < 12.0
+
+
+async def test_plan_of_the_entry_is_found_again_after_a_restart_behind_a_replaced_stop(world):
+    async with world.running():
+        entry_id = await bought(world, time_stop_s=120.0)
+        world.bid, world.ask = Decimal("100.9"), Decimal("101.2")
+        await world.until(lambda: any(i.startswith("kbt") for i in world.venue.orders))
+        world.bid, world.ask = Decimal("100.0"), Decimal("100.2")
+    world.venue.hidden.add(entry_id)  # closed long ago: no ladder asks back that far
+    async with world.running(world.make_engine()):
+        await anyio.sleep(5.0)
+
+        assert [] == world.events.of("profile_missing")
+        assert Decimal("99.0") == world.stop().trigger
+
+        await world.until(lambda: world.position() == 0, timeout_s=130.0)
+
+        assert "time_stop" == world.events.of("exit_started")[-1]["kind"]
