@@ -109,4 +109,6 @@ def test_a_recorded_symbol_that_is_not_listed_is_left_out(make_markets, recordin
 
     flow.open(START_NS)
 
-    assert 2 == len(flow.parameters()["symbols"])
+    symbols = flow.parameters()["symbols"]
+    assert isinstance(symbols, dict)
+    assert 2 == len(symbols)
