@@ -16,7 +16,7 @@ from attrs import frozen
 from psycopg import AsyncConnection
 
 from krakenbot.domain.errors import StoreConflict
-from krakenbot.domain.market.samples import BookSample, QueueSample, Sample, TickerSample, TradeSample
+from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
 from krakenbot.domain.values import RunId
 
 Values = tuple[Any, ...]
@@ -24,7 +24,7 @@ Row = bytes | Values
 """An encoded row, or the values of a trade."""
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
-_CHUNK_ROWS = 2_000
+_CHUNK_ROWS = 250
 _TYPES = {"text": "text", "int": "int8", "float": "float8", "numeric": "numeric"}
 
 
@@ -111,6 +111,8 @@ def _queue_numbers(s: QueueSample) -> bytes:
     # fmt: on
 
 
+PeriodicSample = TickerSample | BookSample | QueueSample
+TABLE_OF = {TickerSample: TICKERS.name, BookSample: BOOKS.name, QueueSample: QUEUES.name}
 _NUMBERS: dict[type, tuple[CopyTable, Callable[[Any], bytes]]] = {
     TickerSample: (TICKERS, _ticker_numbers),
     BookSample: (BOOKS, _book_numbers),
@@ -119,29 +121,29 @@ _NUMBERS: dict[type, tuple[CopyTable, Callable[[Any], bytes]]] = {
 
 
 class RowEncoder:
-    """Encodes samples; keeps the bytes that begin every row of a run, table and symbol."""
+    """Encodes periodic samples; keeps the bytes that begin every row of a run, table and symbol."""
 
     def __init__(self) -> None:
-        self._heads: dict[tuple[int, str, type], bytes] = {}
+        self._heads: dict[tuple[RunId, type], dict[str, bytes]] = {}
 
-    def encode(self, run_id: RunId, sample: Sample) -> tuple[str, Row]:
-        """Return the table and the row of a sample; raises StoreConflict for a value that the table cannot hold."""
+    def encode(self, run_id: RunId, sample: PeriodicSample) -> bytes:
+        """Return the row of a sample; raises StoreConflict for a value that the table cannot hold."""
         kind = type(sample)
-        if kind is TradeSample:
-            return TRADES.name, _trade_values(run_id, sample)  # type: ignore[arg-type]  # told by its type
         table, numbers = _NUMBERS[kind]
-        key = (run_id, sample.symbol, kind)
-        head = self._heads.get(key)
+        heads = self._heads.get((run_id, kind))
+        if heads is None:
+            heads = self._heads[run_id, kind] = {}
         try:
+            head = heads.get(sample.symbol)
             if head is None:
-                head = self._heads[key] = _head(table, run_id, sample.symbol)
-            return table.name, head + numbers(sample)
+                head = heads[sample.symbol] = _head(table, run_id, sample.symbol)
+            return head + numbers(sample)
         except (struct.error, TypeError, OverflowError, UnicodeEncodeError) as error:
             raise StoreConflict(table.name, f"a value that {table.name} cannot hold: {error}") from error
 
     def forget(self, before: RunId) -> None:
         """Drop what is kept of runs before this one."""
-        self._heads = {key: head for key, head in self._heads.items() if key[0] >= before}
+        self._heads = {key: heads for key, heads in self._heads.items() if key[0] >= before}
 
 
 async def copy_rows(connection: AsyncConnection, table: CopyTable, rows: Sequence[Row]) -> None:
@@ -170,6 +172,7 @@ def _head(table: CopyTable, run_id: int, symbol: str) -> bytes:
     return struct.pack(">hiqi", 1 + len(table.columns), 8, run_id, len(text)) + text
 
 
-def _trade_values(run_id: int, trade: TradeSample) -> Values:
+def trade_values(run_id: int, trade: TradeSample) -> Values:
+    """Return the values of a trade in the order of its table's columns."""
     side = trade.side.value
     return run_id, trade.symbol, trade.trade_id, side, trade.price, trade.qty, trade.at_ns, trade.received_at_ns

@@ -9,6 +9,8 @@ in trade_gaps. While the database is away the queue holds what it can; a spool t
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
@@ -19,7 +21,16 @@ import psycopg
 from attrs import define, field
 from psycopg import AsyncConnection
 
-from krakenbot.adapters.postgres.copy_rows import TABLES, TRADES, Row, RowEncoder, Values, copy_rows
+from krakenbot.adapters.postgres.copy_rows import (
+    TABLE_OF,
+    TABLES,
+    TRADES,
+    Row,
+    RowEncoder,
+    Values,
+    copy_rows,
+    trade_values,
+)
 from krakenbot.adapters.postgres.database import Database, in_own_task
 from krakenbot.adapters.postgres.failures import translated
 from krakenbot.adapters.postgres.trade_ids import TradeIds
@@ -31,8 +42,9 @@ from krakenbot.ports.sample_sink import SinkStats
 _KEPT_RUNS = 4
 _RETRY_S = 0.25
 _BATCH_TIMEOUT_S = 30.0
+_SEND_BUFFER_BYTES = 1 << 20
 # while the writer has nothing to do, a batch of this size is worth starting at once
-_IDLE_ROWS = 2_000
+_IDLE_ROWS = 5_000
 _PUT_SYMBOLS = """
 INSERT INTO run_symbols (run_id, symbol) SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
 """
@@ -72,7 +84,7 @@ class PostgresSampleSink:
     """
 
     def __init__(
-        self, database: Database, *, batch_rows: int = 20_000, batch_s: float = 0.25, queue_rows: int = 400_000
+        self, database: Database, *, batch_rows: int = 100_000, batch_s: float = 0.25, queue_rows: int = 400_000
     ) -> None:
         self._database = database
         self._batch_rows = batch_rows
@@ -88,11 +100,10 @@ class PostgresSampleSink:
         self._connection: AsyncConnection | None = None
         self._in_doubt = False
         self._ready_runs: set[RunId] = set()
-        self._known_symbols: set[tuple[RunId, str]] = set()
+        self._known_symbols: dict[RunId, set[str]] = {}
         self._trade_ids: dict[RunId, dict[str, TradeIds]] = {}
         self._gaps: dict[tuple[RunId, str], tuple[int, int]] = {}
         self._wake = asyncio.Event()
-        self._put_total = 0
         self._done_total = 0
         self._done = asyncio.Event()
         self._rows = {table.name: 0 for table in TABLES}
@@ -104,30 +115,33 @@ class PostgresSampleSink:
 
     def put(self, run_id: RunId, samples: Sequence[Sample]) -> None:
         """Queue samples of a run; repeated trades are left out here."""
+        encode = self._encoder.encode
+        known = self._known_symbols.setdefault(run_id, set())
+        row: Row | None
         for sample in samples:
             if isinstance(sample, TradeSample):
-                if not self._ids_of(run_id, sample.symbol).take(sample.trade_id):
+                row = self._trade_row(run_id, sample)
+                table = TRADES.name
+            elif self._queued < self._queue_rows:
+                try:
+                    row = encode(run_id, sample)
+                except StoreConflict as error:
+                    self._refuse(error)
                     continue
-                if self._queued >= 2 * self._queue_rows:
-                    self._drop_trade(run_id, sample)
-                    continue
-            elif self._queued >= self._queue_rows:
+                table = TABLE_OF[type(sample)]
+            else:
                 self._coalesced += 1
                 continue
-            try:
-                table, row = self._encoder.encode(run_id, sample)
-            except StoreConflict as error:
-                self._refuse(error)
+            if row is None:
                 continue
             batch = self._open
-            if batch.count == 0:
+            if not batch.count:
                 batch.first_mono = perf_counter()
             batch.rows[table].append(row)
-            if (run_id, sample.symbol) not in self._known_symbols:
+            if sample.symbol not in known:
                 batch.symbols.add((run_id, sample.symbol))
             batch.count += 1
             self._queued += 1
-            self._put_total += 1
             if batch.count >= (_IDLE_ROWS if self._is_idle else self._batch_rows):
                 self._seal()
 
@@ -138,8 +152,9 @@ class PostgresSampleSink:
                 if not self._sealed:
                     self._is_idle = True
                     await self._pause(self._batch_s)
-                    self._seal()
                     self._is_idle = False
+                    if not self._sealed:
+                        self._seal()
                 if self._sealed and not await self._write_next():
                     await anyio.sleep(_RETRY_S)
         finally:
@@ -148,7 +163,7 @@ class PostgresSampleSink:
 
     async def flush(self) -> None:
         """Wait until everything queued so far is committed; `run` must be running."""
-        target = self._put_total
+        target = self._done_total + self._queued
         while self._done_total < target:
             self._done.clear()
             self._wake.set()
@@ -176,8 +191,18 @@ class PostgresSampleSink:
             runs[run_id] = {}
             for old in sorted(runs)[:-_KEPT_RUNS]:
                 del runs[old]
+                self._known_symbols.pop(old, None)
             self._encoder.forget(min(runs))
         return runs.setdefault(run_id, {}).setdefault(symbol, TradeIds())
+
+    def _trade_row(self, run_id: RunId, sample: TradeSample) -> Values | None:
+        """Return the values of a trade; None when it was queued before, or when there is no room for it."""
+        if not self._ids_of(run_id, sample.symbol).take(sample.trade_id):
+            return None
+        if self._queued >= 2 * self._queue_rows:
+            self._drop_trade(run_id, sample)
+            return None
+        return trade_values(run_id, sample)
 
     def _drop_trade(self, run_id: RunId, sample: TradeSample) -> None:
         self._dropped["trade_samples"] = self._dropped.get("trade_samples", 0) + 1
@@ -232,7 +257,8 @@ class PostgresSampleSink:
         self._queued -= batch.count
         self._in_doubt = False
         self._batches += 1
-        self._known_symbols |= batch.symbols
+        for run_id, symbol in batch.symbols:
+            self._known_symbols.setdefault(run_id, set()).add(symbol)
         self._ready_runs |= {run_id for run_id, _ in batch.symbols}
         for table, rows in batch.rows.items():
             self._rows[table] += len(rows)
@@ -284,6 +310,7 @@ class PostgresSampleSink:
     async def _connected(self) -> AsyncConnection:
         if self._connection is None or self._connection.closed:
             connection = await self._database.connect()
+            _widen(connection)
             await connection.execute("SET statement_timeout = '30s'")
             if self._writer_id is None:
                 row = await (await connection.execute("SELECT nextval('copy_writer_id_seq')")).fetchone()
@@ -306,3 +333,9 @@ class PostgresSampleSink:
                 await connection.close()
             except (psycopg.Error, OSError) as error:
                 self.last_failure = str(error)
+
+
+def _widen(connection: AsyncConnection) -> None:
+    """Ask for a larger send buffer, so that the server has rows to read while this process does other things."""
+    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
