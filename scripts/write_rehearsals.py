@@ -1,16 +1,18 @@
 """Run rehearsals over flows, profiles and seeds, and write what they reported into docs/rehearsals.md.
 
-./kb python scripts/write_rehearsals.py [--duration 60] [--seeds 1 2 3] [--flows seeded recorded]
+./kb python scripts/write_rehearsals.py [--duration 60] [--seeds 1 2 3] [--at-once 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +54,21 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--flows", nargs="+", default=["seeded", "recorded"])
     parser.add_argument("--profiles", nargs="+", default=list(PROFILES))
+    parser.add_argument("--at-once", type=int, default=2, help="how many run side by side")
     arguments = parser.parse_args()
+    cases = list(itertools.product(arguments.flows, arguments.profiles, arguments.seeds))
     rows, failed = [], False
-    for flow in arguments.flows:
-        for profile in arguments.profiles:
-            for seed in arguments.seeds:
-                code, report = run(flow, profile, seed, arguments.duration)
-                failed = failed or code != 0
-                rows.append(row(flow, profile, seed, code, report))
-                print(rows[-1], flush=True)
-                PAGE.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+    with ThreadPoolExecutor(arguments.at_once) as workers:
+        done = workers.map(lambda case: run(*case, duration_s=arguments.duration), cases)
+        for case, (code, report) in zip(cases, done, strict=True):
+            failed = failed or code != 0
+            rows.append(row(*case, code, report))
+            print(rows[-1], flush=True)
+    PAGE.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 
-def run(flow: str, profile: str, seed: int, duration_s: float) -> tuple[int, dict[str, Any]]:
+def run(flow: str, profile: str, seed: int, *, duration_s: float) -> tuple[int, dict[str, Any]]:
     """Run one rehearsal and return its exit status and report."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"

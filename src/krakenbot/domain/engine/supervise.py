@@ -49,6 +49,8 @@ from krakenbot.ports.venue_query import VenueQuery
 
 PROCESS = "execution"
 _RETRY_S = 1.0
+_FEED_WAIT_S = 5.0
+_FEED_POLL_S = 0.05
 _CLOCK_SKEW_S = 1.0
 _LIVE_SYMBOLS_MAX = 48
 # Of the 30 s in which a position must be protected after a restart (I5) this much may go by waiting for a ladder.
@@ -268,10 +270,18 @@ class ExecutionEngine:
         wait_s = min((horizon - at).total_seconds(), self._settings.deadline_s + _CLOCK_SKEW_S)
         if wait_s > 0:
             await self._clock.sleep(wait_s)
+        await self._wait_for_feed()
         if not await self.reconciler.reconcile():
             return False
         self.account.is_watching = True
         return True
+
+    async def _wait_for_feed(self) -> None:
+        """Give the executions feed a moment to connect; without it a ladder proves nothing."""
+        waited_s = 0.0
+        while not self._feed.is_connected and waited_s < _FEED_WAIT_S:
+            await self._clock.sleep(_FEED_POLL_S)
+            waited_s += _FEED_POLL_S
 
     async def _monitor(self) -> None:
         """Start the monitor once a ladder has shown which stops are alive; without an answer, after a while."""

@@ -329,7 +329,7 @@ async def test_live_feed_follows_orders_and_positions(world):
 async def test_status_is_published_every_second_as_json(world):
     async with world.running():
         await held(world)
-        await anyio.sleep(2.0)
+        await anyio.sleep(4.0)
         body = json.loads(json.dumps(world.store.statuses["execution"]))
 
         assert "protected" == body["positions"][0]["protection"]
