@@ -1,6 +1,7 @@
-"""`./kb bench [VERB ...] [--report FILE]`: run the benchmarks, print them, write one JSON report.
+"""`./kb bench [VERB ...] [--report FILE] [--docs]`: run the benchmarks, print them, write them down.
 
-Every module of this folder is a verb; it has `run() -> dict` with a boolean `passed`. Exits with 1 when one failed.
+`--report` writes JSON, `--docs` writes docs/performance.md. Every module of this folder is a verb; it has
+`run() -> dict` with a boolean `passed`. Exits with 1 when one failed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ import json
 import sys
 from pathlib import Path
 
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+HEAD = """# Performance
+
+Written by `./kb bench --docs`. Rates are of one machine and drift with it; the ratios were measured in turns in the
+same run and are what to compare.
+"""
 VERBS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 
 
@@ -18,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="kb bench", description="Measure what the project promises.")
     parser.add_argument("verbs", nargs="*", metavar="VERB", help=f"one of {', '.join(VERBS)}; all when left out")
     parser.add_argument("--report", type=Path, help="write the results as JSON")
+    parser.add_argument("--docs", action="store_true", help=f"write {PAGE.name}")
     arguments = parser.parse_args()
     unknown = set(arguments.verbs).difference(VERBS)
     if unknown:
@@ -32,7 +40,16 @@ def main() -> int:
             print(f"  {name}: {value}")  # noqa: T201
     if arguments.report:
         arguments.report.write_text(json.dumps(report, indent=2) + "\n")
+    if arguments.docs:
+        PAGE.write_text(HEAD + "".join(table(verb, result) for verb, result in report.items()))
     return 0 if all(result["passed"] for result in report.values()) else 1
+
+
+def table(verb: str, result: dict[str, object]) -> str:
+    """Return one benchmark as a section of the page, with the first lines of its module."""
+    text = (importlib.import_module(f"tests.bench.{verb}").__doc__ or "").strip()
+    rows = "".join(f"| {name} | {value} |\n" for name, value in result.items())
+    return f"\n## {verb}\n\n{text}\n\n| figure | value |\n|---|---|\n{rows}"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from krakenbot.domain.errors import ConfigError, KrakenbotError, VenueUnavailabl
 READY_WAIT_S = 60.0
 STOP_WAIT_S = 30.0
 WATCH_INTERVAL_S = 0.1
+_OWNER = "owner.pid"
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "KRAKENBOT_RECORDINGS", "XDG_DATA_HOME", "XDG_CACHE_HOME")
 
 
@@ -227,16 +228,30 @@ async def _folder(keep: bool, narrator: Narrator) -> AsyncIterator[Path]:
     base = Path(platformdirs.user_data_dir("krakenbot")) / "rehearsals"
     try:
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sweep(base)
         folder = Path(tempfile.mkdtemp(prefix="r", dir=base))
+        (folder / _OWNER).write_text(str(os.getpid()), encoding="ascii")
     except OSError as exc:
         raise ConfigError(f"cannot write to the user data directory {base}: {exc}; set XDG_DATA_HOME") from exc
     try:
         yield folder
     finally:
         if keep:
+            (folder / _OWNER).unlink(missing_ok=True)
             narrator.say("rehearsal", f"kept in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(base: Path) -> None:
+    """Remove what killed rehearsals left behind; kept ones have no owner, and living ones a living owner."""
+    for owner in base.glob(f"r*/{_OWNER}"):
+        try:
+            os.kill(int(owner.read_text(encoding="ascii")), 0)
+        except ProcessLookupError:
+            shutil.rmtree(owner.parent, ignore_errors=True)
+        except (OSError, ValueError):  # alive under another user, or not readable: not ours to remove
+            continue
 
 
 @asynccontextmanager
