@@ -5,6 +5,7 @@ Each function ends when its engine ends or a signal comes; clean-up is the engin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 
 import anyio
@@ -22,51 +23,41 @@ from krakenbot.domain.engine.supervise import ExecutionEngine
 from krakenbot.domain.errors import ConfigError, VenueRejected, VenueUnavailable
 
 KEY_RETRY_S = 2.0
+Engine = IngestEngine | ExecutionEngine
+EngineMaker = Callable[
+    [Settings, SystemClock, StructuredEvents, Databases, AsyncExitStack], Coroutine[None, None, Engine]
+]
 
 
 async def run_ingest(settings: Settings) -> None:
     """Run ingest alone."""
-    clock = SystemClock()
-    events = make_events(settings, clock, "ingest")
-
-    async def work() -> None:
-        async with AsyncExitStack() as stack:
-            databases = await stack.enter_async_context(process_databases(settings, ProcessKind.INGEST))
-            engine = await _ingest_engine(settings, clock, events, databases, stack)
-            await engine.run()
-
-    events.emit("process_stopped", reason=await run_until_signal(work))
+    await _run(settings, "ingest", ProcessKind.INGEST, _ingest_engine)
 
 
 async def run_execution(settings: Settings) -> None:
     """Run execution alone, on the epochs that an ingest elsewhere publishes."""
     settings.require_execution()
-    clock = SystemClock()
-    events = make_events(settings, clock, "execution")
-
-    async def work() -> None:
-        async with AsyncExitStack() as stack:
-            databases = await stack.enter_async_context(process_databases(settings, ProcessKind.EXECUTION))
-            engine = await _execution_engine(settings, clock, events, databases, stack)
-            await engine.run()
-
-    events.emit("process_stopped", reason=await run_until_signal(work))
+    await _run(settings, "execution", ProcessKind.EXECUTION, _execution_engine)
 
 
 async def run_both(settings: Settings) -> None:
     """Run ingest and execution in one process; when one ends in an error, both end."""
     settings.require_execution()
+    await _run(settings, "live", ProcessKind.BOTH, _ingest_engine, _execution_engine)
+
+
+async def _run(settings: Settings, process: str, kind: ProcessKind, *makers: EngineMaker) -> None:
+    """Open what the engines need, run them side by side until one ends or a signal comes, and say why it ended."""
     clock = SystemClock()
-    events = make_events(settings, clock, "live")
+    events = make_events(settings, clock, process)
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
-            databases = await stack.enter_async_context(process_databases(settings, ProcessKind.BOTH))
-            ingest = await _ingest_engine(settings, clock, events, databases, stack)
-            execution = await _execution_engine(settings, clock, events, databases, stack)
+            databases = await stack.enter_async_context(process_databases(settings, kind))
+            engines = [await make(settings, clock, events, databases, stack) for make in makers]
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(ingest.run)
-                tasks.start_soon(execution.run)
+                for engine in engines:
+                    tasks.start_soon(engine.run)
 
     events.emit("process_stopped", reason=await run_until_signal(work))
 
