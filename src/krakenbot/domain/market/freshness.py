@@ -18,7 +18,7 @@ _WINDOW = 120
 def utc_ns(text: str) -> int:
     """Return the nanoseconds since the epoch of an RFC 3339 text in UTC ("Z"), with 0 to 9 digits of fraction.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and for years outside 1970 to 2261, whose nanoseconds no bigint holds.
     """
     if text[-1:] != "Z" or text[10:11] != "T" or text[13:14] != ":" or text[16:17] != ":":
         raise ValueError(f"not a UTC timestamp: {text[:40]!r}")
@@ -33,6 +33,8 @@ def utc_ns(text: str) -> int:
 
 @lru_cache(maxsize=64)
 def _day_start_s(day: str) -> int:
+    if not "1970" <= day[:4] <= "2261":
+        raise ValueError(f"no year of ours: {day!r}")
     return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
 
 

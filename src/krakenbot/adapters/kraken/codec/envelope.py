@@ -60,13 +60,18 @@ def encode_request(method: str, params: Mapping[str, object] | None, req_id: int
     return msgspec.json.encode(request).decode()
 
 
+def readable(text: str, limit: int = 60) -> str:
+    """Return the start of a text of the venue with nothing in it that a terminal or PostgreSQL would choke on."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:limit])
+
+
 def salvage(text: str | bytes) -> Salvage:
     """Find channel and symbols in a frame that could not be decoded, so that the right books are dropped."""
-    readable = text.decode(errors="replace") if isinstance(text, bytes) else text
-    head = readable[:_SCAN_CHARACTERS]
+    whole = text.decode(errors="replace") if isinstance(text, bytes) else text
+    head = whole[:_SCAN_CHARACTERS]
     channel = _CHANNEL.search(head)
     return Salvage(
-        is_json=readable.lstrip()[:1] in {"{", "["},
+        is_json=whole.lstrip()[:1] in {"{", "["},
         channel=channel.group(1) if channel else "",
         symbols=frozenset(_SYMBOL.findall(head)),
     )

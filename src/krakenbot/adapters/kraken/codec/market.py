@@ -24,6 +24,8 @@ Quantity = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
 TradeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Checksum = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Precision = Annotated[int, msgspec.Meta(ge=0, le=18)]
+# PostgreSQL refuses a text with a NUL, and nobody can read one with another control character
+Name = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x20\x7f]{1,40}\Z")]
 
 
 class BookLevel(msgspec.Struct, gc=False):
@@ -82,10 +84,10 @@ class TickerRow(msgspec.Struct, gc=False):
     """One ticker; old captures have no timestamp."""
 
     symbol: Symbol
-    bid: float
-    ask: float
-    last: float
-    volume: float
+    bid: Quantity
+    ask: Quantity
+    last: Quantity
+    volume: Quantity
     timestamp: str = ""
 
 
@@ -117,9 +119,9 @@ class TradeFrame(msgspec.Struct, gc=False, tag_field="channel", tag="trade"):
 class PairRow(msgspec.Struct, gc=False):
     """One pair of the instrument channel; numbers exactly as written, exponents included."""
 
-    symbol: str
-    base: str
-    quote: str
+    symbol: Name
+    base: Name
+    quote: Name
     status: str
     price_precision: Precision
     qty_precision: Precision
@@ -215,6 +217,7 @@ _decode_pair = msgspec.json.Decoder(PairRow).decode
 _STATUSES = {status.value: status for status in InstrumentStatus}
 _LARGEST = Decimal(10) ** 18
 _SMALLEST = Decimal(10) ** -18
+_SMALLEST_FLOAT = float(_SMALLEST)
 
 
 def decode_instruments(data: InstrumentData) -> tuple[list[Instrument], int]:
@@ -241,6 +244,11 @@ def decode_trade(row: TradeRow, instrument: Instrument) -> PublicTrade:
         size_lots=instrument.lots_of(row.qty),
         at_ns=utc_ns(row.timestamp),
     )
+
+
+def has_turnover(row: TickerRow) -> bool:
+    """Tell whether `last * volume` stays a double: PostgreSQL fails a whole statement over one that underflows."""
+    return not any(0 < figure < _SMALLEST_FLOAT for figure in (row.last, row.volume))
 
 
 def is_sane(figure: Decimal) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from krakenbot.adapters.kraken.codec.envelope import Reply, encode_request
+from krakenbot.adapters.kraken.codec.envelope import Reply, encode_request, readable
 from krakenbot.adapters.kraken.codec.market import (
     ExactQueueRow,
     QueueFrame,
@@ -96,7 +96,7 @@ class Level3Session(MarketSession):
     def _on_refusal(self, reply: Reply) -> None:
         if "session" in reply.error.lower() or "token" in reply.error.lower():
             # only a new connection brings a new token
-            self._close(f"token refused: {reply.error[:80]}")
+            self._close(f"token refused: {readable(reply.error, 80)}")
 
     def _exact_rows(self, text: str | bytes) -> Sequence[ExactQueueRow]:
         return decode_queue_exactly(text).data

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, salvage
+from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, readable, salvage
 from krakenbot.adapters.kraken.codec.market import (
     BookFrame,
     BookRow,
@@ -38,6 +38,8 @@ from krakenbot.ports.market_feed import MarketListener
 
 # a member of an enum costs more to look up than a global
 _GOOD, _INEXACT = Verdict.GOOD, Verdict.INEXACT
+MAX_ERROR_KINDS = 256
+"""Kinds of errors that are counted apart; the venue may put a time or an id into each of its errors."""
 
 
 @frozen(kw_only=True)
@@ -111,7 +113,9 @@ class MarketState:
         return {**self.frames, **{channel: count for channel, count in books.items() if count}}
 
     def count_error(self, kind: str) -> None:
-        """Count an error of the venue's input by kind."""
+        """Count an error of the venue's input by kind, and further kinds than MAX_ERROR_KINDS as one."""
+        if kind not in self.errors and len(self.errors) >= MAX_ERROR_KINDS:
+            kind = "further kinds of errors"
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
 
@@ -330,7 +334,7 @@ class MarketSession:
             case StatusFrame():
                 self._count("status")
                 for row in frame.data:
-                    self.state.venue_status = row.system
+                    self.state.venue_status = readable(row.system)
             case _:
                 self.state.count_error(f"{self.stream}: frame of a channel that was not asked for")
 
@@ -347,14 +351,14 @@ class MarketSession:
             self._on_malformed(text, now_mono)
             return
         if reply.rate_error:
-            self.state.count_error(f"{self.stream}: {reply.rate_error[:60]}")
+            self.state.count_error(f"{self.stream}: {readable(reply.rate_error)}")
             self.subscriptions.slow_down(now_mono)
         elif reply.method in {"subscribe", "unsubscribe"} and reply.success is not None:
             self._on_reply(reply, now_mono)
         elif reply.method:
             self._count(reply.method if reply.method in {"pong", "error"} else "other reply")
             if reply.error:
-                self.state.count_error(f"{self.stream}: {reply.error[:60]}")
+                self.state.count_error(f"{self.stream}: {readable(reply.error)}")
         else:
             self._on_malformed(text, now_mono)
 
@@ -367,7 +371,7 @@ class MarketSession:
             return
         self.state.count_error(f"{self.stream}: {reply.method} refused")
         self._on_refusal(reply)
-        self.subscriptions.refused(reply.method, reply.req_id, reply.symbol, reply.error, now_mono)
+        self.subscriptions.refused(reply.method, reply.req_id, reply.symbol, readable(reply.error, 120), now_mono)
 
     def _on_malformed(self, text: str | bytes, now_mono: float) -> None:
         found = salvage(text)

@@ -19,6 +19,7 @@ from krakenbot.adapters.kraken.codec.market import (
     decode_book_exactly,
     decode_instruments,
     decode_trade,
+    has_turnover,
 )
 from krakenbot.adapters.kraken.protocol.market_session import MarketSession, MarketState, Pacing, SessionSettings, known
 from krakenbot.domain.instrument import Instrument
@@ -119,6 +120,9 @@ class PublicSession(MarketSession):
         for row in frame.data:
             if not self.subscriptions.is_wanted("ticker", row.symbol):
                 self._count("ticker of no wanted symbol")
+                continue
+            if not has_turnover(row):
+                self.state.count_error("public: ticker out of range")
                 continue
             try:
                 at_ns = utc_ns(row.timestamp) if row.timestamp else 0
