@@ -50,7 +50,7 @@ class LiveFlow:
 
     def ofi_z(self, symbol: Symbol) -> float | None:
         """Return the order-flow imbalance of the last 5 s (Cont, Kukanov, Stoikov 2014) as a z-score."""
-        flow = self._flows.get(symbol)
+        flow = self._now(symbol)
         if flow is None or len(flow.ofi) < _SAMPLES_MIN:
             return None
         values = list(flow.ofi)
@@ -59,7 +59,7 @@ class LiveFlow:
 
     def return_1s_sigmas(self, symbol: Symbol) -> float | None:
         """Return the last second's mid return in standard deviations of its own."""
-        flow = self._flows.get(symbol)
+        flow = self._now(symbol)
         if flow is None or len(flow.mids) < _SAMPLES_MIN:
             return None
         mids = list(flow.mids)
@@ -123,6 +123,13 @@ class LiveFlow:
     def on_connection(self, stream: str, *, up: bool, reason: str) -> None:
         """Tell of a connection."""
         self._sink.emit("live_connection", stream=stream, up=up, reason=reason)
+
+    def _now(self, symbol: Symbol) -> _Flow | None:
+        """Return a symbol's flow up to now: a book that went quiet has no flow, whatever came before."""
+        flow = self._flows.get(symbol)
+        if flow is not None:
+            self._roll(flow, int(self._clock.mono()))
+        return flow
 
     def _roll(self, flow: _Flow, second: int) -> None:
         """Open the buckets of the seconds that have passed; quiet ones hold no flow and the last mid."""
