@@ -17,7 +17,7 @@ from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
 from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
 from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus, judge_epoch
 from krakenbot.domain.state.universe import UniverseChoice, UniverseSettings, choose_universe
-from krakenbot.domain.values import LineageId, RunId, Symbol
+from krakenbot.domain.values import NS_PER_S, LineageId, RunId, Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.cycle_store import CycleStore
 from krakenbot.ports.event_sink import EventSink
@@ -105,7 +105,7 @@ class IngestEngine:
                     self._every, self._settings.status_interval_s, lambda: self._publish_status(recorder, refresh)
                 )
                 await self._wait_for_instruments(recorder)
-                tasks.start_soon(self._every, self._settings.sample_interval_s, lambda: self._sample(recorder))
+                tasks.start_soon(self._sample_loop, recorder)
                 tasks.start_soon(refresh.run)
                 tasks.start_soon(self._epoch_loop, recorder, lineage_id, run_id)
         finally:
@@ -152,8 +152,16 @@ class IngestEngine:
             due += interval_s * max(1, math.ceil((self._clock.mono() - due) / interval_s))
             await self._clock.sleep(max(0.0, due - self._clock.mono()))
 
-    async def _sample(self, recorder: MarketRecorder) -> None:
-        recorder.sample(self._universe.l2)
+    async def _sample_loop(self, recorder: MarketRecorder) -> None:
+        """Sample in the middle of each interval of the wall clock.
+
+        Features count seconds: at their edge a few ms of lateness put two samples into one and none into the next.
+        """
+        interval_ns = round(self._settings.sample_interval_s * NS_PER_S)
+        while True:
+            since_ns = (self._clock.now_ns() - interval_ns // 2) % interval_ns
+            await self._clock.sleep((interval_ns - since_ns) / NS_PER_S)
+            recorder.sample(self._universe.l2)
 
     async def _epoch_loop(self, recorder: MarketRecorder, lineage_id: LineageId, run_id: RunId) -> None:
         due = self._clock.mono()
@@ -217,7 +225,8 @@ class IngestEngine:
     def _criteria(self, universe: UniverseChoice) -> EpochCriteria:
         health = self._feed.health()
         age = health.heartbeat_age_s
-        alive = age is not None and age <= self._settings.heartbeat_max_age_s
+        # a slow reader is served late, not dropped: the heartbeat that came just now is as old as the lag
+        alive = age is not None and age + (health.lag_s or 0.0) <= self._settings.heartbeat_max_age_s
 
         def l2_fresh(symbol: Symbol) -> bool:
             book = self._feed.book(symbol)

@@ -77,18 +77,21 @@ class MarketRecorder:
         """Do nothing: queues keep their own touch counters until they are sampled."""
 
     def on_trades(self, trades: Sequence[PublicTrade], *, is_snapshot: bool) -> None:
-        """Queue trades not seen before; a jump in the ids of a live stream is counted and said."""
+        """Queue trades, also late ones, whose repetitions the sink leaves out; a jump of their ids is counted and said.
+
+        A trade is never left out here for its id: a snapshot brings what a gap had cost, in whatever order.
+        """
         received_at_ns = self._clock.now_ns()
         instruments = self._feed.instruments()
         rows: list[Sample] = []
-        for trade in trades:
+        for trade in sorted(trades, key=lambda trade: trade.trade_id):
             instrument = instruments.get(trade.symbol)
-            last = self._last_trade_id.get(trade.symbol)
-            if instrument is None or (last is not None and trade.trade_id <= last):
+            if instrument is None:
                 continue
+            last = self._last_trade_id.get(trade.symbol)
             if last is not None and trade.trade_id > last + 1:
                 self._miss(trade, last, is_snapshot=is_snapshot)
-            self._last_trade_id[trade.symbol] = trade.trade_id
+            self._last_trade_id[trade.symbol] = trade.trade_id if last is None else max(last, trade.trade_id)
             rows.append(
                 TradeSample(
                     symbol=trade.symbol,
@@ -121,6 +124,8 @@ class MarketRecorder:
         """Say that a book became valid or invalid."""
         if valid:
             (self.with_book if source == "l2" else self.with_queue).add(symbol)
+        elif source == "l2":
+            self._sampler(symbol).forget_touch()
         self._events.emit("book_valid" if valid else "book_invalid", symbol=symbol, source=source, reason=reason)
 
     def on_connection(self, stream: str, *, up: bool, reason: str) -> None:

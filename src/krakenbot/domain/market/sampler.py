@@ -37,6 +37,10 @@ class Sampler:
             self._ofi_lots += _bid_flow(self._bid, bid) - _ask_flow(self._ask, ask)
         self._bid, self._ask = bid, ask
 
+    def forget_touch(self) -> None:
+        """Take notice that messages were lost: what the touch gained since is not order flow."""
+        self._bid = self._ask = None
+
     def sample_book(self, instrument: Instrument, book: BookView, at_ns: int) -> BookSample | None:
         """Return the sample at `at_ns` and start counting anew; None while the book is invalid or one-sided.
 

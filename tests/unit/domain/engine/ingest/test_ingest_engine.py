@@ -85,13 +85,14 @@ class FixedBook:
 
     def __init__(self) -> None:
         self.is_valid = True
+        self.bid = (1000, 10)
 
     @property
     def invalid_reason(self) -> str:
         return "" if self.is_valid else "checksum"
 
     def best_bid(self) -> tuple[int, int] | None:
-        return (1000, 10) if self.is_valid else None
+        return self.bid if self.is_valid else None
 
     def best_ask(self) -> tuple[int, int] | None:
         return (1001, 10) if self.is_valid else None
@@ -236,11 +237,13 @@ def clock() -> Any:
         def mono(self) -> float:
             return anyio.current_time()
 
+        offset_s = 0.0
+
         def now(self) -> datetime:
-            return datetime.fromtimestamp(self.start.timestamp() + self.mono(), self.start.tzinfo)
+            return datetime.fromtimestamp(self.start.timestamp() + self.offset_s + self.mono(), self.start.tzinfo)
 
         def now_ns(self) -> int:
-            return int(self.start.timestamp()) * NS_PER_S + round(self.mono() * NS_PER_S)
+            return int(self.start.timestamp()) * NS_PER_S + round((self.offset_s + self.mono()) * NS_PER_S)
 
         async def sleep(self, duration_s: float) -> None:
             await anyio.sleep(duration_s)
@@ -304,7 +307,7 @@ async def test_an_invalid_book_is_not_sampled(clock: Any) -> None:
     world = World(clock)
 
     async with world.running():
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.7)
         world.feed.books[ETH].is_valid = False
         before = len(world.samples(BookSample))
         await anyio.sleep(3.0)
@@ -329,7 +332,8 @@ async def test_trades_are_kept_once_and_gaps_are_counted(clock: Any) -> None:
         await anyio.sleep(2.0)
 
     kept = [(row.symbol, row.trade_id) for row in world.samples(TradeSample)]
-    assert kept == [(BTC, 5), (BTC, 6), (BTC, 7), (BTC, 10), (BTC, 12), (ETH, 100)]
+    assert sorted(set(kept)) == [*((BTC, number) for number in (5, 6, 7, 8, 9, 10, 12)), (ETH, 100)]
+    assert world.sink.stats().rows["trade_samples"] == 8
     assert [(gap["after"], gap["before"], gap["missing"]) for gap in world.seen.of("trade_gap")] == [
         (7, 10, 2),
         (10, 12, 1),
@@ -337,6 +341,63 @@ async def test_trades_are_kept_once_and_gaps_are_counted(clock: Any) -> None:
     assert world.database.status["ingest"][1]["missing_trades"] == 3
     assert world.samples(TradeSample)[0].price == Decimal("100.0")
     assert world.samples(TradeSample)[0].qty == Decimal("0.0005")
+
+
+async def test_no_trade_is_lost_to_an_id_far_ahead_or_to_the_order_of_a_snapshot(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(1.2)
+        listener = world.feed.told
+        listener.on_trades([trade(7), trade(6), trade(5)], is_snapshot=True)
+        listener.on_trades([trade(2**62)], is_snapshot=False)
+        listener.on_trades([trade(8)], is_snapshot=False)
+        await anyio.sleep(1.0)
+
+    kept = {row.trade_id for row in world.samples(TradeSample)}
+    assert kept == {5, 6, 7, 8, 2**62}
+
+
+async def test_samples_keep_clear_of_the_edges_of_a_second(clock: Any) -> None:
+    clock.offset_s = 0.999 - clock.mono() % 1.0
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(20.3)
+
+    instants = [row.at_ns for row in world.samples(BookSample) if row.symbol == BTC]
+    assert len(instants) >= 19
+    assert {at_ns % NS_PER_S for at_ns in instants} == {NS_PER_S // 2}
+
+
+async def test_a_feed_that_is_served_late_makes_no_epoch_valid(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.feed.state = evolve(HEALTH, lag_s=26.0)
+        await anyio.sleep(2.0)
+
+    assert world.statuses() == [EpochStatus.VALID, EpochStatus.INVALID]
+
+
+async def test_order_flow_is_not_counted_across_a_gap_of_the_book(clock: Any) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(2.0)
+        listener = world.feed.told
+        listener.on_book(BTC)
+        before = len(world.samples(BookSample))
+        listener.on_validity(BTC, "l2", valid=False, reason="checksum mismatch")
+        book = world.feed.books[BTC]
+        book.bid = (1000, 17)
+        listener.on_validity(BTC, "l2", valid=True, reason="")
+        listener.on_book(BTC)
+        await anyio.sleep(1.0)
+
+    later = [row for row in world.samples(BookSample)[before:] if row.symbol == BTC]
+    assert [row.ofi for row in later] == [0.0]
 
 
 async def test_every_ticker_is_a_row(clock: Any) -> None:
