@@ -32,7 +32,8 @@ class IngestSettings:
     """Rhythm of ingest, in seconds, and the symbols it is confined to.
 
     `symbols` empty means: all that belong to the universe. `first_snapshot_grace_s` is how long the first epoch waits
-    for the first books.
+    for the first books. `volume_max_age_s` is how long a ticker's volume counts: a symbol left out for it is then
+    looked at again.
     """
 
     symbols: tuple[Symbol, ...] = ()
@@ -41,6 +42,7 @@ class IngestSettings:
     status_interval_s: float = field(default=1.0, validator=validators.ge(0.1))
     heartbeat_max_age_s: float = field(default=10.0, validator=validators.gt(0))
     instruments_wait_s: float = field(default=60.0, validator=validators.gt(0))
+    volume_max_age_s: float = field(default=3600.0, validator=validators.ge(1.0))
     first_snapshot_grace_s: float = field(default=10.0, validator=validators.ge(0))
 
 
@@ -188,8 +190,9 @@ class IngestEngine:
 
     async def _choose_universe(self, recorder: MarketRecorder) -> None:
         instruments = self._feed.instruments()
-        # a symbol that had no ticker yet is let in: only once it is subscribed does its ticker decide
-        volumes = dict.fromkeys(instruments, self._universe_settings.min_volume_24h_quote) | recorder.volume_24h_quote
+        # a symbol without a ticker, or with none lately, is let in: only once it is subscribed does its ticker decide
+        volumes = dict.fromkeys(instruments, self._universe_settings.min_volume_24h_quote)
+        volumes |= recorder.volumes_24h_quote(self._settings.volume_max_age_s)
         universe = choose_universe(
             instruments.values(),
             volumes,

@@ -31,8 +31,7 @@ class MarketRecorder:
         self._run_id = run_id
         self._samplers: dict[Symbol, Sampler] = {}
         self._last_trade_id: dict[Symbol, int] = {}
-        self.volume_24h_quote: dict[Symbol, float] = {}
-        """Latest 24 h volume of a symbol in quote units, from its ticker."""
+        self._volumes: dict[Symbol, tuple[float, float]] = {}
         self.with_book: set[Symbol] = set()
         """Symbols that have had a valid L2 book since start."""
         self.with_queue: set[Symbol] = set()
@@ -61,6 +60,11 @@ class MarketRecorder:
         if rows:
             self._sink.put(self._run_id, rows)
         return len(rows)
+
+    def volumes_24h_quote(self, max_age_s: float) -> dict[Symbol, float]:
+        """Return 24 h volumes in quote units by symbol, from tickers that came within `max_age_s`."""
+        since_mono = self._clock.mono() - max_age_s
+        return {symbol: volume for symbol, (volume, at_mono) in self._volumes.items() if at_mono >= since_mono}
 
     def on_instruments(self, instruments: Sequence[Instrument]) -> None:
         """Remember that instruments have to be published."""
@@ -108,7 +112,7 @@ class MarketRecorder:
 
     def on_ticker(self, ticker: Ticker) -> None:
         """Queue a ticker row and remember the volume."""
-        self.volume_24h_quote[ticker.symbol] = ticker.volume_24h * ticker.last
+        self._volumes[ticker.symbol] = (ticker.volume_24h * ticker.last, self._clock.mono())
         row = TickerSample(
             symbol=ticker.symbol,
             at_ns=ticker.at_ns,

@@ -520,6 +520,19 @@ async def test_an_open_universe_lets_tickers_decide_and_waits_for_late_ones(cloc
     assert world.database.universes[3].execution == (BTC, SOL)
 
 
+async def test_a_symbol_that_was_too_small_is_looked_at_again(clock: Any) -> None:
+    world = World(clock, (BTC, ETH), symbols=(), epoch_interval_s=2.0, volume_max_age_s=10.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.feed.told.on_ticker(ticker(ETH, 10.0))
+        await anyio.sleep(15.0)
+        world.feed.told.on_ticker(ticker(ETH, 5e6))
+        await anyio.sleep(4.0)
+
+    assert world.feed.asked == [(BTC, ETH), (BTC,), (BTC, ETH)]
+
+
 async def test_one_generation_answers_all_requests_that_wait(clock: Any) -> None:
     world = World(clock)
     answers: list[int | None] = []
