@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import pytest
 from tests.contract.kraken_market.conftest import instrument_text
@@ -66,3 +67,16 @@ def test_pair_with_a_name_that_no_column_takes_is_refused(desk, name):
 
     assert ["BTC/USD"] == list(desk.state.instruments)
     assert {"public: malformed instrument": 1} == desk.state.errors
+
+
+def test_price_under_half_a_tick_is_no_level_whatever_the_checksum_says(desk):
+    level = {"price": 1e-9, "qty": 1.0}
+    row = {"symbol": "BTC/USD", "bids": [level], "asks": [], "checksum": zlib.crc32(b"0100000000"), "timestamp": ""}
+    desk.ack(desk.public, "subscribe", "book")
+    receive(desk, {"channel": "book", "type": "snapshot", "data": [row]})
+    order = {"order_id": "O", "limit_price": 1e-9, "order_qty": 1.0, "timestamp": "2026-01-01T00:00:00Z"}
+    level3 = desk.level3()
+    frame = {"channel": "level3", "type": "snapshot", "data": [{**row, "bids": [order]}]}
+    level3.receive(json.dumps(frame), desk.now)
+
+    assert [False, False] == [desk.state.books["BTC/USD"].is_valid, desk.state.queues["BTC/USD"].is_valid]

@@ -116,7 +116,7 @@ class L2Book:
 
         Only to be called on a valid book. After INEXACT it must be called again, within `exactly`, with the exactly
         decoded message. Raises OverflowError for a price of more than 2^50 ticks, where floats cannot tell neighbours
-        apart; then the book must be invalidated.
+        apart, or of less than one; then the book must be invalidated.
         """
         # both sides are written out: a call for each costs a fifth of the whole, and a slice as much as the join
         self.received_mono = now_mono
@@ -227,8 +227,8 @@ class L2Book:
             for gone in prices.keys() - {*self._bid_keys, *self._ask_keys}:
                 del prices[gone]
         ticks = round(abs(key) * self._price_scale)
-        if ticks > FLOAT_LIMIT:
-            raise OverflowError("price too large")
+        if not 0 < ticks <= FLOAT_LIMIT:
+            raise OverflowError("price out of range")
         prices[key] = price = str(ticks)
         return price
 

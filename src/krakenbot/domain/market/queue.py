@@ -88,8 +88,8 @@ class _QueueSide:
         for change in changes if len(changes) < 2 else in_queue_order(changes):
             ticks = round(change.limit_price * price_scale)
             lots = round(change.order_qty * qty_scale)  # type: ignore[operator]  # float * float or Decimal * int
-            if ticks > FLOAT_LIMIT:
-                raise OverflowError("price too large")
+            if not 0 < ticks <= FLOAT_LIMIT:
+                raise OverflowError("price out of range")
             order_id, event = change.order_id, change.event
             old_key = self.key_of.get(order_id)
             key = ticks * self.sign
