@@ -220,12 +220,13 @@ class Subscriptions:
         allowed: list[Subscription] = []
         cost = 0.0 if is_free else self.symbol_cost
         for subscription in waiting:
+            if self.budget.available(now_mono) < cost:
+                self._block(now_mono + self.budget.wait_s(cost, now_mono))
+                break
             if not is_free and subscription.is_resync and not self.resync_budget.take(1.0, now_mono):
                 self._block(now_mono + self.resync_budget.wait_s(1.0, now_mono))
                 continue
-            if not self.budget.take(cost, now_mono):
-                self._block(now_mono + self.budget.wait_s(cost, now_mono))
-                break
+            self.budget.take(cost, now_mono)
             allowed.append(subscription)
         size = self.settings.batch_symbols
         return [allowed[start : start + size] for start in range(0, len(allowed), size)]
