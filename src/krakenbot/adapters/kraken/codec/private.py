@@ -24,7 +24,8 @@ from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, Symbol, VenueO
 _MAX_MAGNITUDE: Final = 30
 _MAX_TEXT: Final = 256
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+# nothing that PostgreSQL or a terminal would choke on
+Id = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}\Z")]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -237,29 +238,29 @@ def _message_of(frame: _Frame) -> PrivateMessage:
             return HeartbeatMessage()
         case "status":
             rows = _STATUS.decode(frame.data)
-            return StatusMessage(system=rows[-1].system[:_MAX_TEXT] if rows else "unknown")
+            return StatusMessage(system=envelope.readable(rows[-1].system, _MAX_TEXT) if rows else "unknown")
         case "executions":
             return _executions_of(frame)
         case "balances":
             return _balances_of(frame)
         case other:
-            return UnknownMessage(name=f"channel {other[:_MAX_TEXT]}")
+            return UnknownMessage(name=f"channel {envelope.readable(other, _MAX_TEXT)}")
 
 
 def _answer_of(frame: _Frame) -> PrivateMessage:
     complaint = frame.msg_rate_error or (frame.error if frame.method in {None, "error"} else None)
     if complaint is not None:
-        return ComplaintMessage(text=complaint[:_MAX_TEXT])
+        return ComplaintMessage(text=envelope.readable(complaint, _MAX_TEXT))
     if frame.method is None:
         return UnknownMessage(name="frame without channel and method")
     if frame.method != "pong" and frame.success is None:
         raise VenueProtocolError("reply without success")
     result = _RESULT.decode(frame.result) if bytes(frame.result) not in {b"", b"null"} else _Result()
     return Reply(
-        method=frame.method[:_MAX_TEXT],
+        method=envelope.readable(frame.method, _MAX_TEXT),
         req_id=frame.req_id if isinstance(frame.req_id, int) else None,
         is_success=frame.success is not False,
-        error=None if frame.error is None else frame.error[:_MAX_TEXT],
+        error=None if frame.error is None else envelope.readable(frame.error, _MAX_TEXT),
         channel=result.channel,
         order_id=None if result.order_id is None else VenueOrderId(result.order_id),
         cl_ord_id=None if result.cl_ord_id is None else ClOrdId(result.cl_ord_id),
@@ -305,7 +306,7 @@ def _report_of(row: _ExecutionRow) -> ExecutionReport:
         trigger_price=_bounded(triggers.price) if triggers is not None and has_static_trigger else None,
         triggered=None if triggers is None or triggers.status is None else triggers.status == "triggered",
         post_only=row.post_only,
-        reason=None if row.reason is None else row.reason[:_MAX_TEXT],
+        reason=None if row.reason is None else envelope.readable(row.reason, _MAX_TEXT),
         ratecount=_bounded(row.ratecount),
         exec_id=None if row.exec_id is None else ExecId(row.exec_id),
         trade_id=row.trade_id,
@@ -389,8 +390,8 @@ def _wire_of(value: Any) -> Any:
 
 def _place_of(error: Exception) -> str:
     # the text before the place may quote a value
-    return str(error).rpartition(" - at ")[2][:_MAX_TEXT]
+    return envelope.readable(str(error).rpartition(" - at ")[2], _MAX_TEXT)
 
 
 def _name_of(frame: _Frame) -> str:
-    return (frame.channel or frame.method or "frame")[:_MAX_TEXT]
+    return envelope.readable(frame.channel or frame.method or "frame", _MAX_TEXT)

@@ -240,3 +240,24 @@ def test_number_of_a_request_has_the_value_of_its_decimal(text: str):
 )
 def test_ids_are_compared_in_their_canonical_form(one: str, other: str, is_same: bool):
     assert is_same is (canonical_cl_ord_id(one) == canonical_cl_ord_id(other))
+
+
+def test_a_text_that_a_database_cannot_hold_is_made_readable():
+    row = {"order_id": "O1", "exec_type": "canceled", "timestamp": "2026-01-01T00:00:00Z", "reason": "no\x00pe"}
+    frame = json.dumps({"channel": "executions", "type": "update", "sequence": 2, "data": [row]})
+
+    message = decode_frame(frame)
+
+    assert isinstance(message, ExecutionsMessage)
+    assert "no?pe" == message.reports[0].reason
+
+
+def test_an_id_that_a_database_cannot_hold_is_a_protocol_fault():
+    row = {"order_id": "O\x001", "exec_type": "canceled", "timestamp": "2026-01-01T00:00:00Z"}
+    frame = json.dumps({"channel": "executions", "type": "update", "sequence": 2, "data": [row]})
+
+    message = decode_frame(frame)
+
+    assert isinstance(message, ExecutionsMessage)
+    assert () == message.reports
+    assert message.faults
