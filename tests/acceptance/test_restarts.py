@@ -121,7 +121,11 @@ class Trading:
         return await fetch_truth(str(self.ready["rest_url"]))
 
     async def compare(self) -> Comparison:
-        """Compare the books; intents of a killed process that nobody can prove unsent yet are left out."""
+        """Compare the books; what a killed process left and nobody can prove unsent yet is left out.
+
+        That is an order of unknown outcome, entry or intent, which the exchange does not have. One that it has stays
+        in, and shows as a difference until its row says what became of it.
+        """
         orders = await self.rows("SELECT * FROM krakenbot.status_orders ORDER BY created_at, cl_ord_id")
         fills = await self.rows(
             "SELECT f.*, i.base, i.quote FROM krakenbot.status_fills f"
@@ -129,9 +133,7 @@ class Trading:
         )
         exchange = exchange_book(await self.truth(), setup.ACCOUNT, {setup.QUOTE: setup.DEPOSIT})
         unproven = {
-            row["cl_ord_id"]
-            for row in orders
-            if row["state"] == "unknown" and row["role"] != "entry" and row["cl_ord_id"] not in exchange.orders
+            row["cl_ord_id"] for row in orders if row["state"] == "unknown" and row["cl_ord_id"] not in exchange.orders
         }
         return compare(ledger_book([row for row in orders if row["cl_ord_id"] not in unproven], fills), exchange)
 
