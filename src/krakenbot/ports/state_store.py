@@ -19,16 +19,6 @@ from krakenbot.domain.values import GenerationId, LineageId, RunId, Symbol
 
 
 @frozen(kw_only=True)
-class StateWindows:
-    """Lengths of the trailing windows, and how much history a complete state needs; seconds."""
-
-    short_s: float = 60.0
-    medium_s: float = 300.0
-    long_s: float = 1800.0
-    complete_after_s: float = 300.0
-
-
-@frozen(kw_only=True)
 class Refreshed:
     """What one refresh did."""
 

@@ -23,12 +23,11 @@ from krakenbot.domain.state.features import SymbolRows, compute_state, minute_va
 from krakenbot.domain.state.symbol_state import SymbolState
 from krakenbot.domain.state.windows import Windows, ns_of
 from krakenbot.domain.values import NS_PER_S, GenerationId, LineageId, RunId, Side, Symbol
-from krakenbot.ports.state_store import StateWindows
 
 pytestmark = pytest.mark.postgres
 AT = datetime(2026, 3, 1, 12, 0, 33, 250_000, tzinfo=UTC)
 FOLD_GRACE_NS = 5 * NS_PER_S
-SHORT = StateWindows(short_s=20, medium_s=90, long_s=400, complete_after_s=60)
+SHORT = Windows(short_s=20, medium_s=90, long_s=400, complete_after_s=60)
 # Sums are added in another order and without compensation; drift_t divides by a small variance.
 REL, ABS = 1e-8, 1e-9
 
@@ -134,7 +133,7 @@ def make_queue(rng: random.Random, symbol: Symbol, at_ns: int, mid: float) -> Qu
 
 
 def expected_state(
-    rows: list[Sample], symbol: Symbol, windows: StateWindows, generation_id: GenerationId, ids: tuple[LineageId, RunId]
+    rows: list[Sample], symbol: Symbol, windows: Windows, generation_id: GenerationId, ids: tuple[LineageId, RunId]
 ) -> SymbolState:
     at_ns = ns_of(AT)
     books = [row for row in rows if isinstance(row, BookSample)]
@@ -145,12 +144,7 @@ def expected_state(
         generation_id=generation_id,
         symbol=symbol,
         at=AT,
-        windows=Windows(
-            short_s=windows.short_s,
-            medium_s=windows.medium_s,
-            long_s=windows.long_s,
-            complete_after_s=windows.complete_after_s,
-        ),
+        windows=windows,
         rows=SymbolRows(
             books=books,
             queues=[row for row in rows if isinstance(row, QueueSample)],
@@ -176,7 +170,7 @@ def differences(expected: SymbolState, actual: SymbolState) -> dict[str, tuple[o
 class Rig:
     """One fresh ingest database with a lineage, a writer and a refresher."""
 
-    def __init__(self, database: Database, windows: StateWindows) -> None:
+    def __init__(self, database: Database, windows: Windows) -> None:
         self.database = database
         self.lineage = PostgresLineageStore(database, database)
         self.sink = PostgresSampleSink(database, batch_s=0.02)

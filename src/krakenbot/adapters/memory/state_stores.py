@@ -16,7 +16,7 @@ from krakenbot.domain.state.features import SymbolRows, compute_state, minute_va
 from krakenbot.domain.state.windows import Windows, ns_of
 from krakenbot.domain.values import NS_PER_S, EpochId, GenerationId, LineageId, RunId, Symbol
 from krakenbot.ports.sample_sink import SinkStats
-from krakenbot.ports.state_store import CycleInput, Refreshed, StateWindows
+from krakenbot.ports.state_store import CycleInput, Refreshed
 
 _TABLES = {
     TickerSample: "ticker_samples",
@@ -119,15 +119,9 @@ class MemorySampleSink:
 class MemoryStateRefresher:
     """StateRefresher in memory: the domain's features over the kept samples."""
 
-    def __init__(self, database: MemoryDatabase, *, windows: StateWindows | None = None) -> None:
+    def __init__(self, database: MemoryDatabase, *, windows: Windows | None = None) -> None:
         self._db = database
-        lengths = windows or StateWindows()
-        self._windows = Windows(
-            short_s=lengths.short_s,
-            medium_s=lengths.medium_s,
-            long_s=lengths.long_s,
-            complete_after_s=lengths.complete_after_s,
-        )
+        self._windows = windows or Windows()
 
     async def refresh(self, lineage_id: LineageId, run_id: RunId, at: datetime) -> Refreshed:
         """Compute one new generation."""

@@ -23,8 +23,9 @@ from krakenbot.adapters.postgres.rows import (
 )
 from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.state.windows import Windows
 from krakenbot.domain.values import GenerationId, LineageId, RunId
-from krakenbot.ports.state_store import Refreshed, StateWindows
+from krakenbot.ports.state_store import Refreshed
 
 _KEPT_GENERATIONS = 10_000
 _OPEN_REQUEST_MAX_AGE = "60 seconds"
@@ -67,10 +68,10 @@ DELETE FROM refresh_requests WHERE request_id < (SELECT max(request_id) FROM ref
 class PostgresStateRefresher:
     """StateRefresher over both databases; give the same one twice when there is one, then nothing is copied."""
 
-    def __init__(self, ingest: Database, publish: Database, *, windows: StateWindows | None = None) -> None:
+    def __init__(self, ingest: Database, publish: Database, *, windows: Windows | None = None) -> None:
         self._ingest = ingest
         self._publish = publish
-        self._windows = windows or StateWindows()
+        self._windows = windows or Windows()
         self._types: list[int] = []
 
     async def refresh(self, lineage_id: LineageId, run_id: RunId, at: datetime) -> Refreshed:
