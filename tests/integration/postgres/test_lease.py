@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -46,7 +47,16 @@ async def process(urls: Any) -> AsyncIterator[PostgresLease]:
         yield lease
 
 
-async def test_lease_of_a_killed_process_is_taken_at_once(database_urls):
+async def acquire_of_the_dead(heir: PostgresLease, holder: str) -> LeaseEpoch:
+    """Acquire as an heir does, again and again: PostgreSQL takes a moment to see that a connection has ended."""
+    with anyio.fail_after(10.0):
+        while True:
+            with contextlib.suppress(LeaseLost):
+                return await heir.acquire(holder, 60)
+            await anyio.sleep(0.02)
+
+
+async def test_lease_of_a_killed_process_is_taken_long_before_it_expires(database_urls):
     async with process(database_urls) as heir:
         async with process(database_urls) as killed:
             first = await killed.acquire("a", 60)
@@ -54,7 +64,7 @@ async def test_lease_of_a_killed_process_is_taken_at_once(database_urls):
                 with pytest.raises(LeaseLost, match="held by a"):
                     await heir.acquire("b", 60)
 
-        second = await heir.acquire("b", 60)
+        second = await acquire_of_the_dead(heir, "b")
 
         assert second == first + 1
 
