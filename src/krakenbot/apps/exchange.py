@@ -13,8 +13,7 @@ import os
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -45,6 +44,7 @@ from krakenbot.adapters.local_exchange.pacing import PacedFlow
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock, VenueClock
 
 FlowKind = Literal["seeded", "recorded"]
 Profile = Literal["null", "toxic", "edge"]
@@ -73,6 +73,8 @@ class ExchangeOptions:
     latency_p99_ms: float = 150.0
     stop_holds: StopHolds = StopHolds.RESERVE
     post_only_reject: Literal["error", "cancel"] = "error"
+    time: Literal["running", "stepped"] = "running"
+    speed: float = 1.0
 
 
 def exchange(
@@ -93,6 +95,8 @@ def exchange(
     latency_p99_ms: float = 150.0,
     stop_holds: Literal["reserve", "none_reject_at_trigger", "shared"] = "reserve",
     post_only_reject: Literal["error", "cancel"] = "error",
+    time: Literal["running", "stepped"] = "running",
+    speed: float = 1.0,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
 
@@ -130,6 +134,10 @@ def exchange(
         Whether an untriggered stop binds funds; not documented for Kraken.
     post_only_reject
         How a post-only order that would take is refused; Kraken documents both.
+    time
+        Whether time runs by itself, or only when POST /control/advance moves it; stepped time has no latency.
+    speed
+        Seconds of the exchange's time in one of real time, 0.001 to 1000.
 
     """
     options = ExchangeOptions(
@@ -149,6 +157,8 @@ def exchange(
         latency_p99_ms=latency_p99_ms,
         stop_holds=StopHolds(stop_holds),
         post_only_reject=post_only_reject,
+        time=time,
+        speed=speed,
     )
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -172,12 +182,15 @@ async def serve(options: ExchangeOptions) -> None:
     Raises ValueError or OSError when the options, the accounts file or the port cannot be used.
     """
     _check(options)
-    clock_ns = steady_clock()
+    clock: VenueClock = SteppedClock() if options.time == "stepped" else RunningClock(options.speed)
     entries = _account_entries(options)
     with ExitStack() as files:
         record_file = files.enter_context(options.record.open("ab")) if options.record else None
-        built, flow = build(options, entries, clock_ns, record_file)
+        built, flow = build(options, entries, clock, record_file)
         latency = LatencySettings(median_ms=options.latency_median_ms, p99_ms=options.latency_p99_ms)
+        if options.time == "stepped":
+            # A request on its way would wait for the next step of time, and its sender for the answer.
+            latency = LatencySettings(median_ms=0)
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with serving(
                 built, flow, latency, host=options.host, port=options.port, seed=options.seed
@@ -190,7 +203,7 @@ async def serve(options: ExchangeOptions) -> None:
 def build(
     options: ExchangeOptions,
     entries: list[AccountEntry],
-    clock_ns: Callable[[], int],
+    clock: VenueClock,
     record_file: BinaryIO | None,
 ) -> tuple[Exchange, PacedFlow]:
     """Return an exchange with open books, ready to be served."""
@@ -210,17 +223,16 @@ def build(
         for key in entry.keys:
             keys.add(ApiKey(api_key=key.api_key, secret=key.secret, permissions=key.permissions, account=account))
     record = RecordOfTruth(venue, record_file)
-    built = Exchange(venue, keys, record, clock_ns)
+    built = Exchange(venue, keys, record, clock)
     flow = PacedFlow(_make_flow(options, dict(venue.markets)))
-    venue.open(flow, clock_ns())
+    venue.open(flow, clock.now_ns())
     record.deposits()
     return built, flow
 
 
-def steady_clock() -> Callable[[], int]:
-    """Return a clock in nanoseconds since the epoch that never steps back."""
-    base_ns = time.time_ns() - time.monotonic_ns()
-    return lambda: base_ns + time.monotonic_ns()
+def steady_clock() -> RunningClock:
+    """Return a clock of real time."""
+    return RunningClock()
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
@@ -235,6 +247,8 @@ def _check(options: ExchangeOptions) -> None:
     """Refuse what nothing else refuses before the port is open; raises ValueError or FileNotFoundError."""
     if not 0 <= options.port <= MAX_PORT:
         raise ValueError(f"--port {options.port}: allowed are 0 to {MAX_PORT}")
+    if options.time == "stepped" and options.speed != 1.0:
+        raise ValueError("--speed needs --time running")
     for name, fee_bps in (("maker", options.maker_fee_bps), ("taker", options.taker_fee_bps)):
         if not 0 <= fee_bps <= MAX_FEE_BPS:
             raise ValueError(f"--{name}-fee-bps {fee_bps:g}: allowed are 0 to {MAX_FEE_BPS:g}")

@@ -14,6 +14,7 @@ from krakenbot.adapters.local_exchange.matching.orders import OrderRequest
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock
 
 START_NS = 1_790_000_000_000_000_000
 SYMBOL = "ABC/USD"
@@ -50,7 +51,7 @@ class Desk:
             key = ApiKey(api_key=account.name, secret=b"s", permissions=frozenset(PERMISSIONS), account=account)
             self.keys.add(key)
         self.record = RecordOfTruth(self.venue, file)
-        self.exchange = Exchange(self.venue, self.keys, self.record, lambda: self.venue.now_ns)
+        self.exchange = Exchange(self.venue, self.keys, self.record, RunningClock(read_ns=lambda: self.venue.now_ns))
 
     def order(self, account, side, qty, price=None, order_type="limit", **fields):
         if "trigger_price" in fields:

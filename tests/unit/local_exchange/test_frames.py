@@ -17,6 +17,7 @@ from krakenbot.adapters.local_exchange.matching.orders import OrderRequest
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock
 
 START_NS = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -34,7 +35,7 @@ def seeded_exchange(symbols: list[str], profile: Any, seed: int) -> tuple[Exchan
     listed = load_instruments()
     venue = Venue({s: listed[s] for s in symbols}, VenueSettings(seed=seed))
     account = venue.open_account("trader", {"USD": Decimal(1_000_000)})
-    exchange = Exchange(venue, KeyRing(seed), RecordOfTruth(venue, None), lambda: venue.now_ns)
+    exchange = Exchange(venue, KeyRing(seed), RecordOfTruth(venue, None), RunningClock(read_ns=lambda: venue.now_ns))
     venue.open(SeededFlow(dict(venue.markets), profile=profile, seed=seed), START_NS)
     return exchange, account
 

@@ -18,7 +18,7 @@ from krakenbot.adapters.local_exchange.latency import Leg
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.session import Path, Session
 
-HEARTBEAT_S: Final = 1.0
+HEARTBEAT_NS: Final = 1_000_000_000
 MAX_QUEUED_FRAMES: Final = 50_000
 MAX_QUEUED_CHARS: Final = 64 * 1024 * 1024
 MAX_WAITING_REQUESTS: Final = 1000
@@ -35,6 +35,7 @@ class Connection:
         self._socket = socket
         self._exchange = exchange
         self._inbound, self._outbound = legs
+        self._clock = exchange.clock
         self._clock_ns: Callable[[], int] = exchange.clock_ns
         self._session = Session(exchange, path, self)
         self._requests: deque[tuple[int, int, str]] = deque()
@@ -55,6 +56,11 @@ class Connection:
             self._is_too_slow = True
             self._exchange.counters["slow_readers_dropped"] += 1
         self._has_frame.set()
+
+    @property
+    def queued_frames(self) -> int:
+        """Return how many frames wait to be sent."""
+        return len(self._frames)
 
     async def run(self) -> None:
         """Serve until either side closes."""
@@ -128,14 +134,16 @@ class Connection:
 
     async def _beat(self) -> None:
         # The writer of a reader that stopped reading hangs in its send: this loop is what ends it.
+        due_ns = self._clock_ns()
         while not self._is_too_slow:
-            await anyio.sleep(HEARTBEAT_S)
+            # One per second of the venue's time; after a stall they go on from now instead of in a burst.
+            due_ns = max(due_ns + HEARTBEAT_NS, self._clock_ns())
+            await self._clock.sleep_until_ns(due_ns)
             self._session.heartbeat()
 
     async def _sleep_until(self, due_ns: int) -> None:
-        wait_ns = due_ns - self._clock_ns()
-        if wait_ns > 0:
-            await anyio.sleep(wait_ns / 1e9)
+        if due_ns > self._clock_ns():
+            await self._clock.sleep_until_ns(due_ns)
 
     async def _close(self) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:

@@ -1,8 +1,7 @@
-"""Run the venue in real time: step to what is due, and let the flow fall behind rather than the clients wait."""
+"""Run the venue as its clock runs: step to what is due, and let the flow fall behind rather than the clients wait."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -10,8 +9,10 @@ import anyio.lowlevel
 
 from krakenbot.adapters.local_exchange.flow.market import Flow
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock
 
 MAX_LAG_NS: Final = 1_000_000_000
+"""Of real time, as the longest sleep is."""
 STEPS_PER_TURN: Final = 50
 LONGEST_SLEEP_S: Final = 0.02
 
@@ -44,18 +45,18 @@ class PacedFlow:
         return self._flow.parameters()
 
 
-async def run_venue(exchange: Exchange, flow: PacedFlow, clock_ns: Callable[[], int]) -> None:
+async def run_venue(exchange: Exchange, flow: PacedFlow, clock: RunningClock) -> None:
     """Advance the venue for ever; ends by cancellation."""
     venue = exchange.venue
     while True:
-        caught_up = venue.advance(clock_ns(), max_steps=STEPS_PER_TURN)
+        caught_up = venue.advance(clock.now_ns(), max_steps=STEPS_PER_TURN)
         exchange.record.flush()
         if caught_up:
-            wait_s = (venue.next_at_ns() - clock_ns()) / 1e9
+            wait_s = (venue.next_at_ns() - clock.now_ns()) / 1e9 / clock.speed
             await anyio.sleep(min(max(wait_s, 0.0), LONGEST_SLEEP_S))
             continue
-        lag_ns = clock_ns() - venue.next_at_ns()
-        if lag_ns > MAX_LAG_NS:
+        lag_ns = clock.now_ns() - venue.next_at_ns()
+        if lag_ns > MAX_LAG_NS * clock.speed:
             flow.behind_ns += lag_ns
             exchange.counters["flow_held_back_ms"] += lag_ns // 1_000_000
         await anyio.lowlevel.checkpoint()

@@ -32,6 +32,8 @@ from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
 from krakenbot.adapters.local_exchange.protocol.rest_public import Params, PublicRest, RestError
 from krakenbot.adapters.local_exchange.protocol.session import Path
+from krakenbot.adapters.local_exchange.stepping import Stepper
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock
 
 MAX_REQUEST_BYTES = 1 << 20
 STARTUP_TIMEOUT_S = 10.0
@@ -73,6 +75,9 @@ class ExchangeServer:
         self._private = PrivateRest(exchange)
         self._rest_legs: dict[str, tuple[Leg, Leg]] = {}
         self._connections = 0
+        self._open: set[Connection] = set()
+        clock = exchange.clock
+        self._stepper = Stepper(exchange, clock, self._backlog) if isinstance(clock, SteppedClock) else None
 
     def application(self) -> Starlette:
         """Return the routes."""
@@ -85,6 +90,7 @@ class ExchangeServer:
                 Route("/0/private/{name:path}", self._private_rest, methods=["POST"]),
                 Route("/control/truth", self._truth, methods=["GET"]),
                 Route("/control/status", self._status, methods=["GET"]),
+                Route("/control/advance", self._advance, methods=["POST"]),
             ]
         )
 
@@ -93,7 +99,12 @@ class ExchangeServer:
             self._connections += 1
             number = self._connections
             inbound, outbound = (Leg(self._latency, f"{path}-{way}-{number}-{self._seed}") for way in ("in", "out"))
-            await Connection(websocket, self._exchange, path, (inbound, outbound)).run()
+            connection = Connection(websocket, self._exchange, path, (inbound, outbound))
+            self._open.add(connection)
+            try:
+                await connection.run()
+            finally:
+                self._open.discard(connection)
 
         return endpoint
 
@@ -158,6 +169,20 @@ class ExchangeServer:
         }
         return Response(_encode(status), media_type="application/json")
 
+    async def _advance(self, request: Request) -> Response:
+        body = await _bounded_body(request)
+        try:
+            if self._stepper is None:
+                raise ValueError("time runs by itself; start the exchange with --time stepped")  # noqa: TRY301
+            now_ns = await self._stepper.advance(float(msgspec.json.decode(body or b"")["seconds"]))
+        except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
+            content = {"error": f'expected {{"seconds": NUMBER}}: {error}'}
+            return Response(_encode(content), status_code=400, media_type="application/json")
+        return Response(_encode({"now_ns": now_ns}), media_type="application/json")
+
+    def _backlog(self) -> int:
+        return max((connection.queued_frames for connection in self._open), default=0)
+
     def _legs_of(self, request: Request) -> tuple[Leg, Leg]:
         """Return the legs of a key's REST requests, which arrive in order; unknown keys share those of nobody."""
         name = request.headers.get("API-Key", "")
@@ -169,8 +194,7 @@ class ExchangeServer:
         return self._rest_legs[name]
 
     async def _wait(self, leg: Leg) -> None:
-        now_ns = self._exchange.clock_ns()
-        await anyio.sleep(max(0, leg.due_ns(now_ns) - now_ns) / 1e9)
+        await self._exchange.clock.sleep_until_ns(leg.due_ns(self._exchange.clock_ns()))
 
 
 @asynccontextmanager
@@ -219,8 +243,10 @@ async def serving(
 
 
 async def _run_engine(scope: anyio.CancelScope, exchange: Exchange, flow: PacedFlow) -> None:
-    with scope:
-        await run_venue(exchange, flow, exchange.clock_ns)
+    # A stepped clock is moved by the control port, and the venue with it.
+    if isinstance(exchange.clock, RunningClock):
+        with scope:
+            await run_venue(exchange, flow, exchange.clock)
 
 
 async def _bounded_body(request: Request) -> bytes | None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from krakenbot.adapters.local_exchange.executions import PrivateFeeds
 from krakenbot.adapters.local_exchange.feeds import PublicFeeds
 from krakenbot.adapters.local_exchange.keys import KeyRing
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
+from krakenbot.adapters.local_exchange.venue_clock import VenueClock
 
 
 class Exchange:
     """The venue with its feeds, keys, record and clock, and the counters of the server."""
 
-    def __init__(self, venue: Venue, keys: KeyRing, record: RecordOfTruth, clock_ns: Callable[[], int]) -> None:
+    def __init__(self, venue: Venue, keys: KeyRing, record: RecordOfTruth, clock: VenueClock) -> None:
         self.venue = venue
         self.keys = keys
         self.record = record
-        self.clock_ns = clock_ns
+        self.clock = clock
+        self.clock_ns = clock.now_ns
         self.public = PublicFeeds(venue)
         self.private = PrivateFeeds()
         self.counters: Counter[str] = Counter()
