@@ -1,0 +1,1 @@
+"""Check what a flow looks like from outside, and what makers earn on it."""
