@@ -29,6 +29,7 @@ from krakenbot.adapters.local_exchange.flow.market import Flow, Market
 from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow
 from krakenbot.adapters.local_exchange.flow.recording import find_recordings
 from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
+from krakenbot.adapters.local_exchange.flow.still import StillFlow
 from krakenbot.adapters.local_exchange.keys import (
     PERMISSIONS,
     AccountEntry,
@@ -46,7 +47,7 @@ from krakenbot.adapters.local_exchange.record import RecordOfTruth
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock, VenueClock
 
-FlowKind = Literal["seeded", "recorded"]
+FlowKind = Literal["seeded", "recorded", "still"]
 Profile = Literal["null", "toxic", "edge"]
 PPM_PER_BP = 100
 MAX_PORT = 65_535
@@ -75,6 +76,7 @@ class ExchangeOptions:
     post_only_reject: Literal["error", "cancel"] = "error"
     time: Literal["running", "stepped"] = "running"
     speed: float = 1.0
+    until_stdin_ends: bool = False
 
 
 def exchange(
@@ -97,6 +99,7 @@ def exchange(
     post_only_reject: Literal["error", "cancel"] = "error",
     time: Literal["running", "stepped"] = "running",
     speed: float = 1.0,
+    until_stdin_ends: bool = False,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
 
@@ -111,7 +114,8 @@ def exchange(
     seed
         Seed of the flow, of ids and of latency.
     flow
-        Where order flow comes from: a seeded generator, or a recording that goes on seeded.
+        Where order flow comes from: a seeded generator, a recording that goes on seeded, or, still, nowhere
+        once the books are open.
     profile
         What kind of market the flow makes: null, toxic or edge.
     accounts
@@ -138,6 +142,8 @@ def exchange(
         Whether time runs by itself, or only when POST /control/advance moves it; stepped time has no latency.
     speed
         Seconds of the exchange's time in one of real time, 0.001 to 1000.
+    until_stdin_ends
+        End also when standard input ends, so that the exchange does not outlive who started it.
 
     """
     options = ExchangeOptions(
@@ -159,6 +165,7 @@ def exchange(
         post_only_reject=post_only_reject,
         time=time,
         speed=speed,
+        until_stdin_ends=until_stdin_ends,
     )
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -196,8 +203,20 @@ async def serve(options: ExchangeOptions) -> None:
                 built, flow, latency, host=options.host, port=options.port, seed=options.seed
             ) as endpoints:
                 _announce(options, endpoints, built, entries)
-                async for _signal in signals:
-                    break
+                async with anyio.create_task_group() as tasks:
+                    if options.until_stdin_ends:
+                        tasks.start_soon(_cancel_when_stdin_ends, tasks.cancel_scope)
+                    async for _signal in signals:
+                        break
+                    tasks.cancel_scope.cancel()
+
+
+async def _cancel_when_stdin_ends(scope: anyio.CancelScope) -> None:
+    stdin = sys.stdin.fileno()
+    await anyio.wait_readable(stdin)
+    while os.read(stdin, 4096):
+        await anyio.wait_readable(stdin)
+    scope.cancel()
 
 
 def build(
@@ -257,8 +276,9 @@ def _check(options: ExchangeOptions) -> None:
 
 
 def _make_flow(options: ExchangeOptions, markets: dict[str, Market]) -> Flow:
-    if options.flow == "seeded":
-        return SeededFlow(markets, profile=options.profile, seed=options.seed)
+    if options.flow != "recorded":
+        seeded = SeededFlow(markets, profile=options.profile, seed=options.seed)
+        return StillFlow(seeded) if options.flow == "still" else seeded
     folder = find_recordings(options.recording)
     return RecordedFlow(markets, recording_dir=folder, seed=options.seed, profile=options.profile)
 

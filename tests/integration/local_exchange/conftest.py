@@ -105,6 +105,11 @@ def run_exchange():
 
 
 @pytest.fixture
+def make_api():
+    return Api
+
+
+@pytest.fixture
 def accounts_file(tmp_path):
     path = tmp_path / "accounts.json"
     path.write_text(accounts_text())

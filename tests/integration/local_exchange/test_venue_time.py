@@ -1,0 +1,176 @@
+"""Time that runs faster or in steps: what takes an hour at the venue takes a test seconds."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from krakenbot.adapters.local_exchange.pytest_plugin import API_KEY, API_SECRET, kraken_exchange
+from krakenbot.adapters.local_exchange.server import Endpoints
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock
+
+__all__ = ["kraken_exchange"]
+pytestmark = pytest.mark.anyio
+HOUR_S = 3600
+stepped = pytest.mark.parametrize("kraken_exchange", [{"time": "stepped", "flow": "still"}], indirect=True)
+
+
+@pytest.fixture
+async def api(kraken_exchange, make_api):
+    api = make_api(Endpoints(host=kraken_exchange.host, port=kraken_exchange.port))
+    yield api
+    await api.close()
+
+
+async def bid_far_away(api, **more):
+    depth = (await api.get("/0/public/Depth", pair="BTC/USD", count=1))["result"]
+    price = int(Decimal(next(iter(depth.values()))["bids"][0][0]) / 2)
+    order = {"pair": "XBTUSD", "type": "buy", "ordertype": "limit", "volume": "0.01", "price": str(price)} | more
+    answer = await api.post("AddOrder", key=API_KEY, secret=API_SECRET, **order)
+    assert answer["error"] == []
+
+
+def status_of(kraken_exchange):
+    (account,) = kraken_exchange.truth()["accounts"]
+    return {order["status"]: order["closed_at_ns"] for order in account["orders"]}
+
+
+@stepped
+async def test_an_order_of_one_hour_expires_after_an_hour_and_not_before(kraken_exchange, api):
+    expires_s = kraken_exchange.status()["now_ns"] // 10**9 + HOUR_S
+    await bid_far_away(api, timeinforce="GTD", expiretm=str(expires_s))
+    kraken_exchange.advance(HOUR_S - 2)
+    before = status_of(kraken_exchange)
+    kraken_exchange.advance(3)
+    after = status_of(kraken_exchange)
+
+    assert {"new": None} == before
+    assert {"expired": expires_s * 10**9} == after
+
+
+@stepped
+async def test_a_dead_mans_switch_fires_when_its_time_has_passed(kraken_exchange, api):
+    await bid_far_away(api)
+    armed = await api.post("CancelAllOrdersAfter", key=API_KEY, secret=API_SECRET, timeout="60")
+    kraken_exchange.advance(59)
+    before = status_of(kraken_exchange)
+    kraken_exchange.advance(2)
+    (after,) = status_of(kraken_exchange)
+
+    assert armed["result"]["triggerTime"].endswith("Z")
+    assert {"new": None} == before
+    assert "canceled" == after
+
+
+@stepped
+async def test_a_token_serves_for_fifteen_minutes(kraken_exchange, api):
+    answer = await api.post("GetWebSocketsToken", key=API_KEY, secret=API_SECRET)
+    token = answer["result"]["token"]
+    replies = []
+    for wait_s in (890, 20):
+        kraken_exchange.advance(wait_s)
+        async with api.connect("private") as socket:
+            await socket.recv()
+            params = {"channel": "balances", "token": token}
+            await socket.send(json.dumps({"method": "subscribe", "params": params}))
+            replies.append(json.loads(await socket.recv()))
+
+    assert [True, False] == [reply["success"] for reply in replies]
+    assert "ESession:Invalid session" == replies[1]["error"]
+
+
+@pytest.mark.parametrize("kraken_exchange", [{"time": "stepped"}], indirect=True)
+async def test_every_second_of_stepped_time_has_its_heartbeat_and_nothing_moves_between(kraken_exchange, api):
+    async with api.connect("public", max_queue=None) as socket:
+        params = {"channel": "book", "symbol": ["BTC/USD"]}
+        await socket.send(json.dumps({"method": "subscribe", "params": params}))
+        while json.loads(await socket.recv()).get("channel") != "book":
+            pass
+        with pytest.raises(TimeoutError), anyio.fail_after(1.5):
+            await socket.recv()
+        began = time.perf_counter()
+        await anyio.to_thread.run_sync(kraken_exchange.advance, 120)
+        lasted_s = time.perf_counter() - began
+        await socket.send('{"method": "ping"}')
+        frames: list[dict[str, object]] = []
+        while not frames or frames[-1].get("method") != "pong":
+            frames.append(json.loads(await socket.recv()))
+    kinds = [frame.get("channel") for frame in frames]
+
+    assert 120 == kinds.count("heartbeat")
+    assert kinds.count("book") > 120
+    assert lasted_s < 60
+
+
+async def test_what_cannot_be_advanced_is_refused(kraken_exchange):
+    with pytest.raises(ValueError, match="--time stepped"):
+        kraken_exchange.advance(1)
+
+
+@stepped
+async def test_a_step_without_sense_is_refused(kraken_exchange):
+    for seconds in (-1, 10**9):
+        with pytest.raises(ValueError, match="allowed are 0 to 604800"):
+            kraken_exchange.advance(seconds)
+
+
+@pytest.mark.parametrize("kraken_exchange", [{"speed": 60, "latency_median_ms": 0}], indirect=True)
+async def test_time_that_runs_sixty_times_as_fast_has_sixty_heartbeats_a_second(kraken_exchange, api):
+    venue_s, began = kraken_exchange.status()["now_ns"] / 1e9, time.perf_counter()
+    async with api.connect("public", max_queue=None) as socket:
+        params = {"channel": "ticker", "symbol": ["BTC/USD"]}
+        await socket.send(json.dumps({"method": "subscribe", "params": params}))
+        beats = 0
+        while beats < 60:
+            beats += json.loads(await socket.recv()).get("channel") == "heartbeat"
+    lasted_s = time.perf_counter() - began
+    server_time = (await api.get("/0/public/Time"))["result"]
+    passed_s = server_time["unixtime"] - venue_s
+
+    assert passed_s >= 58
+    assert passed_s < lasted_s * 60 + 60
+    assert (
+        server_time["rfc1123"] == f"{datetime.fromtimestamp(server_time['unixtime'], UTC):%a, %d %b %y %H:%M:%S} +0000"
+    )
+
+
+def test_a_running_clock_keeps_every_nanosecond_at_speed_one():
+    times = iter([10**18 + 1, 10**18 + 2, 10**18 + 3])
+    clock = RunningClock(read_ns=lambda: next(times))
+
+    assert (10**18 + 2, 10**18 + 3) == (clock.now_ns(), clock.now_ns())
+
+
+@pytest.mark.parametrize("speed", [0, -1, 1001, float("inf"), float("nan")])
+def test_a_speed_without_sense_is_refused(speed):
+    with pytest.raises((ValueError, OverflowError)):
+        RunningClock(speed)
+
+
+async def test_stepped_sleepers_wake_in_order_of_time():
+    clock = SteppedClock(0)
+    woken: list[int] = []
+
+    async def sleep(due_ns: int) -> None:
+        await clock.sleep_until_ns(due_ns)
+        woken.append(due_ns)
+
+    async with anyio.create_task_group() as tasks:
+        for due_ns in (30, 10, 20, 0):
+            tasks.start_soon(sleep, due_ns)
+        await anyio.wait_all_tasks_blocked()
+        first = clock.next_due_ns()
+        clock.move_to(20)
+        await anyio.wait_all_tasks_blocked()
+        at_twenty = list(woken)
+        clock.move_to(40)
+
+    assert 10 == first
+    assert [0, 10, 20] == at_twenty
+    assert [0, 10, 20, 30] == woken
