@@ -61,6 +61,17 @@ def test_a_recording_can_be_read_twice(tmp_path: Path) -> None:
     assert [1, 2] == numbers(recording) == numbers(recording)
 
 
+def test_streams_one_after_the_other_in_a_file_are_read_as_one(tmp_path: Path) -> None:
+    file = write_part(tmp_path, [HEADER, line(1)])
+    first = file.read_bytes()
+    file.write_bytes(first + write_part(tmp_path, [line(2), line(3)]).read_bytes())
+
+    recording = Recording(tmp_path)
+
+    assert [1, 2, 3] == numbers(recording)
+    assert recording.cut_offs == []
+
+
 def test_a_crash_loses_nothing_that_was_flushed(tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path, symbols=[])
     for n in range(100):

@@ -75,17 +75,20 @@ class _Chunks:
     is_cut: list[bool] = field(factory=list)
 
     def read(self) -> Iterator[bytes]:
-        decompressor = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-        ends_whole = True
+        """Yield what decompresses; a file may hold several compressed streams, one after the other."""
+        stream = zstandard.ZstdDecompressor().decompressobj()
         with self.file.open("rb") as source:
             while block := source.read(CHUNK_BYTES):
-                try:
-                    yield decompressor.decompress(block)
-                except zstandard.ZstdError:
-                    self.is_cut.append(True)
-                    return
-                ends_whole = decompressor.eof
-        if not ends_whole:
+                while block:
+                    if stream.eof:
+                        stream = zstandard.ZstdDecompressor().decompressobj()
+                    try:
+                        yield stream.decompress(block)
+                    except zstandard.ZstdError:
+                        self.is_cut.append(True)
+                        return
+                    block = stream.unused_data if stream.eof else b""
+        if not stream.eof:
             self.is_cut.append(True)
 
 

@@ -68,7 +68,7 @@ class RecordingWriter:
     def close(self) -> None:
         """End the last part."""
         if self._stream is not None:
-            self._stream.close()
+            self._stream.close()  # type: ignore[no-untyped-call]
         self._stream = self._file = None
 
     def _next_part(self, at_ns: int) -> None:
