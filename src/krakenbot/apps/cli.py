@@ -18,14 +18,17 @@ import anyio
 from cyclopts import App, Parameter
 
 from krakenbot.adapters.telemetry.events import mask_secrets
-from krakenbot.apps import databases, exchange, processes
+from krakenbot.apps import check_flow, databases, exchange, processes
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.apps.status import print_status
 from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
 
 app = App(name="krakenbot", help="A queue-aware, hybrid maker trading engine for Kraken spot.")
-app.command(exchange.exchange, name="exchange")
+exchange_app = App(name="exchange")
+exchange_app.default(exchange.exchange)
+exchange_app.command(check_flow.check_flow, name="check-flow")
+app.command(exchange_app)
 
 Config = Annotated[Path | None, Parameter(name="--config", help="TOML file with settings.")]
 

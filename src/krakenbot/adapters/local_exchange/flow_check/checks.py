@@ -1,7 +1,7 @@
 """Compare what tapes show with the limits that a flow must keep.
 
 In: the tapes of one run. Out: one `Check` per statistic, which the command prints and the report shows. The limits
-are printed priors: what is usual in liquid markets, not something that our recording could tell.
+are what is usual in liquid markets; our recording is too short to tell them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ INFINITE: Final = math.inf
 
 
 class Basis(StrEnum):
-    """What a limit rests on."""
+    """What a limit rests on: a rule of docs/flow_check.md, the recording's bootstrap interval, a printed prior."""
 
+    CHECKED = "checked"
+    RECORDING = "within recording's interval"
     PRIOR = "prior"
-    RECORDING = "recording"
-    DEFINITION = "definition"
 
 
 @frozen(kw_only=True)
@@ -102,7 +102,7 @@ LIMITS: Final = {
 def check_tapes(tapes: Sequence[SymbolTape]) -> list[Check]:
     """Return every check of the flow's shape, in the order of `LIMITS`."""
     found = {**_of_arrivals(tapes), **_of_orders(tapes), **_of_responses(tapes), **_of_prices(tapes)}
-    return [Check(name=name, found=found[name], limit=limit, basis=Basis.PRIOR) for name, limit in LIMITS.items()]
+    return [Check(name=name, found=found[name], limit=limit, basis=Basis.CHECKED) for name, limit in LIMITS.items()]
 
 
 def _of_arrivals(tapes: Sequence[SymbolTape]) -> dict[str, Estimate]:
