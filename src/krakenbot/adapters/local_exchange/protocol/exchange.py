@@ -3,27 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from krakenbot.adapters.local_exchange.executions import PrivateFeeds
 from krakenbot.adapters.local_exchange.feeds import PublicFeeds
 from krakenbot.adapters.local_exchange.keys import KeyRing
+from krakenbot.adapters.local_exchange.limits.limiter import Limiter
+from krakenbot.adapters.local_exchange.limits.settings import LimitSettings
+from krakenbot.adapters.local_exchange.matching.accounts import Account
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
 from krakenbot.adapters.local_exchange.venue_clock import VenueClock
 
+PROXY_RESTARTING = "CloudFlare WebSocket proxy restarting"
+
+
+class Interceptor(Protocol):
+    """Whoever may refuse a request before the exchange looks at it: scripted faults, tests."""
+
+    def before_request(self, name: str, params: Mapping[str, Any]) -> str | None:
+        """Return the text to refuse a request with; None lets it pass.
+
+        `name` is the WS method (`add_order`, `subscribe`, `ping`), or the REST path (`/0/private/AddOrder`).
+        `params` are those of the request as they came, unchecked; they may hold a token and must not be kept.
+        A refused request changes nothing: no nonce, no counter.
+        """
+
+
+class OpenSession(Protocol):
+    """A WS connection that hears what concerns everybody."""
+
+    def show_system(self) -> None:
+        """Send the mode of the engine."""
+
+    def show_instrument(self, symbol: str) -> None:
+        """Send a changed pair to a connection that reads instruments."""
+
+    def show_text(self, text: str) -> None:
+        """Send a text as it is."""
+
 
 class Exchange:
-    """The venue with its feeds, keys, record and clock, and the counters of the server."""
+    """The venue with its feeds, keys, limits, record and clock, and the counters of the server."""
 
-    def __init__(self, venue: Venue, keys: KeyRing, record: RecordOfTruth, clock: VenueClock) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        keys: KeyRing,
+        record: RecordOfTruth,
+        clock: VenueClock,
+        limits: LimitSettings | None = None,
+    ) -> None:
         self.venue = venue
         self.keys = keys
         self.record = record
         self.clock = clock
         self.clock_ns = clock.now_ns
+        self.limits = Limiter(limits or LimitSettings())
         self.public = PublicFeeds(venue)
         self.private = PrivateFeeds()
         self.counters: Counter[str] = Counter()
+        self.interceptor: Interceptor | None = None
+        self.sessions: dict[OpenSession, None] = {}
+        self.upcoming_maintenance: list[dict[str, Any]] = []
         # The record comes first: what a reader is told has already been written down.
         venue.listeners.extend((record, self.public, self.private))
         self._connection_number = 0
@@ -37,3 +80,16 @@ class Exchange:
         """Bring the venue to now, within bounds, and return the venue's time."""
         self.venue.advance(self.clock_ns(), max_steps=1000)
         return self.venue.now_ns
+
+    def intercept(self, name: str, params: Mapping[str, Any]) -> str | None:
+        """Return the refusal of a request that is intercepted, None when it goes on."""
+        return None if self.interceptor is None else self.interceptor.before_request(name, params)
+
+    def tier_of(self, account: Account) -> str:
+        """Return the tier whose limits an account has."""
+        return getattr(account, "tier", "pro")
+
+    def tell_all(self, text: str) -> None:
+        """Send a text, JSON or not, to every open connection."""
+        for session in list(self.sessions):
+            session.show_text(text)

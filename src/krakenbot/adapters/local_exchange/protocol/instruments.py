@@ -31,6 +31,12 @@ def instrument_frame(venue: Venue) -> str:
     return _encode(frame).decode()
 
 
+def instrument_update(rules: InstrumentRules) -> str:
+    """Return the update of one changed pair: only the changed row, and no assets."""
+    frame = {"channel": "instrument", "type": "update", "data": {"assets": [], "pairs": [_pair_row(rules)]}}
+    return _encode(frame).decode()
+
+
 def listed_assets(venue: Venue) -> list[str]:
     """Return every asset of a listed pair or an account, in order."""
     assets = {asset for market in venue.markets.values() for asset in (market.rules.base, market.rules.quote)}
