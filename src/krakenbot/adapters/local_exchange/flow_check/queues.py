@@ -65,7 +65,7 @@ def hazards_by_age(sums: Sequence[float]) -> list[tuple[float, float, float]]:
         cancels, at_risk_s = sums[2 * bucket], sums[2 * bucket + 1]
         low_s, high_s = AGE_EDGES_S[bucket], AGE_EDGES_S[bucket + 1]
         if cancels >= LEAST_PER_AGE and at_risk_s > 0:
-            middle_s = high_s / 2 if not low_s else math.sqrt(low_s * min(high_s, 4 * low_s))
+            middle_s = high_s / math.e if not low_s else math.sqrt(low_s * min(high_s, 4 * low_s))
             found.append((middle_s, cancels / at_risk_s, cancels))
     return found
 
