@@ -75,15 +75,13 @@ class PublicRest:
     def _asset_pairs(self, params: Params) -> Any:
         settings = self._exchange.venue.settings
         maker, taker = (Decimal(ppm) / 10_000 for ppm in (settings.maker_ppm, settings.taker_ppm))
-        return {
-            instruments.rest_pair(rules): instruments.pair_object(rules, maker, taker) for rules in self._pairs(params)
-        }
+        return {key: instruments.pair_object(rules, maker, taker) for key, rules in self._pairs(params).items()}
 
     def _ticker(self, params: Params) -> Any:
-        return {instruments.rest_pair(rules): self._ticker_object(rules) for rules in self._pairs(params)}
+        return {key: self._ticker_object(rules) for key, rules in self._pairs(params).items()}
 
     def _depth(self, params: Params) -> Any:
-        rules = self._pair(params)
+        key, rules = self._pair(params)
         count = whole_number(params, "count", 100)
         if not 1 <= count <= MAX_DEPTH:
             raise RestError("EGeneral:Invalid arguments:count")
@@ -99,10 +97,10 @@ class PublicRest:
                 for key in side.keys[: -count - 1 : -1]
             ]
 
-        return {instruments.rest_pair(rules): {"asks": rows(book.asks), "bids": rows(book.bids)}}
+        return {key: {"asks": rows(book.asks), "bids": rows(book.bids)}}
 
     def _trades(self, params: Params) -> Any:
-        rules = self._pair(params)
+        key, rules = self._pair(params)
         since_ns = whole_number(params, "since", 0)
         if 0 < since_ns < 10**12:
             since_ns *= 10**9
@@ -124,7 +122,7 @@ class PublicRest:
             for t in trades
         ]
         last = trades[-1].at_ns if trades else self._exchange.venue.now_ns
-        return {instruments.rest_pair(rules): rows, "last": str(last)}
+        return {key: rows, "last": str(last)}
 
     def _ticker_object(self, rules: InstrumentRules) -> Any:
         market = self._exchange.venue.markets[rules.symbol]
@@ -150,22 +148,23 @@ class PublicRest:
             "o": price_text(rules, stats.open_ticks),
         }
 
-    def _pairs(self, params: Params) -> list[InstrumentRules]:
-        venue = self._exchange.venue
+    def _pairs(self, params: Params) -> dict[str, InstrumentRules]:
         if not params.get("pair"):
-            return [market.rules for market in venue.markets.values()]
-        return [self._named(name) for name in params["pair"].split(",")]
+            listed = [market.rules for market in self._exchange.venue.markets.values()]
+            return {instruments.rest_pair(rules): rules for rules in listed}
+        return dict(self._named(name) for name in params["pair"].split(","))
 
-    def _pair(self, params: Params) -> InstrumentRules:
+    def _pair(self, params: Params) -> tuple[str, InstrumentRules]:
         if not params.get("pair"):
             raise RestError("EGeneral:Invalid arguments")
         return self._named(params["pair"])
 
-    def _named(self, name: str) -> InstrumentRules:
+    def _named(self, name: str) -> tuple[str, InstrumentRules]:
         rules = instruments.find_pair(self._exchange.venue, name.strip())
         if rules is None:
             raise RestError(UNKNOWN_PAIR)
-        return rules
+        # Asked for by its WS v2 name, a pair is answered under that name; clients rely on it.
+        return (rules.symbol if name.strip() == rules.symbol else instruments.rest_pair(rules)), rules
 
     def _second(self) -> int:
         return self._exchange.venue.now_ns // 1_000_000_000
