@@ -140,6 +140,9 @@ class Connection:
             due_ns = max(due_ns + HEARTBEAT_NS, self._clock_ns())
             await self._clock.sleep_until_ns(due_ns)
             self._session.heartbeat()
+            if self._session.is_overdue(self._clock_ns()):
+                self._exchange.counters["idle_closed"] += 1
+                return
 
     async def _sleep_until(self, due_ns: int) -> None:
         if due_ns > self._clock_ns():

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from random import Random
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from krakenbot.adapters.local_exchange.matching.accounts import Account
 
@@ -46,11 +46,48 @@ class ApiKey:
     secret: bytes = field(repr=False)
     permissions: frozenset[str]
     account: Account
+    nonce_window: int = 0
+    valid_until_s: int = 0
+    ip_allowlist: tuple[str, ...] = ()
+    is_revoked: bool = False
     last_nonce: int = 0
+    created_ns: int = 0
+    last_used_ns: int = 0
+    _spent: set[int] = field(factory=set)
+
+    def is_valid(self, now_ns: int) -> bool:
+        """Tell whether the key is neither revoked nor expired; `valid_until_s` 0 means for ever."""
+        return not self.is_revoked and not 0 < self.valid_until_s * 1_000_000_000 <= now_ns
+
+    def allows(self, address: str) -> bool:
+        """Tell whether the key may be used from an address; an empty list allows any."""
+        return not self.ip_allowlist or address in self.ip_allowlist
+
+    def spend(self, nonce: int) -> bool:
+        """Use up a nonce; False when it is old. Inside the window a lower one is good as long as it is new."""
+        oldest = self.last_nonce - self.nonce_window
+        if nonce in self._spent or nonce <= (oldest if self.nonce_window else self.last_nonce):
+            return False
+        self.last_nonce = max(self.last_nonce, nonce)
+        if self.nonce_window:
+            oldest = self.last_nonce - self.nonce_window
+            self._spent = {spent for spent in self._spent if spent > oldest} | {nonce}
+        return True
 
     def may(self, *permissions: str) -> bool:
         """Tell whether the key holds one of these permissions."""
         return not self.permissions.isdisjoint(permissions)
+
+
+@frozen(kw_only=True)
+class SignedCall:
+    """What a private request brings to prove who sent it; `body` as it came, `nonce` as found inside it."""
+
+    api_key: str
+    signature: str
+    path: str
+    body: bytes
+    nonce: str
 
 
 @define(eq=False)
@@ -74,18 +111,41 @@ class KeyRing:
         """Add a key."""
         self.keys[key.api_key] = key
 
-    def authenticate(
-        self, api_key: str | None, signature: str | None, path: str, body: bytes, nonce: str
-    ) -> ApiKey | str:
+    def add_entry(self, entry: KeyEntry, account: Account) -> ApiKey:
+        """Add a key of the accounts file."""
+        key = ApiKey(
+            api_key=entry.api_key,
+            secret=entry.secret,
+            permissions=entry.permissions,
+            account=account,
+            nonce_window=entry.nonce_window,
+            valid_until_s=entry.valid_until_s,
+            ip_allowlist=entry.ip_allowlist,
+        )
+        self.add(key)
+        return key
+
+    def revoke(self, api_key: str) -> bool:
+        """Revoke a key and so its tokens; False when there is no such key."""
+        key = self.keys.get(api_key)
+        if key is not None:
+            key.is_revoked = True
+        return key is not None
+
+    def authenticate(self, call: SignedCall, now_ns: int) -> ApiKey | str:
         """Return the key that signed a request, or the error text; a good request moves the nonce on."""
-        key = self.keys.get(api_key or "")
-        if key is None:
+        key = self.keys.get(call.api_key)
+        if key is None or not key.is_valid(now_ns):
             return INVALID_KEY
-        if not hmac.compare_digest(sign(key.secret, path, body, nonce), (signature or "").encode()):
+        nonce = call.nonce
+        expected = sign(key.secret, call.path, call.body, nonce)
+        if not hmac.compare_digest(expected, call.signature.encode("utf-8", "replace")):
             return INVALID_SIGNATURE
-        if not (nonce.isascii() and nonce.isdigit() and len(nonce) <= 20 and int(nonce) > key.last_nonce):
+        if not (nonce.isascii() and nonce.isdigit() and len(nonce) <= 20 and int(nonce) < 2**64):
             return INVALID_NONCE
-        key.last_nonce = int(nonce)
+        if not key.spend(int(nonce)):
+            return INVALID_NONCE
+        key.last_used_ns = now_ns
         return key
 
     def issue_token(self, key: ApiKey, now_ns: int) -> str:
@@ -96,9 +156,9 @@ class KeyRing:
         return text
 
     def resolve(self, text: str, now_ns: int) -> Token | None:
-        """Return a usable token; None when it is unknown or expired."""
+        """Return a usable token; None when it is unknown or expired, or its key revoked."""
         token = self._tokens.get(text)
-        if token is None or (not token.holders and token.expires_ns <= now_ns):
+        if token is None or not token.key.is_valid(now_ns) or (not token.holders and token.expires_ns <= now_ns):
             return None
         return token
 
@@ -110,7 +170,7 @@ class KeyRing:
 
 def sign(secret: bytes, path: str, body: bytes, nonce: str) -> bytes:
     """Return the base64 signature of a private request (FACTS 13.1)."""
-    digest = hashlib.sha256(nonce.encode() + body).digest()
+    digest = hashlib.sha256(nonce.encode("utf-8", "replace") + body).digest()
     return base64.b64encode(hmac.new(secret, path.encode() + digest, hashlib.sha512).digest())
 
 
@@ -121,6 +181,9 @@ class KeyEntry:
     api_key: str
     secret: bytes = field(repr=False)
     permissions: frozenset[str]
+    nonce_window: int = 0
+    valid_until_s: int = 0
+    ip_allowlist: tuple[str, ...] = ()
 
 
 @define(kw_only=True)
@@ -180,4 +243,21 @@ def _key_entry(item: Any, place: str) -> KeyEntry:
         secret = base64.b64decode(item["api_secret"], validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise AccountsFileError(f"{place}.api_secret must be base64") from error
-    return KeyEntry(api_key=str(item["api_key"]), secret=secret, permissions=frozenset(permissions))
+    allowlist = item.get("ip_allowlist", [])
+    if not isinstance(allowlist, list) or not all(isinstance(address, str) for address in allowlist):
+        raise AccountsFileError(f"{place}.ip_allowlist must be a list of addresses")
+    return KeyEntry(
+        api_key=str(item["api_key"]),
+        secret=secret,
+        permissions=frozenset(permissions),
+        nonce_window=_whole(item, "nonce_window", place),
+        valid_until_s=_whole(item, "valid_until", place),
+        ip_allowlist=tuple(allowlist),
+    )
+
+
+def _whole(item: dict[str, Any], name: str, place: str) -> int:
+    value = item.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+        raise AccountsFileError(f"{place}.{name} must be a whole number, not negative")
+    return value

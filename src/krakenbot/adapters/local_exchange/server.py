@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
-from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
@@ -29,8 +27,8 @@ from krakenbot.adapters.local_exchange.connection import Connection
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
 from krakenbot.adapters.local_exchange.pacing import PacedFlow, run_venue
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
-from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
-from krakenbot.adapters.local_exchange.protocol.rest_public import Params, PublicRest, RestError
+from krakenbot.adapters.local_exchange.protocol.rest_gate import RestCall, RestGate
+from krakenbot.adapters.local_exchange.protocol.rest_public import RestError
 from krakenbot.adapters.local_exchange.protocol.session import Path
 from krakenbot.adapters.local_exchange.stepping import Stepper
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock
@@ -71,8 +69,7 @@ class ExchangeServer:
         self._exchange = exchange
         self._latency = latency
         self._seed = seed
-        self._public = PublicRest(exchange)
-        self._private = PrivateRest(exchange)
+        self._gate = RestGate(exchange)
         self._rest_legs: dict[str, tuple[Leg, Leg]] = {}
         self._connections = 0
         self._open: set[Connection] = set()
@@ -96,6 +93,11 @@ class ExchangeServer:
 
     def _websocket(self, path: Path) -> Callable[[WebSocket], Awaitable[None]]:
         async def endpoint(websocket: WebSocket) -> None:
+            address = websocket.client.host if websocket.client else ""
+            if not self._exchange.limits.connect(address, self._exchange.clock_ns()):
+                self._exchange.counters["connections_refused"] += 1
+                await websocket.send_denial_response(Response(status_code=429))
+                return
             self._connections += 1
             number = self._connections
             inbound, outbound = (Leg(self._latency, f"{path}-{way}-{number}-{self._seed}") for way in ("in", "out"))
@@ -109,12 +111,19 @@ class ExchangeServer:
         return endpoint
 
     async def _public_rest(self, request: Request) -> Response:
-        return await self._rest(request, self._answer_public)
+        return await self._rest(request, self._gate.public)
 
     async def _private_rest(self, request: Request) -> Response:
-        return await self._rest(request, self._answer_private)
+        api_key = request.headers.get("API-Key", "")
+        throttled = self._gate.enter(api_key)
+        if throttled is not None:
+            return Response(_encode({"error": [throttled]}), media_type="application/json")
+        try:
+            return await self._rest(request, self._gate.private)
+        finally:
+            self._gate.leave(api_key)
 
-    async def _rest(self, request: Request, answer: Callable[[Request, bytes], Any]) -> Response:
+    async def _rest(self, request: Request, answer: Callable[[RestCall], Any]) -> Response:
         """Read a request, let it wait its leg, answer it, and let the answer wait its leg."""
         self._exchange.counters["rest_requests"] += 1
         body = await _bounded_body(request)
@@ -122,9 +131,7 @@ class ExchangeServer:
         await self._wait(inbound)
         self._exchange.catch_up()
         try:
-            if body is None:
-                raise RestError("EAPI:Bad request")  # noqa: TRY301, one place turns errors into answers
-            content = _encode({"error": [], "result": answer(request, body)})
+            content = _encode({"error": [], "result": answer(_call(request, body))})
         except RestError as error:
             content = _encode({"error": [error.text]})
         except Exception:  # noqa: BLE001, one client's request must not end the exchange for the others
@@ -133,23 +140,6 @@ class ExchangeServer:
             content = _encode({"error": ["EGeneral:Internal error"]})
         await self._wait(outbound)
         return Response(content, media_type="application/json")
-
-    def _answer_public(self, request: Request, body: bytes) -> Any:
-        params = dict(request.query_params) | _parameters(request, body)
-        return self._public.answer(request.path_params["name"], params)
-
-    def _answer_private(self, request: Request, body: bytes) -> Any:
-        params = _parameters(request, body)
-        key = self._exchange.keys.authenticate(
-            request.headers.get("API-Key"),
-            request.headers.get("API-Sign"),
-            request.url.path,
-            body,
-            params.get("nonce", ""),
-        )
-        if isinstance(key, str):
-            raise RestError(key)
-        return self._private.answer(request.path_params["name"], key, params)
 
     async def _truth(self, _request: Request) -> Response:
         self._exchange.catch_up()
@@ -260,23 +250,13 @@ async def _bounded_body(request: Request) -> bytes | None:
     return b"".join(chunks)
 
 
-def _parameters(request: Request, body: bytes) -> Params:
-    """Return the parameters of a form or JSON body as texts."""
-    try:
-        text = body.decode()
-        if request.headers.get("Content-Type", "").startswith("application/json"):
-            document = json.loads(text or "{}", parse_float=str, parse_int=str)
-            if not isinstance(document, dict):
-                raise RestError("EAPI:Bad request")
-            return {name: _as_text(value) for name, value in document.items() if value is not None}
-        return dict(parse_qsl(text, keep_blank_values=True))
-    except (ValueError, RecursionError) as error:
-        raise RestError("EAPI:Bad request") from error
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return ",".join(_as_text(item) for item in value)
-    return str(value)
+def _call(request: Request, body: bytes | None) -> RestCall:
+    return RestCall(
+        path=request.url.path,
+        body=body,
+        query=dict(request.query_params),
+        content_type=request.headers.get("Content-Type", ""),
+        api_key=request.headers.get("API-Key", ""),
+        signature=request.headers.get("API-Sign", ""),
+        address=request.client.host if request.client else "",
+    )
