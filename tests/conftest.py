@@ -10,16 +10,29 @@ import anyio
 import psycopg
 import pytest
 from attrs import frozen
+from hypothesis import HealthCheck, settings
 
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
 
+# Two workers share two cores with the processes they start: how long an example takes says nothing there.
+settings.register_profile("side by side", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("side by side")
+
+ACCEPTANCE = Path(__file__).parent / "acceptance"
 _numbers = itertools.count(1)
 _TEMPLATES = {
     "kb_ingest": (DatabasePart.INGEST,),
     "kb_decision": (DatabasePart.DECISION,),
     "kb_both": (DatabasePart.INGEST, DatabasePart.DECISION),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep rehearsals on one worker, one after the other: they need a core of their own."""
+    for item in items:
+        if item.path.is_relative_to(ACCEPTANCE):
+            item.add_marker(pytest.mark.xdist_group("acceptance"))
 
 
 @frozen(kw_only=True)
