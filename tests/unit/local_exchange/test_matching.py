@@ -213,7 +213,8 @@ def test_an_amendment_beyond_the_funds_changes_nothing(desk):
         ({"qty": "1", "price": "100.0", "time_in_force": "gtd"}, "EGeneral:Invalid arguments:expiretm"),
         ({"qty": "1", "price": "100.0", "trigger_price": "1"}, "EGeneral:Invalid arguments:triggers"),
         ({"qty": "1", "price": "100.0", "order_type": "market"}, "EGeneral:Invalid arguments:limit_price"),
-        ({"qty": "1", "order_type": "trailing-stop"}, "EGeneral:Invalid arguments:ordertype"),
+        ({"qty": "1", "order_type": "trailing-stop"}, "EGeneral:Invalid arguments:triggers"),
+        ({"qty": "1", "order_type": "settle-position"}, "EGeneral:Invalid arguments:ordertype"),
     ],
 )
 def test_bad_orders_are_refused_in_the_venues_words(desk, fields, error):

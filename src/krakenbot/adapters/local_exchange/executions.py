@@ -16,9 +16,11 @@ from krakenbot.adapters.local_exchange.digits import fixed_text, plain_text, rfc
 from krakenbot.adapters.local_exchange.feeds import Reader
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Changes
+from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
-from krakenbot.adapters.local_exchange.matching.orders import STOP_TYPES, ClientOrder, Fill
-from krakenbot.adapters.local_exchange.matching.venue import OrderEvent
+from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
+from krakenbot.adapters.local_exchange.matching.pricing import MILLI
+from krakenbot.adapters.local_exchange.matching.settings import BurstOrder
 
 Row = dict[str, Any]
 SNAPSHOT_FILLS = 50
@@ -34,6 +36,7 @@ class Subscription:
     account: Account
     sequence: int = 0
     order_status: bool = True
+    rate_counter: bool = False
 
     def send(self, channel: str, kind: str, rows: list[bytes]) -> None:
         """Send one frame with the next sequence number."""
@@ -45,15 +48,27 @@ class Subscription:
 class PrivateFeeds:
     """Executions and balances of every account, as one listener of the venue."""
 
-    def __init__(self) -> None:
+    def __init__(self, burst_order: BurstOrder = "trade_before_filled") -> None:
+        self._burst_order = burst_order
+        # The last trade of an order, kept back until its `filled` row is out.
+        self._kept_back: tuple[ClientOrder, Fill] | None = None
         self._executions: dict[Reader, Subscription] = {}
         self._balances: dict[Reader, Subscription] = {}
 
     def read_executions(
-        self, reader: Reader, account: Account, *, snap_orders: bool, snap_trades: bool, order_status: bool
+        self,
+        reader: Reader,
+        account: Account,
+        *,
+        snap_orders: bool,
+        snap_trades: bool,
+        order_status: bool,
+        rate_counter: bool = False,
     ) -> None:
         """Subscribe a reader to executions and send the snapshot, which is sequence 1 and may be empty."""
-        subscription = Subscription(reader=reader, account=account, order_status=order_status)
+        subscription = Subscription(
+            reader=reader, account=account, order_status=order_status, rate_counter=rate_counter
+        )
         self._executions[reader] = subscription
         rows: list[bytes] = []
         if snap_orders:
@@ -93,24 +108,52 @@ class PrivateFeeds:
 
     def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
         """Send an order's transition to its account's readers."""
-        row = None
-        for subscription in self._of(self._executions, order.account):
-            if subscription.order_status or event in ALWAYS_SENT:
-                row = row or _encode(order_row(event, order, now_ns))
-                subscription.send("executions", "update", [row])
+        readers = self._of(self._executions, order.account)
+        if readers:
+            row = order_row(event, order, now_ns)
+            self._send([s for s in readers if s.order_status or event in ALWAYS_SENT], order, row, now_ns)
+        if event == "filled" and self._kept_back is not None and self._kept_back[0] is order:
+            fill = self._kept_back[1]
+            self._kept_back = None
+            self._send(readers, order, trade_row(order, fill), fill.at_ns)
 
     def on_fill(self, order: ClientOrder, fill: Fill, entries: tuple[LedgerEntry, LedgerEntry]) -> None:
         """Send a trade row, and one balances frame for each booking."""
-        row = None
-        for subscription in self._of(self._executions, order.account):
-            row = row or _encode(trade_row(order, fill))
-            subscription.send("executions", "update", [row])
+        if self._burst_order == "filled_before_trade" and order.remaining_lots == 0:
+            self._kept_back = (order, fill)
+        elif readers := self._of(self._executions, order.account):
+            self._send(readers, order, trade_row(order, fill), fill.at_ns)
         for subscription in self._of(self._balances, order.account):
             for entry in entries:
                 subscription.send("balances", "update", [_encode(ledger_row(entry))])
 
     def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
         """Ignore refusals: the method's reply carries them."""
+
+    def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
+        """Send a booking that no trade caused."""
+        for subscription in self._of(self._balances, account.name):
+            subscription.send("balances", "update", [_encode(ledger_row(entry))])
+
+    def on_rules(self, market: VenueMarket) -> None:
+        """Ignore the rules: instrument frames are the sessions' business."""
+
+    def on_system(self, mode: str) -> None:
+        """Ignore the mode: status frames are the sessions' business."""
+
+    def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
+        """Ignore the operator: what follows is told on its own."""
+
+    def _send(self, readers: list[Subscription], order: ClientOrder, row: Row, now_ns: int) -> None:
+        """Send one row, with the transaction count to those who asked for it."""
+        plain = counted = None
+        for subscription in readers:
+            if subscription.rate_counter:
+                count = subscription.account.counter(order.rules.symbol).count(now_ns)
+                counted = counted or _encode(row | {"ratecount": count})
+            else:
+                plain = plain or _encode(row)
+            subscription.send("executions", "update", [(counted if subscription.rate_counter else plain) or b""])
 
     def _of(self, subscriptions: dict[Reader, Subscription], account: str) -> list[Subscription]:
         return [subscription for subscription in subscriptions.values() if subscription.account.name == account]
@@ -235,21 +278,34 @@ def _ids(order: ClientOrder) -> Row:
 def _limit(order: ClientOrder) -> Row:
     if order.limit_ticks is None:
         return {}
+    if order.waits_for_trigger and order.limit is not None and order.limit.kind != "static":
+        return {"limit_price_type": order.limit.kind, "limit_price": number(plain_text(order.limit.value))}
     return {"limit_price_type": "static", "limit_price": number(order.price_text(order.limit_ticks))}
 
 
 def _triggers(order: ClientOrder) -> Row:
-    if order.trigger_ticks is None or order.request.order_type not in STOP_TYPES:
+    trigger = order.trigger
+    if order.trigger_ticks is None or trigger is None:
         return {}
+    actual = number(order.price_text(order.trigger_ticks))
     triggers: Row = {
-        "price": number(order.price_text(order.trigger_ticks)),
-        "price_type": "static",
+        "price": actual if trigger.kind == "static" else number(plain_text(trigger.value)),
+        "price_type": trigger.kind,
         "reference": order.request.trigger_reference,
         "status": "triggered" if order.is_triggered else "untriggered",
+        "actual_price": actual,
+        "last_price": number(_milli_text(order, order.reference_milliticks)),
     }
+    if order.trails:
+        triggers["peak_price"] = number(_milli_text(order, order.peak_milliticks))
     if order.triggered_ns is not None:
         triggers["timestamp"] = rfc3339_us(order.triggered_ns)
     return {"triggers": triggers}
+
+
+def _milli_text(order: ClientOrder, milliticks: int) -> str:
+    """Return a price in thousandths of a tick, rounded to a tick."""
+    return order.price_text((milliticks + MILLI // 2) // MILLI)
 
 
 def _totals(order: ClientOrder) -> Row:

@@ -65,21 +65,26 @@ class RecordOfTruth:
         """Record an execution and what was paid for it."""
         self._write("traded", fill.at_ns, fill_fields(fill) | {"account": order.account})
         for entry in entries:
-            row = {
-                "account": order.account,
-                "ledger_id": entry.ledger_id,
-                "ref_id": entry.ref_id,
-                "asset": entry.asset,
-                "amount": entry.amount,
-                "fee": entry.fee,
-                "balance": entry.balance,
-            }
-            self._write("paid", entry.at_ns, row)
+            self._paid(order.account, entry)
 
     def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
         """Record a refused request."""
         row = {"account": account.name, "action": action, "error": error, "request": detail}
         self._write("rejected", now_ns, row)
+
+    def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
+        """Record a booking that no trade caused."""
+        self._paid(account.name, entry)
+
+    def on_rules(self, market: VenueMarket) -> None:
+        """Ignore the rules: the operator's row has them."""
+
+    def on_system(self, mode: str) -> None:
+        """Ignore the mode: the operator's row has it."""
+
+    def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
+        """Record what the venue's operator does."""
+        self._write("operated", now_ns, {"action": action, "detail": detail})
 
     def flush(self) -> None:
         """Hand what was written to the operating system."""
@@ -100,6 +105,18 @@ class RecordOfTruth:
             | dict(sorted(self.counts.items())),
             "accounts": [account_fields(account) for account in accounts],
         }
+
+    def _paid(self, account: str, entry: LedgerEntry) -> None:
+        row = {
+            "account": account,
+            "ledger_id": entry.ledger_id,
+            "ref_id": entry.ref_id,
+            "asset": entry.asset,
+            "amount": entry.amount,
+            "fee": entry.fee,
+            "balance": entry.balance,
+        }
+        self._write("paid", entry.at_ns, row)
 
     def _write(self, kind: str, at_ns: int, fields: dict[str, Any]) -> None:
         self.sequence += 1

@@ -13,7 +13,10 @@ from enum import StrEnum
 from attrs import define, field, frozen
 
 from krakenbot.adapters.local_exchange.digits import from_units
+from krakenbot.adapters.local_exchange.matching.fees import Rates, TradedVolume
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
+from krakenbot.adapters.local_exchange.matching.rate_counter import RateCounter
+from krakenbot.adapters.local_exchange.matching.tiers import LIMITS, Tier, TierLimits
 
 ZERO = Decimal(0)
 
@@ -42,12 +45,14 @@ class LedgerEntry:
 
 @define(eq=False, kw_only=True)
 class Account:
-    """One client: several API keys may act for it."""
+    """One client: several API keys may act for it. `fixed_rates` stand in for the schedule when set."""
 
     name: str
     stop_holds: StopHolds
-    maker_ppm: int
-    taker_ppm: int
+    tier: Tier = Tier.PRO
+    fixed_rates: Rates | None = None
+    volume: TradedVolume = field(factory=TradedVolume)
+    counters: dict[str, RateCounter] = field(factory=dict)
     balances: dict[str, Decimal] = field(factory=dict)
     orders: dict[str, ClientOrder] = field(factory=dict)
     open_orders: dict[str, ClientOrder] = field(factory=dict)
@@ -55,6 +60,30 @@ class Account:
     fills: list[Fill] = field(factory=list)
     ledger: list[LedgerEntry] = field(factory=list)
     cancel_all_at_ns: int | None = None
+
+    @property
+    def limits(self) -> TierLimits:
+        """Return what the tier allows per pair."""
+        return LIMITS[self.tier]
+
+    def counter(self, symbol: str) -> RateCounter:
+        """Return the transaction counter of a pair."""
+        found = self.counters.get(symbol)
+        if found is None:
+            found = self.counters[symbol] = RateCounter(limits=self.limits)
+        return found
+
+    def rate_counts(self, now_ns: int) -> dict[str, int]:
+        """Return the transaction counts by pair, rounded up, those at zero left out."""
+        counts = ((symbol, counter.count(now_ns)) for symbol, counter in sorted(self.counters.items()))
+        return {symbol: count for symbol, count in counts if count}
+
+    def set_tier(self, tier: Tier, now_ns: int) -> None:
+        """Move to another tier; counts go on from where they stand."""
+        self.tier = tier
+        for counter in self.counters.values():
+            counter.settle(now_ns)
+            counter.limits = self.limits
 
     def balance(self, asset: str) -> Decimal:
         """Return the balance of an asset, holds included."""
@@ -90,7 +119,7 @@ class Account:
     def needs(self, order: ClientOrder, price_ticks: int | None = None) -> tuple[str, Decimal]:
         """Return the asset and amount that the rest of an order can still cost at its price.
 
-        A sale costs base; a purchase costs quote and the taker fee. `price_ticks` stands in for an order
+        A sale costs base; a purchase costs quote and the dearer fee. `price_ticks` stands in for an order
         without a price of its own. What was already paid is not counted again.
         """
         rules = order.rules
@@ -98,7 +127,7 @@ class Account:
         if order.side == "sell":
             lots = remaining
             if order.pays_fee_in_base:
-                lots += order.fee_units(order.fee_raw + remaining * self.taker_ppm, up=True)
+                lots += order.fee_units(order.fee_raw + remaining * order.hold_ppm, up=True)
                 lots -= order.fee_units(order.fee_raw)
             return rules.base, from_units(lots, rules.qty_precision)
         price = price_ticks or order.limit_ticks or order.trigger_ticks or 0
@@ -106,10 +135,10 @@ class Account:
         return rules.quote, self.purchase_needs(order, raw)
 
     def purchase_needs(self, order: ClientOrder, raw: int) -> Decimal:
-        """Return the quote amount that a purchase of raw cost `raw` still needs, taker fee included."""
+        """Return the quote amount that a purchase of raw cost `raw` still needs, the dearer fee included."""
         units = order.cost_units(order.cost_raw + raw, up=True) - order.cost_units(order.cost_raw)
         if not order.pays_fee_in_base:
-            units += order.fee_units(order.fee_raw + raw * self.taker_ppm, up=True)
+            units += order.fee_units(order.fee_raw + raw * order.hold_ppm, up=True)
             units -= order.fee_units(order.fee_raw)
         return from_units(units, order.rules.cost_precision)
 

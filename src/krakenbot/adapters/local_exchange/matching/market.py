@@ -80,6 +80,7 @@ class VenueMarket:
         self.trades: list[Trade] = []
         self.stops: dict[str, ClientOrder] = {}
         self.index_milliticks = 0
+        self.is_matching = True
         self._desk = desk
         self._trade_id = 0
         self._stamp_ns = 0
@@ -107,8 +108,14 @@ class VenueMarket:
         return level.client_lots if level else 0
 
     def place(self, side: Side, price_ticks: int, size_lots: int) -> int | None:
-        """Rest a post-only limit order at the back of its level; None when it would cross."""
-        if size_lots <= 0 or price_ticks <= 0 or self.crosses(side, price_ticks):
+        """Rest a post-only limit order at the back of its level; None when it would cross or nothing matches.
+
+        A price off the grid, as after a change of the tick size, moves away from the market.
+        """
+        off_grid = price_ticks % self.rules.price_increment_ticks
+        if off_grid:
+            price_ticks += -off_grid if side == "buy" else self.rules.price_increment_ticks - off_grid
+        if not self.is_matching or size_lots <= 0 or price_ticks <= 0 or self.crosses(side, price_ticks):
             return None
         number = self._desk.next_number()
         self.rest(number, side, price_ticks, size_lots, client=None)
@@ -117,6 +124,8 @@ class VenueMarket:
 
     def take(self, side: Side, size_lots: int, *, limit_ticks: int | None = None) -> int:
         """Trade at once as taker (`side` is the taker's) up to an optional limit; return the lots traded."""
+        if not self.is_matching:
+            return 0
         order_type = "market" if limit_ticks is None else "limit"
         traded = self.match(side, size_lots, limit_ticks, taker=None, order_type=order_type)
         self.commit()
@@ -233,19 +242,6 @@ class VenueMarket:
         if not self.index_milliticks:
             self.index_milliticks = mid
         self.index_milliticks += (mid - self.index_milliticks) // INDEX_SMOOTHING
-
-    def reached(self, order: ClientOrder) -> bool:
-        """Tell whether the reference price of a waiting stop has reached its trigger."""
-        if order.trigger_ticks is None:
-            return False
-        if order.request.trigger_reference == "index":
-            price, trigger = self.index_milliticks, order.trigger_ticks * INDEX_SCALE
-        else:
-            price, trigger = self.stats.last_ticks, order.trigger_ticks
-        if not price:
-            return False
-        falls = (order.side == "sell") == order.request.order_type.startswith("stop-loss")
-        return price <= trigger if falls else price >= trigger
 
     def _flow_order(self, number: int) -> RestingOrder | None:
         order = self.book.orders.get(number)

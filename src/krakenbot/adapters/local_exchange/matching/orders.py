@@ -18,9 +18,13 @@ from krakenbot.adapters.local_exchange.matching.book import RestingOrder
 PPM: Final = 6
 """Fee rates are parts per million: 25 bps are 2500."""
 
-STOP_TYPES: Final = frozenset({"stop-loss", "stop-loss-limit", "take-profit", "take-profit-limit"})
-LIMIT_TYPES: Final = frozenset({"limit", "stop-loss-limit", "take-profit-limit"})
+TRAILING_TYPES: Final = frozenset({"trailing-stop", "trailing-stop-limit"})
+STOP_TYPES: Final = TRAILING_TYPES | {"stop-loss", "stop-loss-limit", "take-profit", "take-profit-limit"}
+LIMIT_TYPES: Final = frozenset({"limit", "stop-loss-limit", "take-profit-limit", "trailing-stop-limit"})
 ORDER_TYPES: Final = STOP_TYPES | LIMIT_TYPES | {"market"}
+
+PriceType = Literal["static", "pct", "quote"]
+"""A price, or an offset in percent or in the quote currency: from the reference price, of a limit from its trigger."""
 
 Status = Literal["pending_new", "new", "partially_filled", "filled", "canceled", "expired"]
 
@@ -36,7 +40,9 @@ class OrderRequest:
     limit_price: Decimal | None = None
     trigger_price: Decimal | None = None
     trigger_reference: Literal["last", "index"] = "last"
-    time_in_force: Literal["gtc", "gtd", "ioc"] = "gtc"
+    trigger_price_type: PriceType = "static"
+    limit_price_type: PriceType = "static"
+    time_in_force: Literal["gtc", "gtd", "ioc", "fok"] = "gtc"
     expire_at_ns: int | None = None
     deadline_at_ns: int | None = None
     post_only: bool = False
@@ -57,8 +63,18 @@ class AmendRequest:
     qty: Decimal | None = None
     limit_price: Decimal | None = None
     trigger_price: Decimal | None = None
+    trigger_price_type: PriceType | None = None
+    limit_price_type: PriceType | None = None
     post_only: bool = False
     deadline_at_ns: int | None = None
+
+
+@frozen
+class Price:
+    """A price as a client gave it."""
+
+    value: Decimal
+    kind: PriceType = "static"
 
 
 @frozen(kw_only=True)
@@ -86,7 +102,11 @@ class Fill:
 
 @define(eq=False, kw_only=True)
 class ClientOrder:
-    """An accepted order; `resting` is set while it stands in a book."""
+    """An accepted order; `resting` is set while it stands in a book.
+
+    `trigger_ticks` is the price at which a stop fires now; `trigger` and `limit` are as the client gave them.
+    Peak and reference are thousandths of a tick. `hold_ppm` is the fee rate that holds cover.
+    """
 
     order_id: str
     account: str
@@ -97,6 +117,11 @@ class ClientOrder:
     limit_ticks: int | None
     trigger_ticks: int | None
     opened_ns: int
+    trigger: Price | None = None
+    limit: Price | None = None
+    peak_milliticks: int = 0
+    reference_milliticks: int = 0
+    hold_ppm: int = 0
     status: Status = "pending_new"
     is_triggered: bool = False
     triggered_ns: int | None = None
@@ -125,6 +150,16 @@ class ClientOrder:
     def waits_for_trigger(self) -> bool:
         """Tell whether the order is a stop that has not fired."""
         return self.trigger_ticks is not None and not self.is_triggered
+
+    @property
+    def trails(self) -> bool:
+        """Tell whether the trigger follows the market."""
+        return self.request.order_type in TRAILING_TYPES
+
+    @property
+    def falls_to_trigger(self) -> bool:
+        """Tell whether the reference price must fall to fire this stop; else it must rise."""
+        return falls_to_trigger(self.request.order_type, self.side)
 
     @property
     def remaining_lots(self) -> int:
@@ -188,3 +223,8 @@ class ClientOrder:
     def qty_text(self, lots: int) -> str:
         """Return a quantity of this instrument as wire text."""
         return fixed_text(lots, self.rules.qty_precision)
+
+
+def falls_to_trigger(order_type: str, side: Side) -> bool:
+    """Tell whether the reference price must fall to fire a stop of this type and side."""
+    return (side == "sell") != order_type.startswith("take-profit")

@@ -5,11 +5,14 @@ The venue calls it when it admits, amends or triggers an order, and for every cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from krakenbot.adapters.local_exchange.digits import from_units
+from krakenbot.adapters.local_exchange.flow.instruments import load_reference_prices
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Trade
+from krakenbot.adapters.local_exchange.matching.fees import Rates
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 
@@ -47,15 +50,17 @@ def settle_fill(
     trade: Trade,
     *,
     is_maker: bool,
+    rates: Rates,
     exec_id: str,
     ledger_ids: tuple[str, str],
 ) -> tuple[Fill, tuple[LedgerEntry, LedgerEntry]]:
     """Count a trade on an order and book it on its account.
 
-    Cost and fee are rounded cumulatively, so that the fills of an order add up to its rounded total.
+    Cost and fee are rounded cumulatively, so that the fills of an order add up to its rounded total. A rate that
+    rose since the order was accepted is capped at what its hold covers: no balance may become negative.
     """
     cost_before, fee_before = order.cum_cost, order.cum_fee
-    ppm = account.maker_ppm if is_maker else account.taker_ppm
+    ppm = min(rates.maker_ppm if is_maker else rates.taker_ppm, order.hold_ppm)
     raw = trade.price_ticks * trade.size_lots
     order.filled_lots += trade.size_lots
     order.cost_raw += raw
@@ -83,6 +88,36 @@ def settle_fill(
     order.exec_ids.append(fill.exec_id)
     account.fills.append(fill)
     return fill, _book(account, fill, order)
+
+
+def usd_value(markets: Mapping[str, VenueMarket], asset: str, amount: Decimal) -> Decimal:
+    """Return an amount in USD with four digits: at the last trade against USD, else at the reference price."""
+    if asset == "USD":
+        return amount
+    market = markets.get(f"{asset}/USD")
+    if market is not None and market.stats.last_ticks:
+        price = from_units(market.stats.last_ticks, market.rules.price_precision)
+    else:
+        price = load_reference_prices().get(asset, Decimal(0))
+    return (amount * price).quantize(Decimal("0.0001"))
+
+
+def fillable_lots(market: VenueMarket, order: ClientOrder) -> int:
+    """Return how much a limit order could trade at once: what self-trade prevention takes away does not count."""
+    opposite = market.book.asks if order.side == "buy" else market.book.bids
+    found = 0
+    for key in reversed(opposite.keys):
+        price = abs(key)
+        if order.limit_ticks is None or (
+            price > order.limit_ticks if order.side == "buy" else price < order.limit_ticks
+        ):
+            break
+        for resting in opposite.levels[key].orders.values():
+            if resting.client is None or resting.client.account != order.account:
+                found += resting.remaining_lots
+            elif order.request.stp_type != "cancel_oldest":
+                return found
+    return found
 
 
 def _book(account: Account, fill: Fill, order: ClientOrder) -> tuple[LedgerEntry, LedgerEntry]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from krakenbot.adapters.local_exchange.executions import PrivateFeeds
+from krakenbot.adapters.local_exchange.faults.plan import FaultPlan
+from krakenbot.adapters.local_exchange.faults.player import VenuePlayer
 from krakenbot.adapters.local_exchange.feeds import PublicFeeds
 from krakenbot.adapters.local_exchange.keys import KeyRing
 from krakenbot.adapters.local_exchange.limits.limiter import Limiter
@@ -62,10 +64,13 @@ class Exchange:
         self.clock_ns = clock.now_ns
         self.limits = Limiter(limits or LimitSettings())
         self.public = PublicFeeds(venue)
-        self.private = PrivateFeeds()
+        self.private = PrivateFeeds(venue.settings.burst_order)
         self.counters: Counter[str] = Counter()
         self.interceptor: Interceptor | None = None
         self.sessions: dict[OpenSession, None] = {}
+        self.faults = FaultPlan(venue.settings.seed, clock)
+        player = VenuePlayer(self, self.faults)
+        self.faults.use(player, player.names)
         self.upcoming_maintenance: list[dict[str, Any]] = []
         # The record comes first: what a reader is told has already been written down.
         venue.listeners.extend((record, self.public, self.private))

@@ -6,7 +6,6 @@ DOGE where REST says XBT and XDG.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from krakenbot.adapters.local_exchange.digits import fixed_text
 from krakenbot.adapters.local_exchange.executions import number
 from krakenbot.adapters.local_exchange.flow.instruments import load_assets
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
+from krakenbot.adapters.local_exchange.matching.fees import FeeTier
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 
 OLD_CRYPTO = frozenset(("BTC", "ETH", "XRP", "LTC", "XLM", "XMR", "ZEC", "ETC", "REP", "MLN"))
@@ -92,8 +92,8 @@ def find_pair(venue: Venue, name: str) -> InstrumentRules | None:
     return None
 
 
-def pair_object(rules: InstrumentRules, maker_pct: Decimal, taker_pct: Decimal) -> dict[str, Any]:
-    """Return a pair as AssetPairs shows it; one fee tier, since fees are configured."""
+def pair_object(rules: InstrumentRules, schedule: tuple[FeeTier, ...]) -> dict[str, Any]:
+    """Return a pair as AssetPairs shows it; a flat fee is a schedule of one tier."""
     return {
         "altname": altname(rules),
         "wsname": f"{old_name(rules.base)}/{old_name(rules.quote)}",
@@ -108,8 +108,8 @@ def pair_object(rules: InstrumentRules, maker_pct: Decimal, taker_pct: Decimal) 
         "lot_multiplier": 1,
         "leverage_buy": [],
         "leverage_sell": [],
-        "fees": [[0, number(f"{taker_pct:f}")]],
-        "fees_maker": [[0, number(f"{maker_pct:f}")]],
+        "fees": [[tier.volume_usd, number(_percent(tier.rates.taker_ppm))] for tier in schedule],
+        "fees_maker": [[tier.volume_usd, number(_percent(tier.rates.maker_ppm))] for tier in schedule],
         "fee_volume_currency": "ZUSD",
         "margin_call": 80,
         "margin_stop": 40,
@@ -155,6 +155,10 @@ def _pair_row(rules: InstrumentRules) -> dict[str, Any]:
 def _short(text: str) -> msgspec.Raw:
     """Return a number as this channel prints it, with an exponent when it is small (`1e-08`)."""
     return msgspec.Raw(repr(float(text)).encode())
+
+
+def _percent(ppm: int) -> str:
+    return _trimmed(fixed_text(ppm, 4))
 
 
 def _trimmed(text: str) -> str:

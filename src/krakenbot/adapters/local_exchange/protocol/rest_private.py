@@ -10,9 +10,12 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from krakenbot.adapters.local_exchange.digits import fixed_text, plain_text
+from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
 from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, TOKEN_LIFE_S, ApiKey
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
+from krakenbot.adapters.local_exchange.matching.fees import FeeFigures
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
+from krakenbot.adapters.local_exchange.matching.pricing import MILLI
 from krakenbot.adapters.local_exchange.protocol import instruments
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.rest_public import (
@@ -105,12 +108,14 @@ class PrivateRest:
 
     def _trade_volume(self, key: ApiKey, params: Params) -> Any:
         account = key.account
-        volume = sum((fill.cost for fill in account.fills if fill.symbol.endswith("/USD")), Decimal(0))
+        venue = self._exchange.venue
+        volume = account.volume.at(venue.now_ns)
         result: dict[str, Any] = {"currency": "ZUSD", "volume": f"{volume:.4f}", "fees": None, "fees_maker": None}
         if params.get("pair"):
-            names = [self._pair_key(name) for name in params["pair"].split(",")]
-            result["fees"] = {name: _fee(account.taker_ppm) for name in names}
-            result["fees_maker"] = {name: _fee(account.maker_ppm) for name in names}
+            rules = [self._pair(name) for name in params["pair"].split(",")]
+            figures = {instruments.rest_pair(rule): venue.fee_figures(account, rule) for rule in rules}
+            result["fees"] = {name: _fee(taker) for name, (_maker, taker) in figures.items()}
+            result["fees_maker"] = {name: _fee(maker) for name, (maker, _taker) in figures.items()}
         return result
 
     def _open_orders(self, key: ApiKey, params: Params) -> Any:
@@ -181,11 +186,11 @@ class PrivateRest:
             "ledgers": list(fill.ledger_ids),
         }
 
-    def _pair_key(self, name: str) -> str:
+    def _pair(self, name: str) -> InstrumentRules:
         rules = instruments.find_pair(self._exchange.venue, name.strip())
         if rules is None:
             raise RestError(UNKNOWN_PAIR)
-        return instruments.rest_pair(rules)
+        return rules
 
 
 def order_object(order: ClientOrder, account: Account, params: Params) -> dict[str, Any]:
@@ -208,8 +213,9 @@ def order_object(order: ClientOrder, account: Account, params: Params) -> dict[s
         "cost": plain_text(order.cum_cost),
         "fee": plain_text(order.cum_fee),
         "price": order.avg_price_text(),
-        "stopprice": price_text(rules, (order.trigger_ticks or 0) if order.is_triggered else 0),
-        "limitprice": price_text(rules, 0),
+        "stopprice": price_text(rules, (order.trigger_ticks or 0) if order.is_triggered or order.trails else 0),
+        # A recorded trailing stop shows its peak here.
+        "limitprice": price_text(rules, order.peak_milliticks // MILLI if order.trails else 0),
         "misc": ",".join(misc),
         "oflags": ",".join(flags),
         "margin": False,
@@ -247,15 +253,16 @@ def _money(asset: str, amount: Decimal) -> str:
     return f"{amount:.{digits}f}"
 
 
-def _fee(ppm: int) -> dict[str, Any]:
-    percent = fixed_text(ppm, 4)
+def _fee(figures: FeeFigures) -> dict[str, Any]:
+    """Return one side's fees of a pair in percent; volumes in USD."""
+    following = figures.next_ppm, figures.next_volume_usd
     return {
-        "fee": percent,
-        "minfee": percent,
-        "maxfee": percent,
-        "nextfee": None,
-        "nextvolume": None,
-        "tiervolume": "0.0000",
+        "fee": fixed_text(figures.fee_ppm, 4),
+        "minfee": fixed_text(figures.lowest_ppm, 4),
+        "maxfee": fixed_text(figures.highest_ppm, 4),
+        "nextfee": None if following[0] is None else fixed_text(following[0], 4),
+        "nextvolume": None if following[1] is None else f"{following[1]}.0000",
+        "tiervolume": f"{figures.tier_volume_usd}.0000",
     }
 
 

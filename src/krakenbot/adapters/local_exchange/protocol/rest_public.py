@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from krakenbot.adapters.local_exchange.digits import fixed_text, rfc3339_s
@@ -73,9 +72,8 @@ class PublicRest:
         return {key: _asset_object(asset) for key, asset in wanted.items()}
 
     def _asset_pairs(self, params: Params) -> Any:
-        settings = self._exchange.venue.settings
-        maker, taker = (Decimal(ppm) / 10_000 for ppm in (settings.maker_ppm, settings.taker_ppm))
-        return {key: instruments.pair_object(rules, maker, taker) for key, rules in self._pairs(params).items()}
+        schedule = self._exchange.venue.fee_book.schedule
+        return {key: instruments.pair_object(rules, schedule(rules)) for key, rules in self._pairs(params).items()}
 
     def _ticker(self, params: Params) -> Any:
         return {key: self._ticker_object(rules) for key, rules in self._pairs(params).items()}
