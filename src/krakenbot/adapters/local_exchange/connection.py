@@ -14,6 +14,7 @@ import anyio
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from krakenbot.adapters.local_exchange.faults.link import Frame, Link
 from krakenbot.adapters.local_exchange.latency import Leg
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.session import Path, Session
@@ -37,9 +38,11 @@ class Connection:
         self._inbound, self._outbound = legs
         self._clock = exchange.clock
         self._clock_ns: Callable[[], int] = exchange.clock_ns
+        self._faults = exchange.faults
+        self._link = Link(exchange.faults, path, self, exchange.faults.transports.of(socket.scope))
         self._session = Session(exchange, path, self)
         self._requests: deque[tuple[int, int, str]] = deque()
-        self._frames: deque[tuple[int, str]] = deque()
+        self._frames: deque[tuple[int, Frame]] = deque()
         self._queued_chars = 0
         self._has_request = anyio.Event()
         self._has_frame = anyio.Event()
@@ -47,11 +50,18 @@ class Connection:
         self._is_too_slow = False
 
     def push(self, text: str) -> None:
+        """Send one frame, as far as no scripted fault has it."""
+        if self._faults.is_armed:
+            self._link.send(text)
+        else:
+            self.queue(text)
+
+    def queue(self, frame: Frame) -> None:
         """Queue one frame; a reader that lags by too much is dropped, as a queue cannot grow for ever."""
         if self._is_too_slow:
             return
-        self._frames.append((self._outbound.due_ns(self._clock_ns()), text))
-        self._queued_chars += len(text)
+        self._frames.append((self._outbound.due_ns(self._clock_ns()), frame))
+        self._queued_chars += len(frame)
         if len(self._frames) > MAX_QUEUED_FRAMES or self._queued_chars > MAX_QUEUED_CHARS:
             self._is_too_slow = True
             self._exchange.counters["slow_readers_dropped"] += 1
@@ -66,13 +76,16 @@ class Connection:
         """Serve until either side closes."""
         await self._socket.accept()
         self._exchange.counters["connections"] += 1
+        if self._faults.is_armed:
+            self._link.opened()
         self._session.open()
         try:
             async with anyio.create_task_group() as tasks:
-                for serve in (self._read, self._answer, self._write, self._beat):
+                for serve in (self._read, self._answer, self._write, self._beat, self._link.run):
                     tasks.start_soon(self._until_closed, serve, tasks.cancel_scope)
         finally:
             self._session.close()
+            self._link.forget()
             self._frames.clear()
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._close()
@@ -89,6 +102,8 @@ class Connection:
 
     async def _read(self) -> None:
         while True:
+            if self._link.is_deaf:
+                await self._link.hears()
             message = await self._socket.receive()
             if message["type"] != "websocket.receive":
                 return
@@ -109,7 +124,10 @@ class Connection:
                 await self._sleep_until(due_ns)
                 self._requests.popleft()
                 self._has_room.set()
-                self._handle(text, received_ns)
+                if self._faults.is_armed:
+                    await self._link.carry(text, received_ns, self._handle)
+                else:
+                    self._handle(text, received_ns)
 
     def _handle(self, text: str, received_ns: int) -> None:
         self._exchange.counters["requests"] += 1
@@ -125,12 +143,15 @@ class Connection:
             await self._has_frame.wait()
             self._has_frame = anyio.Event()
             while self._frames and not self._is_too_slow:
-                due_ns, text = self._frames[0]
+                due_ns, frame = self._frames[0]
                 await self._sleep_until(due_ns)
                 self._frames.popleft()
-                self._queued_chars -= len(text)
+                self._queued_chars -= len(frame)
                 with anyio.fail_after(SEND_TIMEOUT_S):
-                    await self._socket.send_text(text)
+                    if isinstance(frame, str):
+                        await self._socket.send_text(frame)
+                    else:
+                        await self._link.send_special(self._socket, frame)
 
     async def _beat(self) -> None:
         # The writer of a reader that stopped reading hangs in its send: this loop is what ends it.

@@ -162,6 +162,12 @@ class KeyRing:
             return None
         return token
 
+    def expire_tokens(self) -> bool:
+        """Let every token be expired, also those in use; False when there is none."""
+        had_tokens = bool(self._tokens)
+        self._tokens.clear()
+        return had_tokens
+
     def release(self, holder: object) -> None:
         """Forget a closed connection."""
         for token in self._tokens.values():

@@ -1,0 +1,63 @@
+"""Answer the control port's fault paths: add a script, list the rules with their hits, remove rules.
+
+POST takes the text of a script and answers the ids of its rules. The server adds the routes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from krakenbot.adapters.local_exchange.faults.plan import FaultPlan
+from krakenbot.adapters.local_exchange.faults.script import ScriptError
+
+MAX_SCRIPT_BYTES: Final = 1 << 20
+_encode = msgspec.json.Encoder().encode
+
+
+class FaultControl:
+    """The fault paths of one exchange."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._plan = plan
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/control/faults", self._add, methods=["POST"]),
+            Route("/control/faults", self._list, methods=["GET"]),
+            Route("/control/faults", self._remove_all, methods=["DELETE"]),
+            Route("/control/faults/{rule_id:int}", self._remove, methods=["DELETE"]),
+        ]
+
+    async def _add(self, request: Request) -> Response:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_SCRIPT_BYTES:
+                return _json({"error": "the script is too long"}, 413)
+        try:
+            return _json({"ids": self._plan.add(body.decode(), "control port")})
+        except UnicodeDecodeError:
+            return _json({"error": "the script is no UTF-8 text"}, 400)
+        except ScriptError as error:
+            where = {"line": error.line, "column": error.column}
+            return _json({"error": str(error)} | where, 400)
+
+    async def _list(self, _request: Request) -> Response:
+        return _json(self._plan.report())
+
+    async def _remove_all(self, _request: Request) -> Response:
+        return _json({"removed": self._plan.remove()})
+
+    async def _remove(self, request: Request) -> Response:
+        removed = self._plan.remove(request.path_params["rule_id"])
+        return _json({"removed": removed}, 200 if removed else 404)
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(_encode(content), status_code=status, media_type="application/json")
