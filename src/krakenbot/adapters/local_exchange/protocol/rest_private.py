@@ -226,7 +226,7 @@ def order_object(order: ClientOrder, account: Account, params: Params) -> dict[s
         result["trigger"] = request.trigger_reference
     if not order.is_open:
         result |= {"reason": order.reason, "closetm": seconds(order.closed_ns or 0)}
-    if params.get("trades") == "true" and order.exec_ids:
+    if params.get("trades", "").lower() in ("true", "1") and order.exec_ids:
         result["trades"] = [fill.exec_id for fill in account.fills if fill.order_id == order.order_id]
     return result
 
