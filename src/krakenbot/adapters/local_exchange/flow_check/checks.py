@@ -36,24 +36,37 @@ class Basis(StrEnum):
 
 @frozen(kw_only=True)
 class Limit:
-    """Where a value must lie, ends included, and where the whole interval must lie beyond, if anywhere."""
+    """Where a value must lie, ends included, and beyond what its interval or its t must lie, if anything.
+
+    `least_count` is how many events must stand behind it.
+    """
 
     low: float = -INFINITE
     high: float = INFINITE
     interval_above: float | None = None
     interval_below: float | None = None
+    t_above: float | None = None
+    t_below: float | None = None
+    least_count: int = 1
 
     def holds(self, found: Estimate) -> bool:
         """Tell whether an estimate keeps the limit; what is not a number never does."""
         return (
-            self.low <= found.value <= self.high
+            found.count >= self.least_count
+            and self.low <= found.value <= self.high
             and (self.interval_above is None or found.low > self.interval_above)
             and (self.interval_below is None or found.high < self.interval_below)
+            and (self.t_above is None or found.t > self.t_above)
+            and (self.t_below is None or found.t < self.t_below)
         )
 
     def text(self) -> str:
         """Return the limit for a person."""
         parts = []
+        if self.t_above is not None:
+            parts.append(f"t > {self.t_above:g}")
+        if self.t_below is not None:
+            parts.append(f"t < {self.t_below:g}")
         if self.interval_above is not None:
             parts.append(f"interval > {self.interval_above:g}")
         if self.interval_below is not None:

@@ -23,7 +23,10 @@ Z95 = 1.959964
 
 @frozen(kw_only=True)
 class Estimate:
-    """A value with its 95 % interval, the events behind it, and the lowest and highest value of a symbol."""
+    """A value with its 95 % interval, the events behind it, and the lowest and highest value of a symbol.
+
+    `t` is the value over its standard error where that is what a limit asks for. What there is not is not a number.
+    """
 
     value: float
     low: float
@@ -31,6 +34,7 @@ class Estimate:
     count: int
     lowest_symbol: float = math.nan
     highest_symbol: float = math.nan
+    t: float = math.nan
 
 
 def block_length_s(duration_s: float) -> int:

@@ -65,9 +65,10 @@ def _cells(check: Check) -> tuple[str, ...]:
     symbols = (
         "" if math.isnan(found.lowest_symbol) else f"{figure(found.lowest_symbol)} to {figure(found.highest_symbol)}"
     )
+    value = figure(found.value) if math.isnan(found.t) else f"{figure(found.value)} (t {found.t:.1f})"
     return (
         check.name,
-        figure(found.value),
+        value,
         f"{figure(found.low)} to {figure(found.high)}",
         symbols,
         check.limit.text(),

@@ -23,11 +23,11 @@ WARM_UP_S = 60
 MakeFlow = Callable[[Mapping[str, Market]], Flow]
 
 
-def open_venue(make_flow: MakeFlow, *, symbol_count: int, seed: int, maker_ppm: int = 2500) -> Venue:
+def open_venue(make_flow: MakeFlow, *, symbol_count: int, seed: int) -> Venue:
     """Return a venue with open books of the first symbols of the fixed order."""
     listed = load_instruments()
     rules = {symbol: listed[symbol] for symbol in choose_symbols(symbol_count)}
-    venue = Venue(rules, VenueSettings(seed=seed, maker_ppm=maker_ppm))
+    venue = Venue(rules, VenueSettings(seed=seed))
     venue.open(make_flow(dict(venue.markets)), START_NS)
     return venue
 

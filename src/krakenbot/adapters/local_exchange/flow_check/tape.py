@@ -13,11 +13,10 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
+from krakenbot.adapters.local_exchange.flow_check.listening import SilentListener
 from krakenbot.adapters.local_exchange.matching.book import BookSide, Changes, RestingOrder, SideChanges
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
-from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
-from krakenbot.adapters.local_exchange.matching.venue import OrderEvent, Venue
+from krakenbot.adapters.local_exchange.matching.venue import Venue
 
 NS = 1_000_000_000
 SAMPLED_LEVELS = 10
@@ -136,7 +135,7 @@ class SymbolTape:
         return samples
 
 
-class TapeRecorder:
+class TapeRecorder(SilentListener):
     """Listen to a venue from `start_ns` on and fill one tape per symbol."""
 
     def __init__(self, venue: Venue, usd_per_lot_tick: dict[str, float]) -> None:
@@ -161,15 +160,6 @@ class TapeRecorder:
         self._note_side(tape, at_s, market.book.bids, changes.bids, FILLED if seller_took else CANCELLED)
         self._note_side(tape, at_s, market.book.asks, changes.asks, FILLED if buyer_took else CANCELLED)
         self._note_quote(tape, market, at_s)
-
-    def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
-        """Leave out what clients do; their trades come with the book."""
-
-    def on_fill(self, order: ClientOrder, fill: Fill, entries: tuple[LedgerEntry, LedgerEntry]) -> None:
-        """Leave out whose fill it was."""
-
-    def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
-        """Leave out what was refused."""
 
     def sample_depth(self) -> None:
         """Write down the ten best levels of every symbol as they stand."""
