@@ -59,6 +59,53 @@ def test_history_comes_in_pages_of_fifty_newest_first(desk):
     assert (10, 60) == (len(ledgers["ledger"]), ledgers["count"])
 
 
+def test_pairs_and_assets_come_filtered_and_under_new_names(desk):
+    rest = PublicRest(desk.exchange)
+    fees = rest.answer("AssetPairs", {"pair": "ABCUSD", "info": "fees"})
+    new = rest.answer("AssetPairs", {"assetVersion": "1"})
+    assets = rest.answer("Assets", {"assetVersion": "1", "asset": "ABC,USD", "aclass": "currency"})
+
+    assert {"ABCUSD": {"fees", "fees_maker", "fee_volume_currency"}} == {k: set(v) for k, v in fees.items()}
+    assert [("ABC/USD", "ABC", "USD")] == [(key, row["base"], row["quote"]) for key, row in new.items()]
+    assert {"ABC": "ABC", "USD": "USD"} == {key: row["altname"] for key, row in assets.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "error"),
+    [
+        ("AssetPairs", {"info": "all"}, "EGeneral:Invalid arguments:info"),
+        ("AssetPairs", {"pair": "ABCUSD,NOPE"}, "EQuery:Unknown asset pair"),
+        ("Assets", {"asset": "ABC,NOPE"}, "EQuery:Unknown asset"),
+        ("Assets", {"aclass": "stones"}, "EGeneral:Invalid arguments:aclass"),
+        ("Assets", {"assetVersion": "2"}, "EGeneral:Invalid arguments:assetVersion"),
+        ("Depth", {}, "EGeneral:Invalid arguments"),
+        ("Depth", {"pair": "ABCUSD", "count": "501"}, "EGeneral:Invalid arguments:count"),
+        ("Trades", {"pair": "ABCUSD", "since": "x"}, "EGeneral:Invalid arguments:since"),
+        ("OHLC", {"pair": "ABCUSD"}, "EGeneral:Unknown method"),
+    ],
+)
+def test_public_requests_are_refused_in_the_venues_words(desk, name, params, error):
+    with pytest.raises(RestError) as caught:
+        PublicRest(desk.exchange).answer(name, params)
+
+    assert error == caught.value.text
+
+
+def test_trades_go_on_from_where_the_caller_stands(desk):
+    rest = PublicRest(desk.exchange)
+    desk.market.place("sell", 1000, 9000)
+    for second in range(3):
+        desk.venue.now_ns = desk.start_ns + second
+        desk.market.take("buy", 100)
+    first = rest.answer("Trades", {"pair": "ABCUSD", "count": "2", "since": str(desk.start_ns - 1)})
+    second = rest.answer("Trades", {"pair": "ABCUSD", "since": first["last"]})
+    third = rest.answer("Trades", {"pair": "ABCUSD", "since": second["last"]})
+
+    assert [1, 2] == [row[6] for row in first["ABCUSD"]]
+    assert [3] == [row[6] for row in second["ABCUSD"]]
+    assert ([], second["last"]) == (third["ABCUSD"], third["last"])
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [

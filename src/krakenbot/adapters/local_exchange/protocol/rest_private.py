@@ -1,35 +1,29 @@
-"""Answer the private REST endpoints that read: balances, orders, trades, ledger, key, token.
+"""Answer the private REST endpoints by name: balances, fees, key and token here.
 
-`RestTrading` has the endpoints that write. Every request was authenticated before it comes here.
+`History` has those that look back, `RestTrading` those that write. Requests were authenticated before it comes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from krakenbot.adapters.local_exchange.digits import fixed_text, plain_text
+from krakenbot.adapters.local_exchange.digits import fixed_text
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
-from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, TOKEN_LIFE_S, ApiKey
-from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
+from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, PERMISSIONS, TOKEN_LIFE_S, ApiKey
 from krakenbot.adapters.local_exchange.matching.fees import FeeFigures
-from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
-from krakenbot.adapters.local_exchange.matching.pricing import MILLI
 from krakenbot.adapters.local_exchange.protocol import instruments
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.protocol.rest_history import History
 from krakenbot.adapters.local_exchange.protocol.rest_public import (
     UNKNOWN_PAIR,
     Params,
     RestError,
-    price_text,
-    seconds,
-    whole_number,
 )
-from krakenbot.adapters.local_exchange.protocol.rest_trading import RestTrading, describe_order
+from krakenbot.adapters.local_exchange.protocol.rest_trading import RestTrading
 
-PAGE: Final = 50
-T = TypeVar("T")
+S: Final = 1_000_000_000
 Endpoint = Callable[[ApiKey, Params], Any]
 
 
@@ -38,7 +32,7 @@ class PrivateRest:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        trading = RestTrading(exchange)
+        trading, history = RestTrading(exchange), History(exchange)
         orders = ("query-open-trades",)
         closed = ("query-closed-trades",)
         trade = ("modify-trades",)
@@ -49,12 +43,12 @@ class PrivateRest:
             "Balance": (("query-funds",), self._balance),
             "BalanceEx": (("query-funds",), self._balance_ex),
             "TradeVolume": (("query-funds",), self._trade_volume),
-            "OpenOrders": (orders, self._open_orders),
-            "ClosedOrders": (closed, self._closed_orders),
-            "QueryOrders": (orders + closed, self._query_orders),
-            "TradesHistory": (closed, self._trades_history),
-            "QueryTrades": (closed, self._query_trades),
-            "Ledgers": (("query-ledger",), self._ledgers),
+            "OpenOrders": (orders, history.open_orders),
+            "ClosedOrders": (closed, history.closed_orders),
+            "QueryOrders": (orders + closed, history.query_orders),
+            "TradesHistory": (closed, history.trades_history),
+            "QueryTrades": (closed, history.query_trades),
+            "Ledgers": (("query-ledger",), history.ledgers),
             "AddOrder": (trade, trading.add_order),
             "AmendOrder": (trade, trading.amend_order),
             "CancelOrder": (cancel, trading.cancel_order),
@@ -83,13 +77,15 @@ class PrivateRest:
             "api_key_name": key.account.name,
             "api_key": key.api_key,
             "nonce": str(key.last_nonce),
-            "nonce_window": "0",
-            "permissions": sorted(key.permissions),
-            "valid_until": "0",
+            "nonce_window": str(key.nonce_window),
+            "permissions": [name for name in PERMISSIONS if name in key.permissions],
+            "valid_until": str(key.valid_until_s),
             "query_from": "0",
             "query_to": "0",
-            "ip_allowlist": [],
-            "last_used": str(self._exchange.venue.now_ns // 1_000_000_000),
+            "created_time": str(key.created_ns // S),
+            "modified_time": str(key.created_ns // S),
+            "ip_allowlist": list(key.ip_allowlist),
+            "last_used": str(key.last_used_ns // S),
         }
 
     def _balance(self, key: ApiKey, _params: Params) -> Any:
@@ -118,132 +114,11 @@ class PrivateRest:
             result["fees_maker"] = {name: _fee(maker) for name, (maker, _taker) in figures.items()}
         return result
 
-    def _open_orders(self, key: ApiKey, params: Params) -> Any:
-        orders = _by_ids(key.account.open_orders.values(), params)
-        return {"open": {o.order_id: order_object(o, key.account, params) for o in orders}}
-
-    def _closed_orders(self, key: ApiKey, params: Params) -> Any:
-        closed = [o for o in key.account.orders.values() if not o.is_open]
-        closed = _between(_by_ids(closed, params), params, lambda o: o.closed_ns or 0)
-        page = _page(closed, params)
-        return {"closed": {o.order_id: order_object(o, key.account, params) for o in page}, "count": len(closed)}
-
-    def _query_orders(self, key: ApiKey, params: Params) -> Any:
-        if params.get("txid"):
-            ids = params["txid"].split(",")
-            if any(order_id not in key.account.orders for order_id in ids):
-                raise RestError("EOrder:Unknown order")
-            orders: Iterable[ClientOrder] = [key.account.orders[order_id] for order_id in ids]
-        elif params.get("cl_ord_id") or params.get("userref"):
-            orders = _by_ids(key.account.orders.values(), params)
-        else:
-            raise RestError("EGeneral:Invalid arguments")
-        return {o.order_id: order_object(o, key.account, params) for o in orders}
-
-    def _trades_history(self, key: ApiKey, params: Params) -> Any:
-        fills = _between(key.account.fills, params, lambda fill: fill.at_ns)
-        page = {fill.exec_id: self._trade_object(fill) for fill in _page(fills, params)}
-        return {"trades": page, "count": len(fills)}
-
-    def _query_trades(self, key: ApiKey, params: Params) -> Any:
-        wanted = params.get("txid", "").split(",")
-        fills = {fill.exec_id: fill for fill in key.account.fills}
-        if any(exec_id not in fills for exec_id in wanted):
-            raise RestError("EGeneral:Invalid arguments:txid")
-        return {exec_id: self._trade_object(fills[exec_id]) for exec_id in wanted}
-
-    def _ledgers(self, key: ApiKey, params: Params) -> Any:
-        entries: list[LedgerEntry] = key.account.ledger
-        if params.get("asset", "all") != "all":
-            assets = {instruments.new_name(name) for name in params["asset"].split(",")}
-            entries = [entry for entry in entries if entry.asset in assets]
-        if params.get("type", "all") != "all":
-            entries = [entry for entry in entries if entry.kind == params["type"]]
-        entries = _between(entries, params, lambda entry: entry.at_ns)
-        return {
-            "ledger": {entry.ledger_id: ledger_object(entry) for entry in _page(entries, params)},
-            "count": len(entries),
-        }
-
-    def _trade_object(self, fill: Fill) -> dict[str, Any]:
-        rules = self._exchange.venue.markets[fill.symbol].rules
-        return {
-            "ordertxid": fill.order_id,
-            "postxid": fill.exec_id,
-            "pair": instruments.rest_pair(rules),
-            "time": seconds(fill.at_ns),
-            "type": fill.side,
-            "ordertype": fill.order_type,
-            "price": price_text(rules, fill.price_ticks),
-            "cost": plain_text(fill.cost),
-            "fee": plain_text(fill.fee),
-            "vol": plain_text(fill.qty),
-            "margin": "0.00000",
-            "leverage": "0",
-            "misc": "",
-            "trade_id": fill.trade_id,
-            "maker": fill.is_maker,
-            "ledgers": list(fill.ledger_ids),
-        }
-
     def _pair(self, name: str) -> InstrumentRules:
         rules = instruments.find_pair(self._exchange.venue, name.strip())
         if rules is None:
             raise RestError(UNKNOWN_PAIR)
         return rules
-
-
-def order_object(order: ClientOrder, account: Account, params: Params) -> dict[str, Any]:
-    """Return an order as OpenOrders, ClosedOrders and QueryOrders show it."""
-    request, rules = order.request, order.rules
-    status = {"filled": "closed", "canceled": "canceled", "expired": "expired"}.get(order.status, "open")
-    flags = ["fcib" if order.pays_fee_in_base else "fciq", *(["post"] if order.post_only else [])]
-    expire_ns = request.expire_at_ns or 0
-    misc = [*(["stopped"] if order.is_triggered else []), *(["amended"] if order.is_amended else [])]
-    result: dict[str, Any] = {
-        "refid": None,
-        "userref": request.order_userref or 0,
-        "status": status,
-        "opentm": seconds(order.opened_ns),
-        "starttm": 0,
-        "expiretm": seconds(expire_ns) if expire_ns else 0,
-        "descr": describe_order(order),
-        "vol": order.qty_text(order.qty_lots),
-        "vol_exec": order.qty_text(order.filled_lots),
-        "cost": plain_text(order.cum_cost),
-        "fee": plain_text(order.cum_fee),
-        "price": order.avg_price_text(),
-        "stopprice": price_text(rules, (order.trigger_ticks or 0) if order.is_triggered or order.trails else 0),
-        # A recorded trailing stop shows its peak here.
-        "limitprice": price_text(rules, order.peak_milliticks // MILLI if order.trails else 0),
-        "misc": ",".join(misc),
-        "oflags": ",".join(flags),
-        "margin": False,
-    }
-    if request.cl_ord_id is not None:
-        result["cl_ord_id"] = request.cl_ord_id
-    if order.trigger_ticks is not None:
-        result["trigger"] = request.trigger_reference
-    if not order.is_open:
-        result |= {"reason": order.reason, "closetm": seconds(order.closed_ns or 0)}
-    if params.get("trades", "").lower() in ("true", "1") and order.exec_ids:
-        result["trades"] = [fill.exec_id for fill in account.fills if fill.order_id == order.order_id]
-    return result
-
-
-def ledger_object(entry: LedgerEntry) -> dict[str, Any]:
-    """Return one booking as Ledgers shows it."""
-    return {
-        "refid": entry.ref_id,
-        "time": seconds(entry.at_ns),
-        "type": entry.kind,
-        "subtype": "",
-        "aclass": "currency",
-        "asset": instruments.rest_asset(entry.asset),
-        "amount": plain_text(entry.amount),
-        "fee": plain_text(entry.fee),
-        "balance": plain_text(entry.balance),
-    }
 
 
 def _money(asset: str, amount: Decimal) -> str:
@@ -264,38 +139,3 @@ def _fee(figures: FeeFigures) -> dict[str, Any]:
         "nextvolume": None if following[1] is None else f"{following[1]}.0000",
         "tiervolume": f"{figures.tier_volume_usd}.0000",
     }
-
-
-def _by_ids(orders: Iterable[ClientOrder], params: Params) -> list[ClientOrder]:
-    cl_ord_id, userref = params.get("cl_ord_id"), params.get("userref")
-    return [
-        order
-        for order in orders
-        if (not cl_ord_id or order.request.cl_ord_id == cl_ord_id)
-        and (not userref or str(order.request.order_userref or 0) == userref)
-    ]
-
-
-def _between(rows: Iterable[T], params: Params, at_ns: Callable[[T], int]) -> list[T]:
-    """Return the rows inside start (exclusive) and end (inclusive), given in Unix seconds."""
-    start_ns, end_ns = _moment(params, "start", 0), _moment(params, "end", 2**63)
-    return [row for row in rows if start_ns < at_ns(row) <= end_ns]
-
-
-def _moment(params: Params, name: str, default_ns: int) -> int:
-    text = params.get(name, "")
-    if not text:
-        return default_ns
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise RestError(f"EGeneral:Invalid arguments:{name}") from error
-    if not 0 <= value < 1e10:
-        raise RestError(f"EGeneral:Invalid arguments:{name}")
-    return int(value * 1e9)
-
-
-def _page(rows: list[T], params: Params) -> list[T]:
-    """Return one page, the newest rows first."""
-    offset = whole_number(params, "ofs", 0)
-    return rows[::-1][offset : offset + PAGE]

@@ -15,6 +15,13 @@ from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 
 MAX_DEPTH = 500
 MAX_TRADES = 1000
+INFO_FIELDS: dict[str, tuple[str, ...]] = {
+    "info": (),
+    "leverage": ("leverage_buy", "leverage_sell"),
+    "fees": ("fees", "fees_maker", "fee_volume_currency"),
+    "margin": ("margin_call", "margin_stop"),
+}
+"""Fields of AssetPairs by `info`; none named means all."""
 UNKNOWN_PAIR = "EQuery:Unknown asset pair"
 Params = dict[str, str]
 
@@ -62,6 +69,8 @@ class PublicRest:
         return {"status": venue.system, "timestamp": rfc3339_s(venue.now_ns)}
 
     def _assets(self, params: Params) -> Any:
+        if one_of(params, "aclass", ("currency", "tokenized_asset")) == "tokenized_asset":
+            return {}
         listed = {instruments.rest_asset(a): a for a in instruments.listed_assets(self._exchange.venue)}
         wanted = listed
         if params.get("asset"):
@@ -69,11 +78,20 @@ class PublicRest:
             wanted = {key: asset for key, asset in listed.items() if asset in names}
             if len(wanted) < len(set(names)):
                 raise RestError("EQuery:Unknown asset")
-        return {key: _asset_object(asset) for key, asset in wanted.items()}
+        is_new = _wants_new_names(params)
+        return {asset if is_new else key: _asset_object(asset, is_new=is_new) for key, asset in wanted.items()}
 
     def _asset_pairs(self, params: Params) -> Any:
         schedule = self._exchange.venue.fee_book.schedule
-        return {key: instruments.pair_object(rules, schedule(rules)) for key, rules in self._pairs(params).items()}
+        is_new = _wants_new_names(params)
+        shown = INFO_FIELDS[one_of(params, "info", tuple(INFO_FIELDS)) or "info"]
+        result = {}
+        for key, rules in self._pairs(params).items():
+            row = instruments.pair_object(rules, schedule(rules))
+            if is_new:
+                row |= {"base": rules.base, "quote": rules.quote}
+            result[rules.symbol if is_new else key] = {name: row[name] for name in shown or row}
+        return result
 
     def _ticker(self, params: Params) -> Any:
         return {key: self._ticker_object(rules) for key, rules in self._pairs(params).items()}
@@ -119,7 +137,8 @@ class PublicRest:
             ]
             for t in trades
         ]
-        last = trades[-1].at_ns if trades else self._exchange.venue.now_ns
+        # Nothing new: the caller's place stays where it is.
+        last = trades[-1].at_ns if trades else since_ns or self._exchange.venue.now_ns
         return {key: rows, "last": str(last)}
 
     def _ticker_object(self, rules: InstrumentRules) -> Any:
@@ -195,11 +214,26 @@ def whole_number(params: Params, name: str, default: int) -> int:
     return int(text)
 
 
-def _asset_object(asset: str) -> dict[str, Any]:
+def one_of(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
+    """Return a parameter that has few values; None when it is absent.
+
+    Raises RestError for any other value.
+    """
+    value = params.get(name) or None
+    if value is not None and value not in allowed:
+        raise RestError(f"EGeneral:Invalid arguments:{name}")
+    return value
+
+
+def _wants_new_names(params: Params) -> bool:
+    return one_of(params, "assetVersion", ("0", "1")) == "1"
+
+
+def _asset_object(asset: str, *, is_new: bool) -> dict[str, Any]:
     precision = instruments.asset_precision(asset)
     return {
         "aclass": "currency",
-        "altname": instruments.old_name(asset),
+        "altname": asset if is_new else instruments.old_name(asset),
         "decimals": precision,
         "display_decimals": min(precision, 5),
         "status": "enabled",
