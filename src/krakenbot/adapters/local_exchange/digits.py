@@ -12,15 +12,33 @@ from functools import lru_cache
 
 MAX_DIGITS = 18
 """Digits before or after the point that a request may use; beyond, it is refused before any arithmetic."""
+MAX_REMEMBERED = 2000
 
 
 def fixed_text(units: int, precision: int) -> str:
     """Return `units` of 10^-precision as fixed-point text with exactly `precision` digits."""
     if precision == 0:
         return str(units)
+    text = str(units)
+    if len(text) > precision and units > 0:
+        return f"{text[:-precision]}.{text[-precision:]}"
     text = str(abs(units)).zfill(precision + 1)
     sign = "-" if units < 0 else ""
     return f"{sign}{text[:-precision]}.{text[-precision:]}"
+
+
+class FixedTexts(dict[int, str]):
+    """Fixed-point texts of one precision, remembered: a symbol's prices come again and again."""
+
+    def __init__(self, precision: int) -> None:
+        super().__init__()
+        self._precision = precision
+
+    def __missing__(self, units: int) -> str:
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        text = self[units] = fixed_text(units, self._precision)
+        return text
 
 
 def plain_text(value: Decimal) -> str:
@@ -93,6 +111,7 @@ def parse_rfc3339(text: str) -> int | None:
 
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _ID_SPACE = 32**16
 _ID_FACTOR = 0x9E3779B97F4A7C15F39D
 
@@ -100,9 +119,5 @@ _ID_FACTOR = 0x9E3779B97F4A7C15F39D
 def venue_id(prefix: str, number: int, seed: int) -> str:
     """Return the id text of a counter, as `OXXXXX-XXXXX-XXXXXX`; distinct counters give distinct ids."""
     value = (number * _ID_FACTOR + seed * 7_919_777 + ord(prefix)) % _ID_SPACE
-    letters = []
-    for _ in range(16):
-        value, index = divmod(value, 32)
-        letters.append(_ALPHABET[index])
-    text = "".join(reversed(letters))
+    text = "".join([_PAIRS[value >> shift & 1023] for shift in range(70, -10, -10)])
     return f"{prefix}{text[:5]}-{text[5:10]}-{text[10:]}"

@@ -6,10 +6,10 @@ while someone reads it.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
-from krakenbot.adapters.local_exchange.checksum import book_checksum, level3_checksum
-from krakenbot.adapters.local_exchange.digits import fixed_text, rfc3339_ns, rfc3339_us
+from krakenbot.adapters.local_exchange.checksum import Checksum, Level2Digits, Level3Digits
+from krakenbot.adapters.local_exchange.digits import FixedTexts, fixed_text, rfc3339_ns, rfc3339_us
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Book, BookSide, Changes, RestingOrder, Trade
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
@@ -18,7 +18,9 @@ from krakenbot.adapters.local_exchange.matching.venue import OrderEvent, Venue
 from krakenbot.adapters.local_exchange.views import Level2Window, Level3Window
 
 SNAPSHOT_TRADES = 50
+KINDS: Final = ("snapshot", "update")
 EventTrigger = Literal["trades", "bbo"]
+Kind = Literal["snapshot", "update"]
 
 
 class Reader(Protocol):
@@ -52,27 +54,43 @@ class SymbolFeed:
     def __init__(self, market: VenueMarket, venue: Venue) -> None:
         self._market = market
         self._venue = venue
-        self._symbol = market.rules.symbol
+        self._symbol = symbol = market.rules.symbol
+        self._prices = FixedTexts(market.rules.price_precision)
+        self._qty_precision = market.rules.qty_precision
         self._books: dict[int, BookView] = {}
+        self._book_checksum: Checksum | None = None
         self._level3: dict[int, Level3View] = {}
+        self._level3_checksum: Checksum | None = None
         self._trades: dict[Reader, None] = {}
-        self._tickers: dict[EventTrigger, dict[Reader, None]] = {"trades": {}, "bbo": {}}
+        self._trade_tickers: dict[Reader, None] = {}
+        self._bbo_tickers: dict[Reader, None] = {}
         self._last_bbo: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
+        self._book_head = {
+            kind: f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{symbol}","bids":[' for kind in KINDS
+        }
+        self._level3_head = {
+            kind: f'{{"channel":"level3","type":"{kind}","data":[{{"symbol":"{symbol}","checksum":' for kind in KINDS
+        }
 
     def publish(self, changes: Changes, now_ns: int) -> None:
         """Send one operation's frames to those who read them."""
-        for book_view in self._books.values():
-            self._send_book(book_view, changes, now_ns)
-        for level3_view in self._level3.values():
-            self._send_level3(level3_view, changes, now_ns)
+        stamp = rfc3339_ns(now_ns) if self._books or self._level3 else ""
+        if self._book_checksum is not None:
+            checksum = self._book_checksum.update(changes)
+            for book_view in self._books.values():
+                self._send_book(book_view, checksum, changes, stamp)
+        if self._level3_checksum is not None:
+            checksum = self._level3_checksum.update(changes)
+            for level3_view in self._level3.values():
+                self._send_level3(level3_view, checksum, changes, now_ns, stamp)
         if changes.trades:
             if self._trades:
                 _send(self._trades, self.trade_frame("update", changes.trades))
-            if self._tickers["trades"]:
-                _send(self._tickers["trades"], self.ticker_frame("update", now_ns))
-        if self._tickers["bbo"] and (bbo := self._bbo()) != self._last_bbo:
+            if self._trade_tickers:
+                _send(self._trade_tickers, self.ticker_frame("update", now_ns))
+        if self._bbo_tickers and (bbo := self._bbo()) != self._last_bbo:
             self._last_bbo = bbo
-            _send(self._tickers["bbo"], self.ticker_frame("update", now_ns))
+            _send(self._bbo_tickers, self.ticker_frame("update", now_ns))
 
     def read_book(self, reader: Reader, depth: int, now_ns: int) -> str:
         """Subscribe a reader to the book; return the snapshot."""
@@ -81,12 +99,16 @@ class SymbolFeed:
             view = self._books[depth] = BookView(self._market, depth)
         view.readers[reader] = None
         book = self._market.book
+        if self._book_checksum is None:
+            self._book_checksum = Checksum(Level2Digits(book.bids), Level2Digits(book.asks))
         sides = [self._level2_rows([(key, s.levels[key].size_lots) for key in _top(s, depth)]) for s in _sides(book)]
-        return self._book_frame("snapshot", sides[0], sides[1], now_ns)
+        return self._book_frame("snapshot", sides[0], sides[1], self._book_checksum.value, rfc3339_ns(now_ns))
 
     def leave_book(self, reader: Reader, depth: int) -> None:
         """End a book subscription."""
         _leave(self._books, reader, depth)
+        if not self._books:
+            self._book_checksum = None
 
     def read_level3(self, reader: Reader, depth: int, now_ns: int) -> str:
         """Subscribe a reader to level3; return the snapshot."""
@@ -94,15 +116,20 @@ class SymbolFeed:
         if view is None:
             view = self._level3[depth] = Level3View(self._market, depth)
         view.readers[reader] = None
+        book = self._market.book
+        if self._level3_checksum is None:
+            self._level3_checksum = Checksum(Level3Digits(book.bids), Level3Digits(book.asks))
         sides = [
-            ",".join(self._order_row(o) for key in _top(side, depth) for o in side.levels[key].orders.values())
-            for side in _sides(self._market.book)
+            ",".join([self._order_row(o) for key in _top(side, depth) for o in side.levels[key].orders.values()])
+            for side in _sides(book)
         ]
-        return self._level3_frame("snapshot", sides[0], sides[1], now_ns)
+        return self._level3_frame("snapshot", sides[0], sides[1], self._level3_checksum.value, rfc3339_ns(now_ns))
 
     def leave_level3(self, reader: Reader, depth: int) -> None:
         """End a level3 subscription."""
         _leave(self._level3, reader, depth)
+        if not self._level3:
+            self._level3_checksum = None
 
     def read_trades(self, reader: Reader) -> str:
         """Subscribe a reader to trades; return the snapshot of the last 50."""
@@ -115,15 +142,15 @@ class SymbolFeed:
 
     def read_ticker(self, reader: Reader, trigger: EventTrigger, now_ns: int) -> str:
         """Subscribe a reader to the ticker; return the snapshot."""
-        if not self._tickers["bbo"]:
+        if not self._bbo_tickers:
             self._last_bbo = self._bbo()
-        self._tickers[trigger][reader] = None
+        (self._bbo_tickers if trigger == "bbo" else self._trade_tickers)[reader] = None
         return self.ticker_frame("snapshot", now_ns)
 
     def leave_ticker(self, reader: Reader) -> None:
         """End a ticker subscription of either trigger."""
-        for readers in self._tickers.values():
-            readers.pop(reader, None)
+        self._trade_tickers.pop(reader, None)
+        self._bbo_tickers.pop(reader, None)
 
     def forget(self, reader: Reader) -> None:
         """Drop a closed connection."""
@@ -136,95 +163,80 @@ class SymbolFeed:
 
     def trade_frame(self, kind: str, trades: list[Trade]) -> str:
         """Return a trade frame."""
-        rules = self._market.rules
+        symbol, prices, digits = self._symbol, self._prices, self._qty_precision
         rows = ",".join(
-            f'{{"symbol":"{self._symbol}","side":"{t.taker_side}",'
-            f'"price":{fixed_text(t.price_ticks, rules.price_precision)},'
-            f'"qty":{fixed_text(t.size_lots, rules.qty_precision)},"ord_type":"{t.taker_type}",'
-            f'"trade_id":{t.trade_id},"timestamp":"{rfc3339_us(t.at_ns)}"}}'
-            for t in trades
+            [
+                f'{{"symbol":"{symbol}","side":"{t.taker_side}","price":{prices[t.price_ticks]},'
+                f'"qty":{fixed_text(t.size_lots, digits)},"ord_type":"{t.taker_type}",'
+                f'"trade_id":{t.trade_id},"timestamp":"{rfc3339_us(t.at_ns)}"}}'
+                for t in trades
+            ]
         )
         return f'{{"channel":"trade","type":"{kind}","data":[{rows}]}}'
 
     def ticker_frame(self, kind: str, now_ns: int) -> str:
         """Return a ticker frame; an empty side shows zero."""
-        rules, stats = self._market.rules, self._market.stats
+        stats, price, digits = self._market.stats, self._prices, self._qty_precision
         bid, ask = self._bbo()
         bid_ticks, bid_lots = bid or (0, 0)
         ask_ticks, ask_lots = ask or (0, 0)
-
-        def price(ticks: int) -> str:
-            return fixed_text(ticks, rules.price_precision)
-
-        def qty(lots: int) -> str:
-            return fixed_text(lots, rules.qty_precision)
-
         change = stats.last_ticks - stats.open_ticks
         change_pct = fixed_text(round(change * 10_000 / stats.open_ticks) if stats.open_ticks else 0, 2)
         return (
             f'{{"channel":"ticker","type":"{kind}","data":[{{"symbol":"{self._symbol}",'
-            f'"bid":{price(bid_ticks)},"bid_qty":{qty(bid_lots)},"ask":{price(ask_ticks)},"ask_qty":{qty(ask_lots)},'
-            f'"last":{price(stats.last_ticks)},"volume":{qty(stats.volume_lots)},"vwap":{price(stats.vwap_ticks())},'
-            f'"low":{price(stats.low_ticks)},"high":{price(stats.high_ticks)},"change":{price(change)},'
-            f'"change_pct":{change_pct},"timestamp":"{rfc3339_us(now_ns)}"}}]}}'
+            f'"bid":{price[bid_ticks]},"bid_qty":{fixed_text(bid_lots, digits)},'
+            f'"ask":{price[ask_ticks]},"ask_qty":{fixed_text(ask_lots, digits)},'
+            f'"last":{price[stats.last_ticks]},"volume":{fixed_text(stats.volume_lots, digits)},'
+            f'"vwap":{price[stats.vwap_ticks()]},"low":{price[stats.low_ticks]},"high":{price[stats.high_ticks]},'
+            f'"change":{price[change]},"change_pct":{change_pct},"timestamp":"{rfc3339_us(now_ns)}"}}]}}'
         )
 
-    def _send_book(self, view: BookView, changes: Changes, now_ns: int) -> None:
-        bids = view.bids.difference(changes.bids)
-        asks = view.asks.difference(changes.asks)
-        if bids or asks:
-            _send(
-                view.readers,
-                self._book_frame("update", self._level2_rows(bids), self._level2_rows(asks), now_ns),
-            )
+    def _send_book(self, view: BookView, checksum: int, changes: Changes, stamp: str) -> None:
+        bids, asks = changes.bids, changes.asks
+        bid_rows = self._level2_rows(view.bids.difference(bids)) if bids.keys else ""
+        ask_rows = self._level2_rows(view.asks.difference(asks)) if asks.keys else ""
+        if bid_rows or ask_rows:
+            _send(view.readers, self._book_frame("update", bid_rows, ask_rows, checksum, stamp))
 
-    def _send_level3(self, view: Level3View, changes: Changes, now_ns: int) -> None:
-        bids = view.bids.difference(changes.bids)
-        asks = view.asks.difference(changes.asks)
-        if bids or asks:
-            _send(
-                view.readers,
-                self._level3_frame("update", self._event_rows(bids, now_ns), self._event_rows(asks, now_ns), now_ns),
-            )
+    def _send_level3(self, view: Level3View, checksum: int, changes: Changes, now_ns: int, stamp: str) -> None:
+        bids, asks = changes.bids, changes.asks
+        bid_rows = self._event_rows(view.bids.difference(bids), now_ns, stamp) if bids.keys else ""
+        ask_rows = self._event_rows(view.asks.difference(asks), now_ns, stamp) if asks.keys else ""
+        if bid_rows or ask_rows:
+            _send(view.readers, self._level3_frame("update", bid_rows, ask_rows, checksum, stamp))
 
-    def _book_frame(self, kind: str, bids: str, asks: str, now_ns: int) -> str:
-        return (
-            f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{self._symbol}","bids":[{bids}],"asks":[{asks}],'
-            f'"checksum":{book_checksum(self._market.book)},"timestamp":"{rfc3339_us(now_ns)}"}}]}}'
-        )
+    def _book_frame(self, kind: Kind, bids: str, asks: str, checksum: int, stamp: str) -> str:
+        # The book's time has microseconds, level3's nanoseconds.
+        head = self._book_head[kind]
+        return f'{head}{bids}],"asks":[{asks}],"checksum":{checksum},"timestamp":"{stamp[:-4]}Z"}}]}}'
 
-    def _level3_frame(self, kind: str, bids: str, asks: str, now_ns: int) -> str:
-        return (
-            f'{{"channel":"level3","type":"{kind}","data":[{{"symbol":"{self._symbol}",'
-            f'"checksum":{level3_checksum(self._market.book)},"bids":[{bids}],"asks":[{asks}],'
-            f'"timestamp":"{rfc3339_ns(now_ns)}"}}]}}'
-        )
+    def _level3_frame(self, kind: Kind, bids: str, asks: str, checksum: int, stamp: str) -> str:
+        return f'{self._level3_head[kind]}{checksum},"bids":[{bids}],"asks":[{asks}],"timestamp":"{stamp}"}}]}}'
 
     def _level2_rows(self, rows: list[tuple[int, int]]) -> str:
-        price_digits, qty_digits = self._market.rules.price_precision, self._market.rules.qty_precision
-        return ",".join(
-            [
-                f'{{"price":{fixed_text(abs(key), price_digits)},"qty":{fixed_text(lots, qty_digits)}}}'
-                for key, lots in rows
-            ]
-        )
+        prices, digits = self._prices, self._qty_precision
+        return ",".join([f'{{"price":{prices[abs(key)]},"qty":{fixed_text(lots, digits)}}}' for key, lots in rows])
 
-    def _event_rows(self, rows: list[tuple[str, RestingOrder, int]], now_ns: int) -> str:
-        return ",".join(
-            f'{{"event":"{event}",{self._figures(order, lots, order.since_ns if event == "add" else now_ns)}'
-            for event, order, lots in rows
-        )
+    def _event_rows(self, rows: list[tuple[str, RestingOrder, int]], now_ns: int, stamp: str) -> str:
+        """Return order events; an add carries the time the order joined its queue, the others that of the event."""
+        texts = []
+        for event, order, lots in rows:
+            row = order.level3_row if lots == order.level3_lots else self._row(order, lots)
+            at = stamp if event != "add" or order.since_ns == now_ns else rfc3339_ns(order.since_ns)
+            texts.append(f'{{"event":"{event}",{row}{at}"}}')
+        return ",".join(texts)
 
     def _order_row(self, order: RestingOrder) -> str:
-        return "{" + self._figures(order, order.remaining_lots, order.since_ns)
+        return f'{{{self._row(order, order.remaining_lots)}{rfc3339_ns(order.since_ns)}"}}'
 
-    def _figures(self, order: RestingOrder, lots: int, at_ns: int) -> str:
-        rules = self._market.rules
-        return (
-            f'"order_id":"{self._venue.order_id_of(order)}",'
-            f'"limit_price":{fixed_text(order.price_ticks, rules.price_precision)},'
-            f'"order_qty":{fixed_text(lots, rules.qty_precision)},"timestamp":"{rfc3339_ns(at_ns)}"}}'
+    def _row(self, order: RestingOrder, lots: int) -> str:
+        """Return an order's row without event and time, and remember it: most orders are shown twice as they are."""
+        row = (
+            f'"order_id":"{self._venue.order_id_of(order)}","limit_price":{self._prices[order.price_ticks]},'
+            f'"order_qty":{fixed_text(lots, self._qty_precision)},"timestamp":"'
         )
+        order.level3_row, order.level3_lots = row, lots
+        return row
 
     def _bbo(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
         bids, asks = self._market.levels("buy", 1), self._market.levels("sell", 1)
@@ -250,6 +262,18 @@ class PublicFeeds:
     def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
         """Ignore private events."""
 
+    def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
+        """Ignore private events."""
+
+    def on_rules(self, market: VenueMarket) -> None:
+        """Ignore the rules: instrument frames are the sessions' business."""
+
+    def on_system(self, mode: str) -> None:
+        """Ignore the mode: status frames are the sessions' business."""
+
+    def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
+        """Ignore the operator: what follows is told on its own."""
+
     def forget(self, reader: Reader) -> None:
         """Drop a closed connection from every feed."""
         for feed in self.symbols.values():
@@ -257,7 +281,7 @@ class PublicFeeds:
 
 
 def _send(readers: dict[Reader, None], text: str) -> None:
-    for reader in list(readers):
+    for reader in tuple(readers):
         reader.push(text)
 
 

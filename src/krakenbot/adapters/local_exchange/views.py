@@ -7,12 +7,8 @@ sent again. One window exists per side and depth while someone reads it; no book
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final
 
-from krakenbot.adapters.local_exchange.matching.book import BookSide, RestingOrder, SideChanges
-
-BOTTOM: Final = -(2**63)
-"""The floor of a window that is not full: every level is inside."""
+from krakenbot.adapters.local_exchange.matching.book import BOTTOM, BookSide, RestingOrder, SideChanges
 
 
 class Level2Window:
@@ -26,11 +22,13 @@ class Level2Window:
 
     def difference(self, changes: SideChanges) -> list[tuple[int, int]]:
         """Return the (key, lots) to send, zero lots for a removal, and remember them as shown."""
-        if not changes.keys:
-            return []
-        side, shown, floor, old = self._side, self._shown, self._current_floor(), self._floor
+        side, shown, old = self._side, self._shown, self._floor
+        keys = side.keys
+        floor = keys[-self._depth] if len(keys) >= self._depth else BOTTOM
         sent = []
         for key in changes.keys:
+            if key < floor and key < old:
+                continue
             level = side.levels.get(key)
             if level is None:
                 if shown.pop(key, None) is not None:
@@ -39,17 +37,17 @@ class Level2Window:
                 shown[key] = level.size_lots
                 sent.append((key, level.size_lots))
         if floor < old:
-            for key in side.keys[max(0, len(side.keys) - self._depth) :]:
+            for key in keys[max(0, len(keys) - self._depth) :]:
                 if key >= old:
                     break
                 if key not in shown:
                     shown[key] = side.levels[key].size_lots
                     sent.append((key, shown[key]))
         elif floor > old:
-            for index in range(bisect_left(side.keys, floor) - 1, -1, -1):
-                if side.keys[index] < old:
+            for index in range(bisect_left(keys, floor) - 1, -1, -1):
+                if keys[index] < old:
                     break
-                shown.pop(side.keys[index], None)
+                shown.pop(keys[index], None)
         self._floor = floor
         return sent
 
@@ -68,16 +66,16 @@ class Level3Window:
 
     def difference(self, changes: SideChanges) -> list[tuple[str, RestingOrder, int]]:
         """Return the (event, order, lots) to send: own events, then every order of levels that came in."""
-        if not changes.events:
-            return []
-        side, old, floor = self._side, self._floor, self._current_floor()
-        sent: list[tuple[str, RestingOrder, int]] = []
-        for event, order, key, lots in changes.events:
-            if key < old or (event != "delete" and key < floor):
-                continue
-            sent.append((event, order, lots))
+        side, old = self._side, self._floor
+        keys = side.keys
+        floor = keys[-self._depth] if len(keys) >= self._depth else BOTTOM
+        sent: list[tuple[str, RestingOrder, int]] = [
+            (event, order, lots)
+            for event, order, key, lots in changes.events
+            if key >= old and (key >= floor or event == "delete")
+        ]
         if floor < old:
-            for key in side.keys[max(0, len(side.keys) - self._depth) :]:
+            for key in keys[max(0, len(keys) - self._depth) :]:
                 if key >= old:
                     break
                 sent.extend(("add", order, order.remaining_lots) for order in side.levels[key].orders.values())

@@ -7,7 +7,7 @@ from which the feeds build their frames. Keys are signed prices so that the best
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, field
 
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from krakenbot.adapters.local_exchange.matching.orders import ClientOrder
 
 Event = Literal["add", "modify", "delete"]
+BOTTOM: Final = -(2**63)
+"""A key below every price: the floor of a window that is not full."""
 
 
 @define(eq=False)
 class RestingOrder:
-    """One order in a queue; `client` is None for an order of the flow, `shown_id` until level3 shows it."""
+    """One order in a queue; `client` is None for an order of the flow.
+
+    `shown_id` is None until level3 shows the order; `level3_row` is its row up to the time, with `level3_lots`.
+    """
 
     number: int
     side: Side
@@ -30,6 +35,8 @@ class RestingOrder:
     since_ns: int
     client: ClientOrder | None = None
     shown_id: str | None = None
+    level3_row: str = ""
+    level3_lots: int = -1
 
 
 @define(eq=False)
@@ -39,7 +46,6 @@ class Level:
     size_lots: int = 0
     client_lots: int = 0
     orders: dict[int, RestingOrder] = field(factory=dict)
-    level3_text: str | None = None
 
 
 @define(eq=False)
@@ -49,17 +55,10 @@ class BookSide:
     sign: int
     keys: list[int] = field(factory=list)
     levels: dict[int, Level] = field(factory=dict)
-    level2_text: str | None = None
-    level3_text: str | None = None
 
     def best(self) -> int | None:
         """Return the best price in ticks; None when the side is empty."""
         return abs(self.keys[-1]) if self.keys else None
-
-    def touch(self) -> None:
-        """Forget what was cached about this side."""
-        self.level2_text = None
-        self.level3_text = None
 
 
 @define(eq=False)
@@ -159,6 +158,4 @@ class Book:
         level.size_lots += change_lots
         if order.client is not None:
             level.client_lots += change_lots
-        level.level3_text = None
-        side.touch()
         self.changes.side(side.sign).note(key, event, order)
