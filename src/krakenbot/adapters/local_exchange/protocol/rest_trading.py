@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 from krakenbot.adapters.local_exchange.digits import fixed_text, parse_rfc3339, rfc3339_s
+from krakenbot.adapters.local_exchange.flow.market import Side
 from krakenbot.adapters.local_exchange.keys import ApiKey
 from krakenbot.adapters.local_exchange.matching import checks
+from krakenbot.adapters.local_exchange.matching.listeners import Refusal, Validated
 from krakenbot.adapters.local_exchange.matching.orders import (
     ORDER_TYPES,
-    STOP_TYPES,
     AmendRequest,
     ClientOrder,
     OrderRequest,
+    Price,
+    PriceType,
 )
-from krakenbot.adapters.local_exchange.matching.venue import Refusal, Validated
-from krakenbot.adapters.local_exchange.protocol import instruments
+from krakenbot.adapters.local_exchange.protocol import instruments, not_offered
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.protocol.rest_prices import number, price_text, read_prices
 from krakenbot.adapters.local_exchange.protocol.rest_public import UNKNOWN_PAIR, Params, RestError, whole_number
 
-NOT_OFFERED = ("displayvol", "close[ordertype]", "close[price]", "close[price2]")
 S = 1_000_000_000
 MIN_DEADLINE_S, MAX_DEADLINE_S = 2, 60
 
@@ -51,12 +53,17 @@ class RestTrading:
         order_id, cl_ord_id = params.get("txid"), params.get("cl_ord_id")
         if (order_id is None) == (cl_ord_id is None):
             raise RestError("EGeneral:Invalid arguments")
+        if params.get("display_qty"):
+            raise RestError(not_offered.invalid("display_qty"))
+        limit, trigger = (_amended_price(params, name) for name in ("limit_price", "trigger_price"))
         request = AmendRequest(
             order_id=order_id,
             cl_ord_id=cl_ord_id,
             qty=_number(params, "order_qty"),
-            limit_price=_number(params, "limit_price"),
-            trigger_price=_number(params, "trigger_price"),
+            limit_price=limit[0],
+            limit_price_type=limit[1],
+            trigger_price=trigger[0],
+            trigger_price_type=trigger[1],
             post_only=_flag(params, "post_only"),
             deadline_at_ns=self._deadline(params),
         )
@@ -83,7 +90,10 @@ class RestTrading:
 
     def cancel_all(self, key: ApiKey, _params: Params) -> Any:
         """Cancel every open order."""
-        return {"count": self._exchange.venue.cancel_all(key.account)}
+        count = self._exchange.venue.cancel_all(key.account)
+        if isinstance(count, Refusal):
+            raise RestError(count.error)
+        return {"count": count}
 
     def cancel_all_after(self, key: ApiKey, params: Params) -> Any:
         """Arm or disarm the dead man's switch."""
@@ -94,14 +104,19 @@ class RestTrading:
             raise RestError("EGeneral:Invalid arguments:timeout")
         venue = self._exchange.venue
         fires_ns = venue.cancel_all_after(key.account, timeout_s)
+        if isinstance(fires_ns, Refusal):
+            raise RestError(fires_ns.error)
         trigger = "0" if fires_ns is None else rfc3339_s(fires_ns)
         return {"currentTime": rfc3339_s(venue.now_ns), "triggerTime": trigger}
 
     def _request(self, params: Params) -> OrderRequest:
-        for name in NOT_OFFERED:
+        for name in not_offered.REST_FIELDS:
             if params.get(name):
-                raise RestError(f"EGeneral:Invalid arguments:{name}")
-        if params.get("leverage", "none") not in ("none", "", "1") or _flag(params, "reduce_only"):
+                raise RestError(not_offered.invalid(name))
+        for name in not_offered.REST_FLAGS:
+            if _flag(params, name):
+                raise RestError(not_offered.invalid(name))
+        if params.get("leverage", "none") not in ("none", "", "1"):
             raise RestError("EGeneral:Invalid arguments:leverage")
         if params.get("starttm", "0") != "0":
             raise RestError("EGeneral:Invalid arguments:starttm")
@@ -112,27 +127,28 @@ class RestTrading:
         flags = {flag for flag in params.get("oflags", "").split(",") if flag}
         if not flags <= {"post", "fcib", "fciq", "nompp"}:
             raise RestError("EGeneral:Invalid arguments:oflags")
-        # REST names the trigger first: `price` of a stop is its trigger, `price2` its limit.
-        first, second = _number(params, "price"), _number(params, "price2")
-        is_stop = kind in STOP_TYPES
+        side = cast("Side", _one_of(params, "type", ("buy", "sell"), None))
+        prices = read_prices(params, kind, side, self._exchange.venue.markets[rules.symbol])
         volume = _number(params, "volume")
         if volume is None:
             raise RestError("EGeneral:Invalid arguments:volume")
         expire_at_ns = self._expire(params)
-        force = _one_of(params, "timeinforce", ("GTC", "GTD", "IOC"), "GTD" if expire_at_ns else "GTC")
+        force = _one_of(params, "timeinforce", ("GTC", "GTD", "IOC", "FOK"), "GTD" if expire_at_ns else "GTC")
         stp = _one_of(params, "stptype", ("cancel-newest", "cancel-oldest", "cancel-both"), "cancel-newest")
         userref = params.get("userref")
         if userref is not None and not (userref.lstrip("-").isdigit() and len(userref) <= 11):
             raise RestError("EGeneral:Invalid arguments:userref")
         return OrderRequest(
             symbol=rules.symbol,
-            side=cast("Literal['buy', 'sell']", _one_of(params, "type", ("buy", "sell"), None)),
+            side=side,
             order_type=kind,
             qty=volume,
-            limit_price=second if is_stop else first,
-            trigger_price=first if is_stop else None,
+            limit_price=None if prices.limit is None else prices.limit.value,
+            limit_price_type="static" if prices.limit is None else prices.limit.kind,
+            trigger_price=None if prices.trigger is None else prices.trigger.value,
+            trigger_price_type="static" if prices.trigger is None else prices.trigger.kind,
             trigger_reference=cast("Literal['last', 'index']", _one_of(params, "trigger", ("last", "index"), "last")),
-            time_in_force=cast("Literal['gtc', 'gtd', 'ioc']", force.lower()),
+            time_in_force=cast("Literal['gtc', 'gtd', 'ioc', 'fok']", force.lower()),
             expire_at_ns=expire_at_ns,
             deadline_at_ns=self._deadline(params),
             post_only="post" in flags,
@@ -165,16 +181,15 @@ class RestTrading:
 
 def describe_order(order: ClientOrder) -> dict[str, Any]:
     """Return the `descr` object of an order."""
-    zero = "0"
-    first = order.trigger_ticks if order.trigger_ticks is not None else order.limit_ticks
-    second = order.limit_ticks if order.trigger_ticks is not None else None
+    first, second = (order.trigger, order.limit) if order.trigger is not None else (order.limit, None)
+    precision = order.rules.price_precision
     return {
         "pair": instruments.altname(order.rules),
         "aclass": "forex",
         "type": order.side,
         "ordertype": order.request.order_type,
-        "price": zero if first is None else order.price_text(first),
-        "price2": zero if second is None else order.price_text(second),
+        "price": "0" if first is None else price_text(first, precision),
+        "price2": "0" if second is None else price_text(second, precision),
         "leverage": "none",
         "order": _sentence(order.request, order.rules),
         "close": "",
@@ -186,9 +201,11 @@ def _sentence(request: OrderRequest, rules: Any) -> str:
     parts = []
     if request.trigger_price is not None:
         kind = request.order_type.removesuffix("-limit").replace("-", " ")
-        parts.append(f"{kind} {_padded(request.trigger_price, rules.price_precision)}")
+        trigger = Price(request.trigger_price, request.trigger_price_type)
+        parts.append(f"{kind} {price_text(trigger, rules.price_precision)}")
     if request.limit_price is not None:
-        parts.append(f"limit {_padded(request.limit_price, rules.price_precision)}")
+        limit = Price(request.limit_price, request.limit_price_type)
+        parts.append(f"limit {price_text(limit, rules.price_precision)}")
     qty = _padded(request.qty, rules.qty_precision)
     return f"{request.side} {qty} {instruments.altname(rules)} @ {' -> '.join(parts) or 'market'}"
 
@@ -202,13 +219,18 @@ def _number(params: Params, name: str) -> Decimal | None:
     text = params.get(name)
     if text is None or text == "":
         return None
-    try:
-        value = Decimal(text)
-    except InvalidOperation as error:
-        raise RestError(f"EGeneral:Invalid arguments:{name}") from error
-    if not value.is_finite():
-        raise RestError(f"EGeneral:Invalid arguments:{name}")
-    return value
+    return number(text, name)
+
+
+def _amended_price(params: Params, name: str) -> tuple[Decimal | None, PriceType | None]:
+    """Return an amended price and its type; a sign or a percent sign makes it an offset."""
+    text = params.get(name, "").strip()
+    if not text:
+        return None, None
+    value = number(text.removesuffix("%"), name)
+    if text[0] not in "+-":
+        return value, None
+    return value, "pct" if text.endswith("%") else "quote"
 
 
 def _flag(params: Params, name: str) -> bool:

@@ -6,13 +6,15 @@ order for cancels.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 from krakenbot.adapters.local_exchange.digits import parse_rfc3339, rfc3339_s
 from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, ApiKey
 from krakenbot.adapters.local_exchange.matching import checks
-from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, OrderRequest
-from krakenbot.adapters.local_exchange.matching.venue import Refusal, Validated
+from krakenbot.adapters.local_exchange.matching.listeners import Refusal, Validated
+from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, OrderRequest, PriceType
+from krakenbot.adapters.local_exchange.protocol import not_offered
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.fields import BadRequestError, Fields
 
@@ -29,15 +31,7 @@ ORDER_TYPES_OF_VENUE = (
     "trailing-stop-limit",
     "settle-position",
 )
-NOT_OFFERED = (
-    "cash_order_qty",
-    "conditional",
-    "display_qty",
-    "effective_time",
-    "limit_price_type",
-    "stop_price",
-    "trigger",
-)
+PRICE_TYPES = ("static", "pct", "quote")
 MS = 1_000_000
 DEFAULT_DEADLINE_MS, MIN_DEADLINE_MS, MAX_DEADLINE_MS = 5_000, 500, 60_000
 MAX_TIMEOUT_S = 86_400
@@ -68,7 +62,8 @@ class Trading:
                 return self._cancel(fields, key)
             case "cancel_all":
                 fields.finish()
-                return [{"result": {"count": self._exchange.venue.cancel_all(key.account)}}]
+                count = self._exchange.venue.cancel_all(key.account)
+                return [{"error": count.error} if isinstance(count, Refusal) else {"result": {"count": count}}]
             case _:
                 return [self._cancel_all_after(fields, key, now_ns)]
 
@@ -86,9 +81,9 @@ class Trading:
                 return {"result": {"order_id": outcome.order_id} | _given_ids(request)}
 
     def _amend(self, fields: Fields, key: ApiKey, received_ns: int) -> Reply:
-        for name in ("display_qty", "limit_price_type", "trigger_price_type"):
-            if fields.has(name) and fields.text(name) != "static":
-                raise BadRequestError(f"EGeneral:Invalid arguments:{name}")
+        for name in not_offered.WS_AMEND_FIELDS:
+            if fields.has(name):
+                raise BadRequestError(not_offered.invalid(name))
         fields.text("symbol")
         order_id, cl_ord_id = fields.text("order_id"), fields.text("cl_ord_id")
         if (order_id is None) == (cl_ord_id is None):
@@ -99,6 +94,8 @@ class Trading:
             qty=fields.number("order_qty"),
             limit_price=fields.number("limit_price"),
             trigger_price=fields.number("trigger_price"),
+            trigger_price_type=cast("PriceType | None", fields.text("trigger_price_type", of=PRICE_TYPES)),
+            limit_price_type=cast("PriceType | None", fields.text("limit_price_type", of=PRICE_TYPES)),
             post_only=fields.flag("post_only", default=False),
             deadline_at_ns=_deadline(fields, received_ns),
         )
@@ -139,6 +136,8 @@ class Trading:
         if not 0 <= timeout_s < MAX_TIMEOUT_S:
             raise BadRequestError("EGeneral:Invalid arguments:timeout")
         fires_ns = self._exchange.venue.cancel_all_after(key.account, timeout_s)
+        if isinstance(fires_ns, Refusal):
+            return {"error": fires_ns.error}
         trigger = "0" if fires_ns is None else rfc3339_s(fires_ns)
         return {"result": {"currentTime": rfc3339_s(now_ns), "triggerTime": trigger}}
 
@@ -150,24 +149,13 @@ def order_request(fields: Fields, received_ns: int) -> OrderRequest:
     """
     for name in ("order_type", "side", "symbol"):
         fields.need(name)
-    cash = fields.number("cash_order_qty")
-    if cash is None:
-        fields.need("order_qty")
-    for name in NOT_OFFERED:
-        if fields.has(name):
-            raise BadRequestError(f"EGeneral:Invalid arguments:{name}")
-    for name in ("margin", "reduce_only"):
-        if fields.flag(name, default=False):
-            raise BadRequestError(f"EGeneral:Invalid arguments:{name}")
+    fields.number("cash_order_qty")
+    _refuse_what_is_not_offered(fields)
+    fields.need("order_qty")
     fields.flag("no_mpp", default=False)
-    triggers = fields.nested("triggers")
-    trigger_price = reference = None
-    if triggers is not None:
-        trigger_price = triggers.number("price")
-        reference = triggers.text("reference", "last", of=("last", "index"))
-        if triggers.text("price_type", "static") != "static":
-            raise BadRequestError("EGeneral:Invalid arguments:triggers.price_type")
-        triggers.finish()
+    trigger_price, trigger_price_type, reference = _triggers(fields)
+    kind = fields.text("order_type", of=ORDER_TYPES_OF_VENUE) or ""
+    usual_limit = "quote" if kind == "trailing-stop-limit" else "static"
     expire = fields.text("expire_time")
     expire_at_ns = parse_rfc3339(expire) if expire is not None else None
     if expire is not None and expire_at_ns is None:
@@ -181,13 +169,15 @@ def order_request(fields: Fields, received_ns: int) -> OrderRequest:
     request = OrderRequest(
         symbol=fields.text("symbol") or "",
         side=cast("Literal['buy', 'sell']", fields.text("side", of=("buy", "sell"))),
-        order_type=fields.text("order_type", of=ORDER_TYPES_OF_VENUE) or "",
+        order_type=kind,
         qty=qty,
         limit_price=fields.number("limit_price"),
         trigger_price=trigger_price,
         trigger_reference="index" if reference == "index" else "last",
+        trigger_price_type=trigger_price_type,
+        limit_price_type=cast("PriceType", fields.text("limit_price_type", usual_limit, of=PRICE_TYPES)),
         time_in_force=cast(
-            "Literal['gtc', 'gtd', 'ioc']", fields.text("time_in_force", "gtc", of=("gtc", "gtd", "ioc"))
+            "Literal['gtc', 'gtd', 'ioc', 'fok']", fields.text("time_in_force", "gtc", of=("gtc", "gtd", "ioc", "fok"))
         ),
         expire_at_ns=expire_at_ns,
         deadline_at_ns=_deadline(fields, received_ns),
@@ -204,6 +194,29 @@ def order_request(fields: Fields, received_ns: int) -> OrderRequest:
     )
     fields.finish()
     return request
+
+
+def _refuse_what_is_not_offered(fields: Fields) -> None:
+    for name in not_offered.WS_ADD_FIELDS:
+        if fields.has(name):
+            raise BadRequestError(not_offered.invalid(name))
+    for name in not_offered.WS_ADD_FLAGS:
+        if fields.flag(name, default=False):
+            raise BadRequestError(not_offered.invalid(name))
+
+
+def _triggers(fields: Fields) -> tuple[Decimal | None, PriceType, str]:
+    """Return price, price type and reference of a stop; no price when there is no such object."""
+    triggers = fields.nested("triggers")
+    if triggers is None:
+        return None, "static", "last"
+    price = triggers.number("price")
+    kind = triggers.text("price_type", "static")
+    if kind not in PRICE_TYPES:
+        raise BadRequestError(not_offered.invalid("triggers.price_type"))
+    reference = triggers.text("reference", "last", of=("last", "index")) or "last"
+    triggers.finish()
+    return price, cast("PriceType", kind), reference
 
 
 def _deadline(fields: Fields, received_ns: int) -> int:
