@@ -16,9 +16,6 @@ LimitsKind = Literal["off", "default", "documented"]
 REST_COUNTERS: Final[dict[str, tuple[int, int]]] = {"starter": (15, 33), "intermediate": (20, 50), "pro": (20, 100)}
 """Threshold, and decay in hundredths per second, of the REST counter by tier."""
 
-TRADING_LIMITS: Final[dict[str, int]] = {"starter": 60, "intermediate": 125, "pro": 180}
-"""Threshold of the trading counter per pair by tier; a subscription to executions is told it."""
-
 LEVEL3_BUDGETS: Final[dict[str, int]] = {"starter": 200, "intermediate": 200, "pro": 500}
 """Subscribe budget per second of a level3 connection by tier: standard 200, pro 500."""
 

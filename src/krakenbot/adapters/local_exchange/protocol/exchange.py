@@ -14,11 +14,11 @@ from krakenbot.adapters.local_exchange.keys import KeyRing
 from krakenbot.adapters.local_exchange.limits.limiter import Limiter
 from krakenbot.adapters.local_exchange.limits.settings import LimitSettings
 from krakenbot.adapters.local_exchange.matching.accounts import Account
+from krakenbot.adapters.local_exchange.matching.tiers import Tier
 from krakenbot.adapters.local_exchange.matching.venue import Venue
+from krakenbot.adapters.local_exchange.protocol.announcements import Announcements, OpenSession
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
 from krakenbot.adapters.local_exchange.venue_clock import VenueClock
-
-PROXY_RESTARTING = "CloudFlare WebSocket proxy restarting"
 
 
 class Interceptor(Protocol):
@@ -31,19 +31,6 @@ class Interceptor(Protocol):
         `params` are those of the request as they came, unchecked; they may hold a token and must not be kept.
         A refused request changes nothing: no nonce, no counter.
         """
-
-
-class OpenSession(Protocol):
-    """A WS connection that hears what concerns everybody."""
-
-    def show_system(self) -> None:
-        """Send the mode of the engine."""
-
-    def show_instrument(self, symbol: str) -> None:
-        """Send a changed pair to a connection that reads instruments."""
-
-    def show_text(self, text: str) -> None:
-        """Send a text as it is."""
 
 
 class Exchange:
@@ -67,14 +54,19 @@ class Exchange:
         self.private = PrivateFeeds(venue.settings.burst_order)
         self.counters: Counter[str] = Counter()
         self.interceptor: Interceptor | None = None
-        self.sessions: dict[OpenSession, None] = {}
+        self.announcements = Announcements()
         self.faults = FaultPlan(venue.settings.seed, clock)
         player = VenuePlayer(self, self.faults)
         self.faults.use(player, player.names)
         self.upcoming_maintenance: list[dict[str, Any]] = []
         # The record comes first: what a reader is told has already been written down.
-        venue.listeners.extend((record, self.public, self.private))
+        venue.listeners.extend((record, self.public, self.private, self.announcements))
         self._connection_number = 0
+
+    @property
+    def sessions(self) -> list[OpenSession]:
+        """Return the open WS connections."""
+        return self.announcements.sessions
 
     def next_connection_id(self) -> int:
         """Return a connection id beyond 2^53, as the venue's are."""
@@ -90,11 +82,6 @@ class Exchange:
         """Return the refusal of a request that is intercepted, None when it goes on."""
         return None if self.interceptor is None else self.interceptor.before_request(name, params)
 
-    def tier_of(self, account: Account) -> str:
-        """Return the tier whose limits an account has."""
-        return getattr(account, "tier", "pro")
-
-    def tell_all(self, text: str) -> None:
-        """Send a text, JSON or not, to every open connection."""
-        for session in list(self.sessions):
-            session.show_text(text)
+    def tier_of(self, account: Account) -> Tier:
+        """Return the tier of an account."""
+        return account.tier

@@ -47,7 +47,7 @@ class Session:
 
     def open(self) -> None:
         """Send the status frame, which is always the first, and hear of changes from now on."""
-        self._exchange.sessions[self] = None
+        self._exchange.announcements.join(self)
         self._active_ns = self._bare_since_ns = self._exchange.venue.now_ns
         self.show_system()
 
@@ -88,7 +88,7 @@ class Session:
 
     def close(self) -> None:
         """Forget the connection everywhere."""
-        self._exchange.sessions.pop(self, None)
+        self._exchange.announcements.leave(self)
         self._exchange.public.forget(self._reader)
         self._exchange.private.forget(self._reader)
         self._exchange.keys.release(self._reader)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from krakenbot.adapters.local_exchange.feeds import Reader
 from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, Token
 from krakenbot.adapters.local_exchange.limits.limiter import ConnectionLimits
-from krakenbot.adapters.local_exchange.limits.settings import TRADING_LIMITS
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.fields import MALFORMED, BadRequestError, Fields
 from krakenbot.adapters.local_exchange.protocol.instruments import instrument_frame
@@ -148,7 +147,7 @@ class Subscriptions:
 
     def _level3_refusal(self, token: Token, depth: int, now_ns: int) -> str | None:
         count = sum(name == "level3" for name, _symbol in self._held)
-        return self._limits.level3(self._exchange.tier_of(token.key.account), depth, count, now_ns)
+        return self._limits.level3(token.key.account.tier, depth, count, now_ns)
 
     def _leave(self, channel: str, symbol: str, depth: int) -> None:
         del self._held[channel, symbol]
@@ -194,8 +193,8 @@ class Subscriptions:
         snap_orders = fields.flag("snap_orders", default=old_snapshot)
         snap_trades = fields.flag("snap_trades", default=fields.flag("snapshot_trades", default=False))
         order_status = fields.flag("order_status", default=True)
-        for name in ("ratecounter", "rebased"):
-            fields.flag(name, default=False)
+        rate_counter = fields.flag("ratecounter", default=False)
+        fields.flag("rebased", default=False)
         if fields.text("users", of=("all",)) is not None:
             snap_orders = snap_trades = False
         fields.finish()
@@ -207,14 +206,19 @@ class Subscriptions:
         token.holders.add(self._reader)
         result = {
             "channel": "executions",
-            "maxratecount": TRADING_LIMITS[self._exchange.tier_of(account)],
+            "maxratecount": account.limits.threshold,
             "snap_orders": snap_orders,
             "snap_trades": snap_trades,
             "warnings": list(DEPRECATIONS),
         }
         self._replies.done(envelope, now_ns, result)
         self._exchange.private.read_executions(
-            self._reader, account, snap_orders=snap_orders, snap_trades=snap_trades, order_status=order_status
+            self._reader,
+            account,
+            snap_orders=snap_orders,
+            snap_trades=snap_trades,
+            order_status=order_status,
+            rate_counter=rate_counter,
         )
 
     def _balances(self, verb: str, fields: Fields, envelope: Envelope, now_ns: int) -> None:
