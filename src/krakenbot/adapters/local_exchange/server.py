@@ -24,6 +24,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from krakenbot.adapters.local_exchange.connection import Connection
+from krakenbot.adapters.local_exchange.control import Control
+from krakenbot.adapters.local_exchange.faults.control import FaultControl
+from krakenbot.adapters.local_exchange.faults.rest import RestFaults, refused_upgrade
+from krakenbot.adapters.local_exchange.faults.transports import faulted_http
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
 from krakenbot.adapters.local_exchange.pacing import PacedFlow, run_venue
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
@@ -70,6 +74,7 @@ class ExchangeServer:
         self._latency = latency
         self._seed = seed
         self._gate = RestGate(exchange)
+        self._rest_faults = RestFaults(exchange.faults)
         self._rest_legs: dict[str, tuple[Leg, Leg]] = {}
         self._connections = 0
         self._open: set[Connection] = set()
@@ -88,6 +93,8 @@ class ExchangeServer:
                 Route("/control/truth", self._truth, methods=["GET"]),
                 Route("/control/status", self._status, methods=["GET"]),
                 Route("/control/advance", self._advance, methods=["POST"]),
+                *FaultControl(self._exchange.faults).routes(),
+                *Control(self._exchange).routes(),
             ]
         )
 
@@ -97,6 +104,8 @@ class ExchangeServer:
             if not self._exchange.limits.connect(address, self._exchange.clock_ns()):
                 self._exchange.counters["connections_refused"] += 1
                 await websocket.send_denial_response(Response(status_code=429))
+                return
+            if self._exchange.faults.is_armed and await refused_upgrade(self._exchange.faults, websocket, path):
                 return
             self._connections += 1
             number = self._connections
@@ -129,17 +138,28 @@ class ExchangeServer:
         body = await _bounded_body(request)
         inbound, outbound = self._legs_of(request)
         await self._wait(inbound)
+
+        def execute() -> bytes:
+            return self._content(answer, _call(request, body))
+
+        if self._exchange.faults.is_armed:
+            response = await self._rest_faults.play(request, execute)
+        else:
+            response = Response(execute(), media_type="application/json")
+        await self._wait(outbound)
+        return response
+
+    def _content(self, answer: Callable[[RestCall], Any], call: RestCall) -> bytes:
+        """Carry out a request and return its answer's body."""
         self._exchange.catch_up()
         try:
-            content = _encode({"error": [], "result": answer(_call(request, body))})
+            return _encode({"error": [], "result": answer(call)})
         except RestError as error:
-            content = _encode({"error": [error.text]})
+            return _encode({"error": [error.text]})
         except Exception:  # noqa: BLE001, one client's request must not end the exchange for the others
             self._exchange.counters["internal_errors"] += 1
             _log.error("rest_request_failed", traceback=traceback.format_exc(limit=8))
-            content = _encode({"error": ["EGeneral:Internal error"]})
-        await self._wait(outbound)
-        return Response(content, media_type="application/json")
+            return _encode({"error": ["EGeneral:Internal error"]})
 
     async def _truth(self, _request: Request) -> Response:
         self._exchange.catch_up()
@@ -204,6 +224,7 @@ async def serving(
         listener.bind((host, port))
         config = uvicorn.Config(
             ExchangeServer(exchange, latency, seed).application(),
+            http=faulted_http(exchange.faults),
             ws="websockets-sansio",
             ws_max_size=MAX_REQUEST_BYTES,
             ws_ping_interval=None,
@@ -222,10 +243,12 @@ async def serving(
                     await anyio.sleep(0.005)
             engine = anyio.CancelScope()
             tasks.start_soon(_run_engine, engine, exchange, flow)
+            tasks.start_soon(exchange.faults.run)
             try:
                 yield Endpoints(host=host, port=listener.getsockname()[1])
             finally:
                 engine.cancel()
+                exchange.faults.stop()
                 server.should_exit = True
                 exchange.record.flush()
     finally:

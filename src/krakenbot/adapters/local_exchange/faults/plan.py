@@ -7,7 +7,8 @@ script `is_armed` is False, and that is all that the hooks look at. The log is a
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
@@ -227,14 +228,14 @@ class FaultPlan:
         return params | {"ofs": str(max(0, int(offset) + self.page_shift))}
 
     async def run(self) -> None:
-        """Let rules strike at their times; ends by cancellation."""
-        while True:
-            self._changed = anyio.Event()
-            self._play_due()
-            due = [state.due_ns for state in self._states.values() if state.due_ns is not None]
-            if self._pending:
-                continue
-            await self.wait_for(self._changed, min(due, default=None))
+        """Let rules strike at their times, until `stop`."""
+        with self._until_stopped():
+            while True:
+                self._changed = anyio.Event()
+                self._play_due()
+                due = [state.due_ns for state in self._states.values() if state.due_ns is not None]
+                if not self._pending:
+                    await self.wait_for(self._changed, min(due, default=None))
 
     async def wait_for(self, event: anyio.Event, due_ns: int | None) -> None:
         """Wait for an event, or for a venue time if one is given."""
@@ -248,13 +249,8 @@ class FaultPlan:
 
     async def wait_until_ns(self, due_ns: int) -> None:
         """Wait for a venue time, or until the exchange stops."""
-        with anyio.CancelScope() as scope:
-            self._waits.add(scope)
-            try:
-                if not self._is_stopped:
-                    await self.clock.sleep_until_ns(due_ns)
-            finally:
-                self._waits.discard(scope)
+        with self._until_stopped():
+            await self.clock.sleep_until_ns(due_ns)
 
     def stop(self) -> None:
         """End every wait and every connection that hears nothing: the exchange stops."""
@@ -264,6 +260,17 @@ class FaultPlan:
         for link in list(self.links):
             if link.is_deaf:
                 link.abort()
+
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        with anyio.CancelScope() as scope:
+            if self._is_stopped:
+                scope.cancel()
+            self._waits.add(scope)
+            try:
+                yield
+            finally:
+                self._waits.discard(scope)
 
     async def _wake_at(self, due_ns: int, changed: anyio.Event) -> None:
         await self.clock.sleep_until_ns(due_ns)

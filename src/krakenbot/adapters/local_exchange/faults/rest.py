@@ -183,9 +183,9 @@ class RestFaults:
         return damage.dumps(document) if hidden else None
 
 
-async def refused_upgrade(plan: FaultPlan, websocket: WebSocket, path: str, connection: str) -> bool:
+async def refused_upgrade(plan: FaultPlan, websocket: WebSocket, path: str) -> bool:
     """Play the faults of an upgrade; tell whether the connection is over with it."""
-    for strike in plan.strike(Event(Stage.UPGRADE, ("upgrade",), path, frozenset(), connection)):
+    for strike in plan.strike(Event(Stage.UPGRADE, ("upgrade",), path, frozenset(), f"{path} -")):
         if strike.action.name == "answer_status":
             await websocket.send_denial_response(html(strike.action.whole("status")))
             return True

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from krakenbot.adapters.local_exchange.faults.rules import Event
 from krakenbot.adapters.local_exchange.faults.vocabulary import Stage
 
+LONGEST_SILENCE_S = 600
 _TEXT_FRAME = 0x81
 _EVENT = Event(Stage.ACCEPT, ("accept",))
 
@@ -61,6 +62,7 @@ def faulted_http(plan: Any) -> type[asyncio.Protocol]:
             for strike in plan.strike(_EVENT):
                 if strike.action.name == "silence":
                     transport.pause_reading()
+                    asyncio.get_running_loop().call_later(LONGEST_SILENCE_S, transport.abort)
                 else:
                     transport.abort()
 

@@ -89,7 +89,6 @@ _FRAME = frozenset({Stage.FRAME})
 _BODY = frozenset({Stage.FRAME, Stage.REST})
 _LINK = frozenset({Stage.OPEN, Stage.REQUEST, Stage.FRAME, Stage.NOW})
 _REST = frozenset({Stage.REST})
-_ANY = frozenset(Stage)
 _VENUE = frozenset({Stage.REQUEST, Stage.FRAME, Stage.REST, Stage.NOW, Stage.OPEN})
 
 
@@ -104,13 +103,13 @@ class Pattern:
 
 PATTERNS: Final = (
     # The connection.
-    Pattern("drop", "drop [connection]", _ANY - {Stage.NOW}),
+    Pattern("drop", "drop [connection]", frozenset(Stage) - {Stage.NOW}),
     Pattern("drop_path", "drop <path:path>", _LINK),
     Pattern("drop_halfway", "drop halfway", _BODY),
     Pattern("run_then_drop", "accept then drop [connection]", frozenset({Stage.REQUEST, Stage.REST})),
     Pattern("close", "close [connection] [with code <code:int>]", _LINK - {Stage.NOW}),
     Pattern("close_path", "close <path:path> [with code <code:int>]", _LINK),
-    Pattern("silence", "silence [connection]", _LINK - {Stage.NOW}),
+    Pattern("silence", "silence [connection]", (_LINK - {Stage.NOW}) | {Stage.ACCEPT}),
     Pattern("silence_path", "silence <path:path>", _LINK),
     Pattern("stall", "stall <path:path> <way:way> [for <duration:duration>]", _LINK),
     # Answers in place of the usual one.

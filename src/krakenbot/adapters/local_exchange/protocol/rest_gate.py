@@ -92,11 +92,10 @@ class RestGate:
             raise RestError(key)
         if not key.allows(call.address):
             raise RestError(PERMISSION_DENIED)
-        tier = self._exchange.tier_of(key.account)
-        refusal = limits.private_call(key.api_key, tier, call.name, now_ns)
+        refusal = limits.private_call(key.api_key, key.account.tier, call.name, now_ns)
         if refusal is not None:
             raise RestError(refusal)
-        return self._private.answer(call.name, key, params)
+        return self._private.answer(call.name, key, self._exchange.faults.paged(params))
 
     def _intercept(self, call: RestCall, params: Params) -> None:
         refusal = self._exchange.intercept(call.path, params)
