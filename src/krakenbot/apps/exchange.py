@@ -33,12 +33,12 @@ from krakenbot.adapters.local_exchange.flow.still import StillFlow
 from krakenbot.adapters.local_exchange.keys import (
     PERMISSIONS,
     AccountEntry,
-    ApiKey,
     KeyEntry,
     KeyRing,
     parse_accounts,
 )
 from krakenbot.adapters.local_exchange.latency import LatencySettings
+from krakenbot.adapters.local_exchange.limits.settings import LimitSettings, LimitsKind
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.pacing import PacedFlow
@@ -76,6 +76,7 @@ class ExchangeOptions:
     post_only_reject: Literal["error", "cancel"] = "error"
     time: Literal["running", "stepped"] = "running"
     speed: float = 1.0
+    limits: LimitsKind = "default"
     until_stdin_ends: bool = False
 
 
@@ -99,6 +100,7 @@ def exchange(
     post_only_reject: Literal["error", "cancel"] = "error",
     time: Literal["running", "stepped"] = "running",
     speed: float = 1.0,
+    limits: LimitsKind = "default",
     until_stdin_ends: bool = False,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
@@ -142,6 +144,8 @@ def exchange(
         Whether time runs by itself, or only when POST /control/advance moves it; stepped time has no latency.
     speed
         Seconds of the exchange's time in one of real time, 0.001 to 1000.
+    limits
+        Which limits on clients apply: default leaves out those per address, documented has all, off has none.
     until_stdin_ends
         End also when standard input ends, so that the exchange does not outlive who started it.
 
@@ -165,6 +169,7 @@ def exchange(
         post_only_reject=post_only_reject,
         time=time,
         speed=speed,
+        limits=limits,
         until_stdin_ends=until_stdin_ends,
     )
     structlog.configure(
@@ -238,11 +243,11 @@ def build(
     venue = Venue({symbol: listed[symbol] for symbol in chosen}, settings)
     keys = KeyRing(options.seed)
     for entry in entries:
-        account = venue.open_account(entry.name, entry.balances)
+        account = venue.open_account(entry.name, entry.balances, tier=entry.tier)
         for key in entry.keys:
-            keys.add(ApiKey(api_key=key.api_key, secret=key.secret, permissions=key.permissions, account=account))
+            keys.add_entry(key, account)
     record = RecordOfTruth(venue, record_file)
-    built = Exchange(venue, keys, record, clock)
+    built = Exchange(venue, keys, record, clock, LimitSettings.of(options.limits))
     flow = PacedFlow(_make_flow(options, dict(venue.markets)))
     venue.open(flow, clock.now_ns())
     record.deposits()

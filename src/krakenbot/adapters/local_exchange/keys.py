@@ -17,6 +17,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from krakenbot.adapters.local_exchange.matching.accounts import Account
+from krakenbot.adapters.local_exchange.matching.tiers import Tier
 
 PERMISSIONS: Final = (
     "query-funds",
@@ -199,6 +200,7 @@ class AccountEntry:
     name: str
     keys: list[KeyEntry]
     balances: dict[str, Decimal]
+    tier: Tier = Tier.PRO
 
 
 def parse_accounts(text: str) -> list[AccountEntry]:
@@ -221,8 +223,10 @@ def parse_accounts(text: str) -> list[AccountEntry]:
 
 
 def _account_entry(item: Any, place: str) -> AccountEntry:
-    if not isinstance(item, dict) or set(item) != {"name", "keys", "balances"}:
-        raise AccountsFileError(f"{place} must have exactly name, keys and balances")
+    if not isinstance(item, dict) or set(item) - {"tier"} != {"name", "keys", "balances"}:
+        raise AccountsFileError(f"{place} must have exactly name, keys and balances, and may have tier")
+    if item.get("tier", Tier.PRO) not in tuple(Tier):
+        raise AccountsFileError(f"{place}.tier must be out of {', '.join(Tier)}")
     if not isinstance(item["name"], str) or not item["name"]:
         raise AccountsFileError(f"{place}.name must be a text")
     if not isinstance(item["keys"], list) or not isinstance(item["balances"], dict):
@@ -236,7 +240,8 @@ def _account_entry(item: Any, place: str) -> AccountEntry:
         if not isinstance(amount, str) or not balances[asset].is_finite() or balances[asset] < 0:
             raise AccountsFileError(f"{place}.balances.{asset} must be a decimal in quotes, not negative")
     keys = [_key_entry(key, f"{place}.keys[{index}]") for index, key in enumerate(item["keys"])]
-    return AccountEntry(name=item["name"], keys=keys, balances=balances)
+    tier = Tier(item.get("tier", Tier.PRO))
+    return AccountEntry(name=item["name"], keys=keys, balances=balances, tier=tier)
 
 
 def _key_entry(item: Any, place: str) -> KeyEntry:
