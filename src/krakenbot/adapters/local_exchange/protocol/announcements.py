@@ -19,8 +19,8 @@ PROXY_RESTARTING = "CloudFlare WebSocket proxy restarting"
 class OpenSession(Protocol):
     """A WS connection that hears what concerns everybody."""
 
-    def show_system(self) -> None:
-        """Send the mode of the engine."""
+    def show_system(self, mode: str | None = None) -> None:
+        """Send the mode of the engine, that of now for None."""
 
     def show_instrument(self, symbol: str) -> None:
         """Send a changed pair to a connection that reads instruments."""
@@ -58,10 +58,10 @@ class Announcements:
         for session in self.sessions:
             session.show_instrument(market.rules.symbol)
 
-    def on_system(self, mode: str) -> None:  # noqa: ARG002, the sessions read the mode where it is kept
+    def on_system(self, mode: str) -> None:
         """Send the mode to everybody."""
         for session in self.sessions:
-            session.show_system()
+            session.show_system(mode)
 
     def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:
         """Ignore books: feeds have readers of their own."""

@@ -51,9 +51,9 @@ class Session:
         self._active_ns = self._bare_since_ns = self._exchange.venue.now_ns
         self.show_system()
 
-    def show_system(self) -> None:
-        """Send the mode of the engine; in maintenance the frame has no connection id."""
-        system = self._exchange.venue.system
+    def show_system(self, mode: str | None = None) -> None:
+        """Send the mode of the engine, that of now for None; in maintenance the frame has no connection id."""
+        system = mode or self._exchange.venue.system
         row: dict[str, Any] = {"version": API_VERSION, "system": system, "api_version": "v2"}
         if system != "maintenance":
             row["connection_id"] = self._connection_id

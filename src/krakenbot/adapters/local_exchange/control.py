@@ -1,0 +1,202 @@
+"""Answer the control port's paths with which tests and scripts act as the venue's operator.
+
+JSON in, JSON out; what makes no sense is answered with status 400 and `{"error": text}`. The server adds the
+routes. Only loopback addresses are served, whoever else may reach the port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, cast
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from krakenbot.adapters.local_exchange.digits import plain_text, to_units
+from krakenbot.adapters.local_exchange.matching.operator import BookingKind, Operator, OperatorError
+from krakenbot.adapters.local_exchange.matching.tiers import Tier
+from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.record import order_fields
+
+MAX_BODY_BYTES: Final = 1 << 16
+CANCELLED_BY_VENUE: Final = "Cancelled by the venue"
+Answer = dict[str, Any]
+_encode = msgspec.json.Encoder().encode
+
+
+class Control:
+    """The operator's paths of one exchange."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._operator = Operator(exchange.venue)
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        actions: dict[str, Callable[[Answer], Answer]] = {
+            "mode": self.mode,
+            "instrument": self.instrument,
+            "balance": self.balance,
+            "order": self.order,
+            "tier": self.tier,
+            "key": self.key,
+        }
+        routes = [Route(f"/control/{name}", self._post(action), methods=["POST"]) for name, action in actions.items()]
+        return [*routes, Route("/control/limits", self._limits, methods=["GET"])]
+
+    def mode(self, body: Answer) -> Answer:
+        """Change the mode of the engine: `{"system"}`, and optionally the list of `upcoming_maintenance`."""
+        _only(body, "system", "upcoming_maintenance")
+        upcoming = body.get("upcoming_maintenance", self._exchange.upcoming_maintenance)
+        if not isinstance(upcoming, list) or not all(isinstance(row, dict) for row in upcoming):
+            raise OperatorError("upcoming_maintenance: a list of objects")
+        before, self._exchange.upcoming_maintenance = self._exchange.upcoming_maintenance, upcoming
+        try:
+            self._operator.set_system(_text(body, "system"))
+        except OperatorError:
+            self._exchange.upcoming_maintenance = before
+            raise
+        return {"system": self._exchange.venue.system}
+
+    def instrument(self, body: Answer) -> Answer:
+        """Change an instrument: `{"symbol"}` and any of status, price_increment, qty_increment, qty_min, cost_min.
+
+        Figures are decimal texts in the precision of the pair; `has_index` is a boolean.
+        """
+        _only(body, "symbol", "status", "price_increment", "qty_increment", "qty_min", "cost_min", "has_index")
+        symbol = _text(body, "symbol")
+        market = self._exchange.venue.markets.get(symbol)
+        if market is None:
+            raise OperatorError(f"no pair {symbol}")
+        changes: dict[str, Any] = {name: body[name] for name in ("status", "has_index", "cost_min") if name in body}
+        for name in changes.keys() - {"has_index"}:
+            _text(body, name)
+        figures = {
+            "price_increment": ("price_increment_ticks", market.rules.price_precision),
+            "qty_increment": ("qty_increment_lots", market.rules.qty_precision),
+            "qty_min": ("qty_min_lots", market.rules.qty_precision),
+        }
+        for name, (rule, precision) in figures.items():
+            if name in body:
+                units = to_units(_decimal(body, name), precision)
+                if units is None:
+                    raise OperatorError(f"{name}: at most {precision} digits after the point")
+                changes[rule] = units
+        return {"symbol": symbol, "status": self._operator.change_rules(symbol, **changes).rules.status}
+
+    def balance(self, body: Answer) -> Answer:
+        """Book an amount: `{"account", "asset", "amount"}` and `kind` deposit (default), withdrawal, adjustment."""
+        _only(body, "account", "asset", "amount", "kind")
+        kind = body.get("kind", "deposit")
+        if kind not in ("deposit", "withdrawal", "adjustment"):
+            raise OperatorError("kind: deposit, withdrawal or adjustment")
+        entry = self._operator.change_balance(
+            _text(body, "account"), _text(body, "asset"), _decimal(body, "amount"), cast("BookingKind", kind)
+        )
+        return {"ledger_id": entry.ledger_id, "balance": plain_text(entry.balance)}
+
+    def order(self, body: Answer) -> Answer:
+        """Cancel a client's order as the venue: `{"order_id"}` and optionally a `reason`."""
+        _only(body, "order_id", "reason")
+        reason = _text(body, "reason") if "reason" in body else CANCELLED_BY_VENUE
+        return order_fields(self._operator.cancel_order(_text(body, "order_id"), reason))
+
+    def tier(self, body: Answer) -> Answer:
+        """Move an account to a tier: `{"account", "tier"}`."""
+        _only(body, "account", "tier")
+        tier = _text(body, "tier")
+        if tier not in tuple(Tier):
+            raise OperatorError(f"{tier}: tiers are {', '.join(Tier)}")
+        self._operator.set_tier(_text(body, "account"), Tier(tier))
+        return {"tier": tier}
+
+    def key(self, body: Answer) -> Answer:
+        """Revoke an API key and its tokens: `{"api_key"}`."""
+        _only(body, "api_key")
+        name = _text(body, "api_key")
+        if not self._exchange.keys.revoke(name):
+            raise OperatorError(f"no key {name}")
+        return {"revoked": name}
+
+    def limits(self) -> Answer:
+        """Return the counters of every limit and, per account, tier and transaction counts by pair."""
+        venue = self._exchange.venue
+        accounts = {
+            name: {"tier": account.tier, "rate_counts": account.rate_counts(venue.now_ns)}
+            for name, account in venue.accounts.items()
+        }
+        return {"now_ns": venue.now_ns, **self._exchange.limits.state(venue.now_ns), "accounts": accounts}
+
+    def _post(self, action: Callable[[Answer], Answer]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            if not _is_loopback(request):
+                return _json({"error": "the control port serves loopback only"}, 403)
+            try:
+                body = await _body(request)
+                self._exchange.catch_up()
+                return _json(action(body))
+            except OperatorError as error:
+                return _json({"error": str(error)}, 400)
+
+        return endpoint
+
+    async def _limits(self, request: Request) -> Response:
+        if not _is_loopback(request):
+            return _json({"error": "the control port serves loopback only"}, 403)
+        self._exchange.catch_up()
+        return _json(self.limits())
+
+
+async def _body(request: Request) -> Answer:
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise OperatorError("the body is too long")
+    try:
+        body = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise OperatorError(f"the body is no JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise OperatorError("the body must be a JSON object")
+    return body
+
+
+def _is_loopback(request: Request) -> bool:
+    try:
+        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+def _only(body: Answer, *names: str) -> None:
+    unknown = sorted(set(body) - set(names))
+    if unknown:
+        raise OperatorError(f"{', '.join(unknown)}: known are {', '.join(names)}")
+
+
+def _text(body: Answer, name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise OperatorError(f"{name}: a text is needed")
+    return value
+
+
+def _decimal(body: Answer, name: str) -> Decimal:
+    text = _text(body, name)
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise OperatorError(f"{name}: a decimal in quotes is needed") from error
+    # A sign of sense: amounts beyond this are no money, and exponents would be written out.
+    if not value.is_finite() or not -20 <= value.adjusted() <= 20 or len(value.as_tuple().digits) > 40:
+        raise OperatorError(f"{name}: a finite decimal of sensible length is needed")
+    return value
+
+
+def _json(content: Answer, status: int = 200) -> Response:
+    return Response(_encode(content), status_code=status, media_type="application/json")
