@@ -72,9 +72,11 @@ class Control:
         market = self._exchange.venue.markets.get(symbol)
         if market is None:
             raise OperatorError(f"no pair {symbol}")
-        changes: dict[str, Any] = {name: body[name] for name in ("status", "has_index", "cost_min") if name in body}
-        for name in changes.keys() - {"has_index"}:
-            _text(body, name)
+        changes: dict[str, Any] = {name: body[name] for name in ("has_index",) if name in body}
+        if "status" in body:
+            changes["status"] = _text(body, "status")
+        if "cost_min" in body:
+            changes["cost_min"] = plain_text(_decimal(body, "cost_min"))
         figures = {
             "price_increment": ("price_increment_ticks", market.rules.price_precision),
             "qty_increment": ("qty_increment_lots", market.rules.qty_precision),
