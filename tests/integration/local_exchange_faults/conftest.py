@@ -75,7 +75,7 @@ class Client:
         finally:
             await self._http.delete("/control/faults")
 
-    async def raw_post(self, name: str, *, key: str = "full", timeout_s: float = 5, **params: str) -> httpx.Response:
+    async def raw_post(self, name: str, *, timeout_s: float, key: str = "full", **params: str) -> httpx.Response:
         text = str(next(_nonces))
         body = urllib.parse.urlencode({"nonce": text, **params})
         path = f"/0/private/{name}"
@@ -88,8 +88,8 @@ class Client:
         }
         return await self._http.post(path, content=body, headers=headers, timeout=timeout_s)
 
-    async def post(self, name: str, **params: str) -> Any:
-        return (await self.raw_post(name, **params)).json()
+    async def post(self, name: str, *, key: str = "full", **params: str) -> Any:
+        return (await self.raw_post(name, timeout_s=5, key=key, **params)).json()
 
     async def get(self, path: str, **params: str) -> httpx.Response:
         return await self._http.get(path, params=params)

@@ -7,18 +7,24 @@ record of truth like anything else that happens there.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
+from krakenbot.adapters.local_exchange.digits import to_units
 from krakenbot.adapters.local_exchange.faults.link import DROP, Special
 from krakenbot.adapters.local_exchange.faults.plan import FaultPlan, Names
 from krakenbot.adapters.local_exchange.faults.rules import Action
 from krakenbot.adapters.local_exchange.matching.accounts import Account
+from krakenbot.adapters.local_exchange.matching.fees import Rates
+from krakenbot.adapters.local_exchange.matching.listeners import Refusal
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
+from krakenbot.adapters.local_exchange.matching.operator import Operator, OperatorError
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, OrderRequest
-from krakenbot.adapters.local_exchange.matching.venue import Refusal
 
 if TYPE_CHECKING:
     from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+
+DEFAULT_REASON: Final = "Cancelled by the venue"
+PPM_PER_BP: Final = 100
 
 
 class VenuePlayer:
@@ -27,6 +33,7 @@ class VenuePlayer:
     def __init__(self, exchange: Exchange, plan: FaultPlan) -> None:
         self._exchange = exchange
         self._plan = plan
+        self._operator = Operator(exchange.venue)
 
     def names(self) -> Names:
         """Return what a script may name."""
@@ -38,15 +45,11 @@ class VenuePlayer:
         if action.name in ("stall", "drop_path", "close_path", "silence_path"):
             return self._on_path(action)
         self._exchange.catch_up()
-        match action.name:
-            case "expire_tokens":
-                return self._exchange.keys.expire_tokens()
-            case "revoke_key":
-                return self._exchange.keys.revoke(action.text("key"))
-            case "mode":
-                return self._mode(action.text("mode"))
-            case _:
-                return self._on_account(action, self._exchange.venue.accounts[action.text("account")])
+        try:
+            return self._on_venue(action)
+        except OperatorError:
+            # What makes no sense now, such as taking money that is not there, changes nothing.
+            return False
 
     def _on_path(self, action: Action) -> bool:
         path = action.text("path")
@@ -64,38 +67,52 @@ class VenuePlayer:
                     link.silence()
         return bool(links)
 
-    def _mode(self, mode: str) -> bool:
-        venue = self._exchange.venue
-        changed = venue.system != mode
-        venue.system = mode
-        for session in list(self._exchange.sessions):
-            session.show_system()
-        return changed
-
-    def _on_account(self, action: Action, account: Account) -> bool:
+    def _on_venue(self, action: Action) -> bool:
+        operator, keys, account = self._operator, self._exchange.keys, action.text("account")
+        symbol = action.text("symbol")
         match action.name:
+            case "expire_tokens":
+                return keys.expire_tokens()
+            case "revoke_key":
+                return keys.revoke(action.text("key"))
+            case "mode":
+                operator.set_system(action.text("mode"))
+            case "cancel_order" | "cancel_orders":
+                return self._cancel(action, account)
             case "place_order":
-                return self._place(action, account)
+                return not isinstance(operator.place_order(account, _order(action)), Refusal)
             case "fill_order":
-                return self._fill(account, Decimal(action.text("percent", "100")))
+                return self._fill(self._exchange.venue.accounts[account], Decimal(action.text("percent", "100")))
             case "dead_man":
-                account.cancel_all_at_ns = self._exchange.venue.now_ns
-                had_orders = bool(account.open_orders)
-                self._exchange.catch_up()
-                return had_orders
+                return self._fire_dead_man(self._exchange.venue.accounts[account])
+            case "balance":
+                amount = Decimal(action.text("amount"))
+                operator.change_balance(account, action.text("asset"), amount, "adjustment")
+            case "fees":
+                maker, taker = (round(Decimal(action.text(name)) * PPM_PER_BP) for name in ("maker", "taker"))
+                operator.set_fee_rates(account, Rates(maker_ppm=maker, taker_ppm=taker))
+            case "pair_status":
+                operator.set_status(symbol, action.text("status"))
+            case "pair_price_step":
+                precision = self._exchange.venue.markets[symbol].rules.price_precision
+                operator.change_rules(symbol, price_increment_ticks=_units(action.text("price"), precision))
             case _:
-                raise AssertionError(action.name)
+                precision = self._exchange.venue.markets[symbol].rules.qty_precision
+                operator.change_rules(symbol, qty_min_lots=_units(action.text("qty"), precision))
+        return True
 
-    def _place(self, action: Action, account: Account) -> bool:
-        """Place an order that no client of this exchange sent."""
-        request = OrderRequest(
-            symbol=action.text("symbol"),
-            side=cast("Literal['buy', 'sell']", action.text("side")),
-            order_type="limit",
-            qty=Decimal(action.text("qty")),
-            limit_price=Decimal(action.text("price")),
-        )
-        return not isinstance(self._exchange.venue.add_order(account, request), Refusal)
+    def _cancel(self, action: Action, account: str) -> bool:
+        """Cancel the oldest open order of an account, or all of them."""
+        orders = list(self._exchange.venue.accounts[account].open_orders.values())
+        for order in orders if action.name == "cancel_orders" else orders[:1]:
+            self._operator.cancel_order(order.order_id, action.text("text", DEFAULT_REASON))
+        return bool(orders)
+
+    def _fire_dead_man(self, account: Account) -> bool:
+        had_orders = bool(account.open_orders)
+        account.cancel_all_at_ns = self._exchange.venue.now_ns
+        self._exchange.catch_up()
+        return had_orders
 
     def _fill(self, account: Account, percent: Decimal) -> bool:
         """Trade through the book up to the oldest resting order and into it."""
@@ -106,6 +123,21 @@ class VenuePlayer:
         wanted = max(1, int(order.remaining_lots * min(percent, Decimal(100)) / 100))
         traded = market.take(_other(order), _ahead(market, order) + wanted, limit_ticks=order.limit_ticks)
         return traded > 0
+
+
+def _order(action: Action) -> OrderRequest:
+    return OrderRequest(
+        symbol=action.text("symbol"),
+        side=cast("Literal['buy', 'sell']", action.text("side")),
+        order_type="limit",
+        qty=Decimal(action.text("qty")),
+        limit_price=Decimal(action.text("price")),
+    )
+
+
+def _units(text: str, precision: int) -> int:
+    """Return a number in units of 10^-precision; 0, which the operator refuses, when it has more digits."""
+    return to_units(Decimal(text), precision) or 0
 
 
 def _other(order: ClientOrder) -> Literal["buy", "sell"]:
