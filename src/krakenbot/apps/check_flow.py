@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 from krakenbot.adapters.local_exchange.flow.parameters import Profile
-from krakenbot.adapters.local_exchange.flow_check.cases import Case, CaseReport, run_case
+from krakenbot.adapters.local_exchange.flow.recording import find_recordings
+from krakenbot.adapters.local_exchange.flow_check.cases import Case, CaseReport, recorded_case, run_case
 from krakenbot.adapters.local_exchange.flow_check.report import page, summary, terminal_table
 
 PROFILES: tuple[Profile, ...] = ("null", "toxic", "edge")
@@ -24,11 +26,12 @@ MOST_SYMBOLS = 16
 
 def check_flow(
     *,
-    profile: Literal["null", "toxic", "edge", "all"] = "all",
+    profile: Literal["null", "toxic", "edge", "recorded", "all"] = "all",
     seed: list[int] | None = None,
     duration_s: int = 7200,
     symbols: int = 3,
     processes: int = 2,
+    recording: Path | None = None,
     report: Path | None = None,
 ) -> int:
     """Check the seeded flow against what real markets look like and what makers earn; 1 when a check fails.
@@ -36,7 +39,7 @@ def check_flow(
     Parameters
     ----------
     profile
-        Which kind of market; all of them by default.
+        Which kind of market, or the flow that goes on from the recording; all of them by default.
     seed
         Seeds of the flow, several if given several times; 1 by default.
     duration_s
@@ -45,6 +48,8 @@ def check_flow(
         How many symbols trade, 1 to 16.
     processes
         How many runs go on side by side.
+    recording
+        Folder of the recording; without it KRAKENBOT_RECORDINGS, else ../shared/kraken.
     report
         Page to write, such as docs/flow_check.md.
 
@@ -55,32 +60,47 @@ def check_flow(
         return _refuse(f"--symbols {symbols}: allowed are 1 to {MOST_SYMBOLS}")
     if not 1 <= processes <= 64:
         return _refuse(f"--processes {processes}: allowed are 1 to 64")
-    profiles = PROFILES if profile == "all" else (profile,)
+    if report is not None and not report.absolute().parent.is_dir():
+        return _refuse(f"--report {report}: its folder must exist")
+    seeds = list(dict.fromkeys(seed or [1]))
+    profiles = PROFILES if profile == "all" else tuple(name for name in PROFILES if name == profile)
     cases = [
         Case(profile=name, seed=number, symbol_count=symbols, duration_s=duration_s)
         for name in profiles
-        for number in dict.fromkeys(seed or [1])
+        for number in seeds
     ]
+    unchecked = ""
+    if profile in ("recorded", "all"):
+        try:
+            folder = find_recordings(recording)
+        except FileNotFoundError as error:
+            if profile == "recorded":
+                return _refuse(str(error))
+            unchecked = "The recorded flow was not checked: no recording was found."
+            print(f"{unchecked} {error}", end="\n\n")
+        else:
+            cases += [recorded_case(folder, seed=number, duration_s=duration_s) for number in seeds]
     reports: list[CaseReport] = []
     for found in _run(cases, processes):
         print(terminal_table(found), end="\n\n", flush=True)
         reports.append(found)
     print(summary(reports))
     if report is not None:
-        seeds = " ".join(f"--seed {number}" for number in dict.fromkeys(seed or [1]))
-        command = (
-            f"krakenbot exchange check-flow --profile {profile} {seeds} --duration-s {duration_s} --symbols {symbols}"
-        )
+        given = " ".join(f"--seed {number}" for number in seeds)
+        length = f"--duration-s {duration_s} --symbols {symbols}"
+        command = f"krakenbot exchange check-flow --profile {profile} {given} {length}"
         before = report.read_text(encoding="utf-8") if report.exists() else ""
-        report.write_text(page(before, command, reports), encoding="utf-8")
+        report.write_text(page(before, command, reports, unchecked), encoding="utf-8")
     return 0 if all(found.is_ok for found in reports) else 1
 
 
-def _run(cases: list[Case], processes: int) -> list[CaseReport]:
+def _run(cases: list[Case], processes: int) -> Iterator[CaseReport]:
+    """Yield the reports in the order of the cases, as soon as they are there."""
     if len(cases) == 1 or processes == 1:
-        return list(map(run_case, cases))
+        yield from map(run_case, cases)
+        return
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(run_case, cases))
+        yield from pool.map(run_case, cases)
 
 
 def _refuse(message: str) -> int:

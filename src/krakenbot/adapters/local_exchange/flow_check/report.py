@@ -33,11 +33,8 @@ def markdown_table(report: CaseReport) -> str:
 
 def title(report: CaseReport) -> str:
     """Return what was run and how many of its checks failed."""
-    failed = [check.name for check in report.checks if not check.is_ok]
-    verdict = (
-        f"{len(failed)} of {len(report.checks)} checks failed" if failed else f"all {len(report.checks)} checks hold"
-    )
-    return f"{report.case.profile}, seed {report.case.seed}: {verdict}"
+    failed = sum(not check.is_ok for check in report.checks)
+    return f"{report.case.name}: {failed or 'none'} of {len(report.checks)} checks failed"
 
 
 def figure(value: float) -> str:
@@ -47,29 +44,35 @@ def figure(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def page(before: str, command: str, reports: Sequence[CaseReport]) -> str:
-    """Return a page whose part behind the mark is written anew; what stands before the mark stays."""
+def page(before: str, command: str, reports: Sequence[CaseReport], unchecked: str = "") -> str:
+    """Return a page whose part behind the mark is written anew; what stands before the mark stays.
+
+    `unchecked` says what could not be run.
+    """
     head, _, _ = before.partition(MARK)
-    parts = [MARK, f"Command: `{command}`", summary(reports) + ".", *map(markdown_table, reports)]
-    return head + "\n\n".join(parts) + "\n"
+    parts = [MARK, f"Command: `{command}`", f"{summary(reports)}.", unchecked, *map(markdown_table, reports)]
+    return head + "\n\n".join(part for part in parts if part) + "\n"
 
 
 def summary(reports: Sequence[CaseReport]) -> str:
     """Return the line that a person reads last."""
-    failed = [f"{report.case.profile}/{report.case.seed}" for report in reports if not report.is_ok]
-    return f"failed: {', '.join(failed)}" if failed else f"all {len(reports)} runs hold"
+    failed = [report.case.name for report in reports if not report.is_ok]
+    names = f": {'; '.join(failed)}" if failed else ""
+    return f"{len(failed) or 'none'} of {len(reports)} runs failed{names}"
 
 
 def _cells(check: Check) -> tuple[str, ...]:
     found = check.found
     symbols = (
-        "" if math.isnan(found.lowest_symbol) else f"{figure(found.lowest_symbol)} to {figure(found.highest_symbol)}"
+        ""
+        if math.isnan(found.lowest_symbol) or found.lowest_symbol == found.highest_symbol
+        else f"{figure(found.lowest_symbol)} to {figure(found.highest_symbol)}"
     )
     value = figure(found.value) if math.isnan(found.t) else f"{figure(found.value)} (t {found.t:.1f})"
     return (
         check.name,
         value,
-        f"{figure(found.low)} to {figure(found.high)}",
+        "" if math.isnan(found.low) else f"{figure(found.low)} to {figure(found.high)}",
         symbols,
         check.limit.text(),
         check.basis.value,
