@@ -9,6 +9,11 @@ from typing import Final
 
 UNKNOWN_METHOD: Final = "EGeneral:Unknown method"
 UNSUPPORTED_EVENT: Final = "Unsupported event"
+CANNOT_OPEN: Final = "EOrder:Cannot open position"
+"""Kraken's words for an account without margin."""
+NO_POSITION: Final = "EOrder:Reduce only:No position exists"
+UNKNOWN_POSITION: Final = "EOrder:Unknown position"
+"""Kraken's words for settling a position that there is not."""
 
 WS_METHODS: Final = ("batch_add", "batch_cancel", "edit_order")
 """Refused as an unknown method."""
@@ -17,18 +22,18 @@ WS_CHANNELS: Final = ("ohlc",)
 REST_ENDPOINTS: Final = ("AddOrderBatch", "CancelOrderBatch", "EditOrder", "OrderAmends")
 """Refused as an unknown method."""
 
-ORDER_TYPES: Final = ("iceberg", "settle-position")
+ORDER_TYPES: Final = ("iceberg",)
 """Refused as invalid arguments: ordertype."""
 WS_ADD_FIELDS: Final = ("cash_order_qty", "conditional", "display_qty", "effective_time", "stop_price", "trigger")
 """Refused as invalid arguments, by name, whatever their value."""
 WS_AMEND_FIELDS: Final = ("display_qty",)
 """Refused as invalid arguments, by name, whatever their value."""
-WS_ADD_FLAGS: Final = ("margin", "reduce_only")
-"""Refused as invalid arguments, by name, when true."""
+WS_ADD_FLAGS: Final = {"margin": CANNOT_OPEN, "reduce_only": NO_POSITION}
+"""Refused with these words when true."""
 REST_FIELDS: Final = ("displayvol", "close[ordertype]", "close[price]", "close[price2]")
 """Refused as invalid arguments, by name, whatever their value."""
-REST_FLAGS: Final = ("margin", "reduce_only")
-"""Refused as invalid arguments, by name, when true."""
+REST_FLAGS: Final = WS_ADD_FLAGS
+"""Refused with these words when true."""
 
 
 def invalid(name: str) -> str:

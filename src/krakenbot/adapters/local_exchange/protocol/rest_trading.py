@@ -113,11 +113,13 @@ class RestTrading:
         for name in not_offered.REST_FIELDS:
             if params.get(name):
                 raise RestError(not_offered.invalid(name))
-        for name in not_offered.REST_FLAGS:
+        for name, refusal in not_offered.REST_FLAGS.items():
             if _flag(params, name):
-                raise RestError(not_offered.invalid(name))
+                raise RestError(refusal)
         if params.get("leverage", "none") not in ("none", "", "1"):
-            raise RestError("EGeneral:Invalid arguments:leverage")
+            raise RestError(not_offered.CANNOT_OPEN)
+        if params.get("ordertype") == "settle-position":
+            raise RestError(not_offered.UNKNOWN_POSITION)
         if params.get("starttm", "0") != "0":
             raise RestError("EGeneral:Invalid arguments:starttm")
         rules = instruments.find_pair(self._exchange.venue, params.get("pair", ""))

@@ -13,6 +13,7 @@ import msgspec
 from krakenbot.adapters.local_exchange.feeds import Reader
 from krakenbot.adapters.local_exchange.limits.counters import S
 from krakenbot.adapters.local_exchange.limits.limiter import MESSAGE_RATE, ConnectionLimits
+from krakenbot.adapters.local_exchange.protocol import not_offered
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.fields import MALFORMED, BadRequestError, Fields, parse_request
 from krakenbot.adapters.local_exchange.protocol.instruments import instrument_update
@@ -22,7 +23,6 @@ from krakenbot.adapters.local_exchange.protocol.trading import METHODS, Trading
 
 __all__ = ["Path", "Session"]
 API_VERSION = "2.0.10"
-NOT_OFFERED = frozenset({"batch_add", "batch_cancel", "edit_order"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -135,10 +135,10 @@ class Session:
                     self._replies.refused(envelope, now_ns, reply["error"])
                 else:
                     self._replies.done(envelope, now_ns, reply["result"])
-        elif method in NOT_OFFERED:
-            raise BadRequestError("EGeneral:Unknown method")
+        elif method in not_offered.WS_METHODS:
+            raise BadRequestError(not_offered.UNKNOWN_METHOD)
         else:
-            raise BadRequestError("Unsupported event")
+            raise BadRequestError(not_offered.UNSUPPORTED_EVENT)
 
 
 def _method(request: dict[str, Any]) -> str:

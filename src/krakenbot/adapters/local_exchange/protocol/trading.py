@@ -155,6 +155,8 @@ def order_request(fields: Fields, received_ns: int) -> OrderRequest:
     fields.flag("no_mpp", default=False)
     trigger_price, trigger_price_type, reference = _triggers(fields)
     kind = fields.text("order_type", of=ORDER_TYPES_OF_VENUE) or ""
+    if kind == "settle-position":
+        raise BadRequestError(not_offered.UNKNOWN_POSITION)
     usual_limit = "quote" if kind == "trailing-stop-limit" else "static"
     expire = fields.text("expire_time")
     expire_at_ns = parse_rfc3339(expire) if expire is not None else None
@@ -200,9 +202,9 @@ def _refuse_what_is_not_offered(fields: Fields) -> None:
     for name in not_offered.WS_ADD_FIELDS:
         if fields.has(name):
             raise BadRequestError(not_offered.invalid(name))
-    for name in not_offered.WS_ADD_FLAGS:
+    for name, refusal in not_offered.WS_ADD_FLAGS.items():
         if fields.flag(name, default=False):
-            raise BadRequestError(not_offered.invalid(name))
+            raise BadRequestError(refusal)
 
 
 def _triggers(fields: Fields) -> tuple[Decimal | None, PriceType, str]:
