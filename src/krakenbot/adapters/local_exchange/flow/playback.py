@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from krakenbot.adapters.local_exchange.flow.market import Market, Side
+from krakenbot.adapters.local_exchange.flow.market import InstrumentRules, Market, Side
 from krakenbot.adapters.local_exchange.flow.recording import OrderEvent, SymbolRecording
 
 ORDERS_PER_OPENING_LEVEL = 3
@@ -51,15 +51,9 @@ class Playback:
         return [order for order in orders if self._market.remaining(order[0])]
 
     def _open_side(self, side: Side, levels: list[tuple[int, int]]) -> None:
-        least = self._market.rules.qty_min_lots
         for price, size in levels:
-            count = min(ORDERS_PER_OPENING_LEVEL, max(1, size // least))
-            # Half of what is left at each place: the front order is the largest.
-            left = size
-            for place in range(count):
-                part = left if place == count - 1 else max(1, left // 2)
-                left -= part
-                order_id = self._market.place(side, price, part) if part else None
+            for part in split_level(size, self._market.rules):
+                order_id = self._market.place(side, price, part)
                 if order_id is not None:
                     self._made_up.setdefault((side, price), []).append(order_id)
 
@@ -126,6 +120,17 @@ class Playback:
             if side == other and _crosses(event.side, event.price_ticks, price):
                 self._market.cancel(order_id)
                 self.counts["stale_withdrawn"] += 1
+
+
+def split_level(size_lots: int, rules: InstrumentRules) -> list[int]:
+    """Return the sizes of a few orders that make up a level: each half of what is left, the front order largest."""
+    count = min(ORDERS_PER_OPENING_LEVEL, max(1, size_lots // rules.qty_min_lots))
+    parts, left = [], size_lots
+    for place in range(count):
+        part = left if place == count - 1 else max(1, left // 2)
+        left -= part
+        parts.append(part)
+    return [part for part in parts if part]
 
 
 def _crosses(side: Side, price_ticks: int, opposite_ticks: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import asdict, evolve
 
-from krakenbot.adapters.local_exchange.flow.market import Market
+from krakenbot.adapters.local_exchange.flow.market import Market, Side
 from krakenbot.adapters.local_exchange.flow.parameters import Profile, SymbolParameters, describe
 from krakenbot.adapters.local_exchange.flow.playback import Playback
 from krakenbot.adapters.local_exchange.flow.recording import load_recording
@@ -119,10 +119,7 @@ class RecordedFlow:
             "mid_error_bps": round((mid / recorded_mid - 1) * 10_000, 3),
             **playback.counts,
         }
-        flow.latent.now = mid
-        for order_id, side, price_ticks in resting:
-            flow.adopt(now_ns, side, price_ticks, order_id)
-        flow.start(now_ns)
+        take_over(flow, now_ns, mid, resting)
 
     def _mid_ticks(self, symbol: str) -> float:
         market = self._markets[symbol]
@@ -130,6 +127,14 @@ class RecordedFlow:
         if bid is None or ask is None:
             return self._seeded.symbols[symbol].latent.now
         return (bid + ask) / 2
+
+
+def take_over(flow: SymbolFlow, now_ns: int, mid_ticks: float, resting: list[tuple[int, Side, int]]) -> None:
+    """Let seeded participants own the resting orders (order_id, side, price_ticks) and trade on from a mid price."""
+    flow.latent.now = mid_ticks
+    for order_id, side, price_ticks in resting:
+        flow.adopt(now_ns, side, price_ticks, order_id)
+    flow.start(now_ns)
 
 
 @cache

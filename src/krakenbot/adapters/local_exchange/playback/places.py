@@ -23,7 +23,9 @@ MAX_PROOFS: Final = 256
 
 @define(eq=False)
 class Place:
-    """One resting client order. `ahead_lots` is None while its level was never displayed.
+    """One resting client order.
+
+    `ahead_lots` is None while its level was never displayed, `after_ns` 0 when it came before any recorded book.
 
     `proofs` are (time, lots) of books that showed less ahead than before, not yet counted; lots fall with time.
     `ids` are the orders ahead as (lots, since_ns) when level3 is recorded.
@@ -83,9 +85,18 @@ class Places:
         """Take an order out."""
         del self._places[order.number]
 
+    def begin_again(self) -> None:
+        """Forget times and queues: the recording starts once more, and every order goes behind what it shows."""
+        self.recorded_ns = 0
+        for place in self._places.values():
+            place.after_ns, place.ahead_lots, place.ids = 0, None, None
+            place.proofs.clear()
+
     def is_visible(self, side: Side, price_ticks: int) -> bool:
         """Tell whether the recorded book would show orders at this price."""
         book_side = self._book.side(side)
+        if not self.depth:
+            return False
         return len(book_side.keys) < self.depth or price_ticks * book_side.sign >= book_side.keys[0]
 
     def on_book(self, at_ns: int) -> None:
@@ -96,7 +107,7 @@ class Places:
             if not self.is_visible(order.side, order.price_ticks):
                 continue
             if place.ahead_lots is None:
-                self._measure(place, until_ns=place.after_ns)
+                self._measure(place, until_ns=place.after_ns or None)
                 place.after_ns = self.recorded_ns
             else:
                 place.prove(self.recorded_ns, self._displayed_ahead(place))
