@@ -16,7 +16,7 @@ from typing import Literal
 from krakenbot.adapters.local_exchange.flow.parameters import Profile
 from krakenbot.adapters.local_exchange.flow.recording import find_recordings
 from krakenbot.adapters.local_exchange.flow_check.cases import Case, CaseReport, recorded_case, run_case
-from krakenbot.adapters.local_exchange.flow_check.report import page, summary, terminal_table
+from krakenbot.adapters.local_exchange.flow_check.report import page, summary, terminal_text
 
 PROFILES: tuple[Profile, ...] = ("null", "toxic", "edge")
 SHORTEST_S = 600
@@ -82,7 +82,7 @@ def check_flow(
             cases += [recorded_case(folder, seed=number, duration_s=duration_s) for number in seeds]
     reports: list[CaseReport] = []
     for found in _run(cases, processes):
-        print(terminal_table(found), end="\n\n", flush=True)
+        print(terminal_text(found), end="\n\n", flush=True)
         reports.append(found)
     print(summary(reports))
     if report is not None:

@@ -10,6 +10,7 @@ from krakenbot.adapters.local_exchange.flow_check import report as reporting
 from krakenbot.adapters.local_exchange.flow_check.cases import Case, CaseReport
 from krakenbot.adapters.local_exchange.flow_check.checks import Basis, Check, Limit
 from krakenbot.adapters.local_exchange.flow_check.estimates import Estimate
+from krakenbot.adapters.local_exchange.flow_check.figures import Figures
 from krakenbot.apps import check_flow, cli
 
 
@@ -17,7 +18,16 @@ def report_of(value: float, *, seed: int = 1) -> CaseReport:
     found = Estimate(value=value, low=value - 1, high=value + 1, count=100, t=value)
     check = Check(name="fano_factor_60_s", found=found, limit=Limit(low=3.0), basis=Basis.CHECKED)
     case = Case(profile="edge", seed=seed, symbol_count=1, duration_s=600)
-    return CaseReport(case=case, checks=(check,))
+    figures = Figures(
+        spread_p50_bps=100.0,
+        touch_p50_usd=1000.0,
+        depth_25_p5_usd=3000.0,
+        market_orders_per_s=2.0,
+        sold_usd_per_s=100.0,
+        sigma_bps_sqrt_min=8.0,
+        book_events_per_s=30.0,
+    )
+    return CaseReport(case=case, checks=(check,), figures={"BTC/USD": figures})
 
 
 @pytest.fixture
@@ -54,6 +64,7 @@ def test_the_page_keeps_what_stands_before_the_mark(fano_by_seed, tmp_path: Path
     assert "outdated" not in first
     assert "`krakenbot exchange check-flow --profile edge --seed 5 --duration-s 600 --symbols 3`" in first
     assert "| fano_factor_60_s | 5.00 (t 5.0) | 4.00 to 6.00 |  | >= 3 | checked | ok |" in first
+    assert "| BTC/USD | 100 | 1000 | 3000 | 2.00 | 100 | 8.00 | 30.00 |" in first
 
 
 @pytest.mark.parametrize(

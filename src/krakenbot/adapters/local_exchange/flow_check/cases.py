@@ -18,6 +18,7 @@ from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow, load_f
 from krakenbot.adapters.local_exchange.flow.recording import RECORDED_SYMBOLS
 from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
 from krakenbot.adapters.local_exchange.flow_check.checks import Check, check_tapes
+from krakenbot.adapters.local_exchange.flow_check.figures import Figures, measure_figures
 from krakenbot.adapters.local_exchange.flow_check.recorded import check_recorded
 from krakenbot.adapters.local_exchange.flow_check.run import record_tapes
 from krakenbot.adapters.local_exchange.flow_check.verdicts import check_makers
@@ -45,10 +46,11 @@ class Case:
 
 @frozen(kw_only=True)
 class CaseReport:
-    """What one case showed."""
+    """What one case showed: its checks, and how large the markets were."""
 
     case: Case
     checks: tuple[Check, ...]
+    figures: Mapping[str, Figures]
 
     @property
     def is_ok(self) -> bool:
@@ -69,23 +71,18 @@ def recorded_case(recording_dir: Path, *, seed: int, duration_s: int) -> Case:
 
 def run_case(case: Case) -> CaseReport:
     """Write the tapes of a case, send the makers in, and return the checks."""
-    checks = _check_seeded(case) if case.recording_dir is None else _check_recorded(case, case.recording_dir)
-    return CaseReport(case=case, checks=tuple(checks))
 
-
-def _check_seeded(case: Case) -> list[Check]:
     def make_flow(markets: Mapping[str, Market]) -> Flow:
-        return SeededFlow(markets, profile=case.profile, seed=case.seed)
+        if case.recording_dir is None:
+            return SeededFlow(markets, profile=case.profile, seed=case.seed)
+        return RecordedFlow(markets, recording_dir=case.recording_dir, seed=case.seed, profile=case.profile)
 
     size = {"symbol_count": case.symbol_count, "seed": case.seed, "duration_s": case.duration_s}
     tapes = record_tapes(make_flow, **size)
-    return [*check_tapes(list(tapes.values())), *check_makers(case.profile, make_flow, **size)]
-
-
-def _check_recorded(case: Case, recording_dir: Path) -> list[Check]:
-    def make_flow(markets: Mapping[str, Market]) -> Flow:
-        return RecordedFlow(markets, recording_dir=recording_dir, seed=case.seed, profile=case.profile)
-
-    tapes = record_tapes(make_flow, symbol_count=case.symbol_count, seed=case.seed, duration_s=case.duration_s)
-    rules = load_instruments()
-    return check_recorded(tapes, load_fit(), {symbol: rules[symbol].price_increment_ticks for symbol in tapes})
+    if case.recording_dir is None:
+        checks = [*check_tapes(list(tapes.values())), *check_makers(case.profile, make_flow, **size)]
+    else:
+        rules = load_instruments()
+        checks = check_recorded(tapes, load_fit(), {symbol: rules[symbol].price_increment_ticks for symbol in tapes})
+    figures = {symbol: measure_figures(tape) for symbol, tape in tapes.items()}
+    return CaseReport(case=case, checks=tuple(checks), figures=figures)

@@ -8,27 +8,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from attrs import asdict, fields
+
 from krakenbot.adapters.local_exchange.flow_check.cases import CaseReport
 from krakenbot.adapters.local_exchange.flow_check.checks import Check
+from krakenbot.adapters.local_exchange.flow_check.figures import Figures
 
-HEAD = ("statistic", "value", "95 % interval", "by symbol", "limit", "basis", "ok")
+Row = tuple[str, ...]
+HEAD: Row = ("statistic", "value", "95 % interval", "by symbol", "limit", "basis", "ok")
 
 
 MARK = "<!-- measured: written by krakenbot exchange check-flow --report -->"
 
 
-def terminal_table(report: CaseReport) -> str:
+def terminal_text(report: CaseReport) -> str:
     """Return one case as aligned columns."""
-    rows = [HEAD, *(_cells(check) for check in report.checks)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([title(report), *lines])
+    return "\n".join([title(report), *_aligned(_check_rows(report)), "", *_aligned(_figure_rows(report))])
 
 
-def markdown_table(report: CaseReport) -> str:
-    """Return one case as a table of a page."""
-    rows = [HEAD, ("---",) * len(HEAD), *(_cells(check) for check in report.checks)]
-    return "\n".join([f"### {title(report)}", "", *("| " + " | ".join(row) + " |" for row in rows)])
+def markdown_text(report: CaseReport) -> str:
+    """Return one case as tables of a page."""
+    return "\n".join([f"### {title(report)}", "", *_piped(_check_rows(report)), "", *_piped(_figure_rows(report))])
+
+
+def page(before: str, command: str, reports: Sequence[CaseReport], unchecked: str = "") -> str:
+    """Return a page whose part behind the mark is written anew; what stands before the mark stays.
+
+    `unchecked` says what could not be run.
+    """
+    head, _, _ = before.partition(MARK)
+    parts = [MARK, f"Command: `{command}`", f"{summary(reports)}.", unchecked, *map(markdown_text, reports)]
+    return head + "\n\n".join(part for part in parts if part) + "\n"
 
 
 def title(report: CaseReport) -> str:
@@ -44,16 +54,6 @@ def figure(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def page(before: str, command: str, reports: Sequence[CaseReport], unchecked: str = "") -> str:
-    """Return a page whose part behind the mark is written anew; what stands before the mark stays.
-
-    `unchecked` says what could not be run.
-    """
-    head, _, _ = before.partition(MARK)
-    parts = [MARK, f"Command: `{command}`", f"{summary(reports)}.", unchecked, *map(markdown_table, reports)]
-    return head + "\n\n".join(part for part in parts if part) + "\n"
-
-
 def summary(reports: Sequence[CaseReport]) -> str:
     """Return the line that a person reads last."""
     failed = [report.case.name for report in reports if not report.is_ok]
@@ -61,7 +61,25 @@ def summary(reports: Sequence[CaseReport]) -> str:
     return f"{len(failed) or 'none'} of {len(reports)} runs failed{names}"
 
 
-def _cells(check: Check) -> tuple[str, ...]:
+def _check_rows(report: CaseReport) -> list[Row]:
+    return [HEAD, *(_cells(check) for check in report.checks)]
+
+
+def _figure_rows(report: CaseReport) -> list[Row]:
+    rows = [(symbol, *map(figure, asdict(figures).values())) for symbol, figures in report.figures.items()]
+    return [("symbol", *(item.name for item in fields(Figures))), *rows]
+
+
+def _aligned(rows: list[Row]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _piped(rows: list[Row]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (rows[0], ("---",) * len(rows[0]), *rows[1:])]
+
+
+def _cells(check: Check) -> Row:
     found = check.found
     symbols = (
         ""

@@ -20,6 +20,8 @@ from krakenbot.adapters.local_exchange.matching.venue import Venue
 
 NS = 1_000_000_000
 SAMPLED_LEVELS = 10
+ALL_LEVELS = 200
+NEAR = 25e-4
 QuoteFigure = Callable[[int, int], float]
 
 
@@ -81,12 +83,16 @@ class EndColumns:
 
 @define(eq=False)
 class DepthColumns:
-    """Both sides' ten best levels at fixed times: the touch, the mean behind it, the mean distance of levels."""
+    """Both sides' ten best levels at fixed times: the touch, the mean behind it, the mean distance of levels.
+
+    `near_lots` is the smaller side's size within 25 bps of its own best price.
+    """
 
     at_s: array[float] = field(factory=_doubles)
     touch_lots: array[float] = field(factory=_doubles)
     behind_lots: array[float] = field(factory=_doubles)
     gap_bps: array[float] = field(factory=_doubles)
+    near_lots: array[float] = field(factory=_doubles)
 
 
 CANCELLED, FILLED, STILL_OPEN = 0, 1, 2
@@ -174,6 +180,9 @@ class TapeRecorder(SilentListener):
             columns.behind_lots.append(sum(sum(lots for _, lots in side[1:]) / (len(side) - 1) for side in sides) / 2)
             gaps = [abs(side[-1][0] - side[0][0]) / side[0][0] / (len(side) - 1) * 10_000 for side in sides]
             columns.gap_bps.append(sum(gaps) / 2)
+            columns.near_lots.append(
+                min(_near_lots(market.levels("buy", ALL_LEVELS)), _near_lots(market.levels("sell", ALL_LEVELS)))
+            )
 
     def close(self) -> dict[str, SymbolTape]:
         """Stop listening, write down what is still open, and return the tapes."""
@@ -232,3 +241,8 @@ class TapeRecorder(SilentListener):
         quotes.at_s.append(at_s)
         quotes.bid_ticks.append(bid)
         quotes.ask_ticks.append(ask)
+
+
+def _near_lots(levels: list[tuple[int, int]]) -> int:
+    best = levels[0][0]
+    return sum(lots for price_ticks, lots in levels if abs(price_ticks - best) <= NEAR * best)
