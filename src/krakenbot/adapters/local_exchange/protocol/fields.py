@@ -10,6 +10,8 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 MALFORMED = "Malformed request"
 
 
@@ -30,9 +32,20 @@ def parse_request(text: str) -> dict[str, Any]:
         document = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
     except (ValueError, RecursionError, ArithmeticError) as error:
         raise BadRequestError(MALFORMED) from error
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not is_text(document, text):
         raise BadRequestError(MALFORMED)
     return document
+
+
+def is_text(document: Any, text: str) -> bool:
+    """Tell whether every text of a JSON document can be written again: an escape may name half a character."""
+    if "\\u" not in text and text.isascii():
+        return True
+    try:
+        msgspec.json.encode(document)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class Fields:

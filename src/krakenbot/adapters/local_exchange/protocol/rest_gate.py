@@ -13,6 +13,7 @@ from attrs import frozen
 
 from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, SignedCall
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
+from krakenbot.adapters.local_exchange.protocol.fields import is_text
 from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
 from krakenbot.adapters.local_exchange.protocol.rest_public import Params, PublicRest, RestError
 
@@ -114,7 +115,7 @@ def parameters(call: RestCall) -> Params:
         text = call.body.decode()
         if call.content_type.startswith("application/json"):
             document = json.loads(text or "{}", parse_float=str, parse_int=str)
-            if not isinstance(document, dict):
+            if not isinstance(document, dict) or not is_text(document, text):
                 raise RestError(BAD_REQUEST)
             return {name: _as_text(value) for name, value in document.items() if value is not None}
         return dict(parse_qsl(text, keep_blank_values=True))
