@@ -42,16 +42,20 @@ from krakenbot.adapters.local_exchange.limits.settings import LimitSettings, Lim
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.pacing import PacedFlow
+from krakenbot.adapters.local_exchange.playback.catalog import Catalog, survey
+from krakenbot.adapters.local_exchange.playback.flow import AtEnd, PlaybackFlow, make_playback_markets
+from krakenbot.adapters.local_exchange.playback.reader import Recording
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock, VenueClock
 
-FlowKind = Literal["seeded", "recorded", "still"]
+FlowKind = Literal["seeded", "recorded", "still", "playback"]
 Profile = Literal["null", "toxic", "edge"]
 PPM_PER_BP = 100
 MAX_PORT = 65_535
 MAX_FEE_BPS = 1_000.0
+MAX_START_AFTER_S = 86_400.0
 
 
 @frozen(kw_only=True)
@@ -78,6 +82,8 @@ class ExchangeOptions:
     speed: float = 1.0
     limits: LimitsKind = "default"
     until_stdin_ends: bool = False
+    at_end: AtEnd = "seeded"
+    start_after_s: float = 0.0
 
 
 def exchange(
@@ -102,6 +108,8 @@ def exchange(
     speed: float = 1.0,
     limits: LimitsKind = "default",
     until_stdin_ends: bool = False,
+    at_end: AtEnd = "seeded",
+    start_after_s: float = 0.0,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
 
@@ -116,8 +124,8 @@ def exchange(
     seed
         Seed of the flow, of ids and of latency.
     flow
-        Where order flow comes from: a seeded generator, a recording that goes on seeded, or, still, nowhere
-        once the books are open.
+        Where order flow comes from: a seeded generator, a recording that goes on seeded, nowhere (still)
+        once the books are open, or, playback, a recording of raw frames.
     profile
         What kind of market the flow makes: null, toxic or edge.
     accounts
@@ -128,6 +136,7 @@ def exchange(
         File that is written once the exchange listens.
     recording
         Folder of the recording for `--flow recorded`; without it KRAKENBOT_RECORDINGS, else ../shared/kraken.
+        For `--flow playback` the recording of raw frames, which must be given.
     maker_fee_bps
         Maker fee in basis points.
     taker_fee_bps
@@ -148,6 +157,10 @@ def exchange(
         Which limits on clients apply: default leaves out those per address, documented has all, off has none.
     until_stdin_ends
         End also when standard input ends, so that the exchange does not outlive who started it.
+    at_end
+        What follows a played-back recording: seeded flow from its last books, stop, or loop.
+    start_after_s
+        Seconds that a played-back market stands at its first snapshots before the playback starts.
 
     """
     options = ExchangeOptions(
@@ -171,6 +184,8 @@ def exchange(
         speed=speed,
         limits=limits,
         until_stdin_ends=until_stdin_ends,
+        at_end=at_end,
+        start_after_s=start_after_s,
     )
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -231,8 +246,7 @@ def build(
     record_file: BinaryIO | None,
 ) -> tuple[Exchange, PacedFlow]:
     """Return an exchange with open books, ready to be served."""
-    listed = load_instruments()
-    chosen = choose_symbols(options.symbols)
+    catalog = survey(Recording(options.recording)) if options.flow == "playback" and options.recording else None
     settings = VenueSettings(
         seed=options.seed,
         maker_ppm=round(options.maker_fee_bps * PPM_PER_BP),
@@ -240,7 +254,12 @@ def build(
         stop_holds=options.stop_holds,
         post_only_reject=options.post_only_reject,
     )
-    venue = Venue({symbol: listed[symbol] for symbol in chosen}, settings)
+    if catalog is None:
+        listed = load_instruments()
+        venue = Venue({symbol: listed[symbol] for symbol in choose_symbols(options.symbols)}, settings)
+    else:
+        venue = Venue(catalog.rules, settings)
+        make_playback_markets(venue)
     keys = KeyRing(options.seed)
     for entry in entries:
         account = venue.open_account(entry.name, entry.balances, tier=entry.tier)
@@ -248,7 +267,7 @@ def build(
             keys.add_entry(key, account)
     record = RecordOfTruth(venue, record_file)
     built = Exchange(venue, keys, record, clock, LimitSettings.of(options.limits))
-    flow = PacedFlow(_make_flow(options, dict(venue.markets)))
+    flow = PacedFlow(_make_flow(options, built, catalog))
     venue.open(flow, clock.now_ns())
     record.deposits()
     return built, flow
@@ -271,6 +290,10 @@ def _check(options: ExchangeOptions) -> None:
     """Refuse what nothing else refuses before the port is open; raises ValueError or FileNotFoundError."""
     if not 0 <= options.port <= MAX_PORT:
         raise ValueError(f"--port {options.port}: allowed are 0 to {MAX_PORT}")
+    if options.flow == "playback" and options.recording is None:
+        raise ValueError("--flow playback needs --recording")
+    if not 0 <= options.start_after_s <= MAX_START_AFTER_S:
+        raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
     if options.time == "stepped" and options.speed != 1.0:
         raise ValueError("--speed needs --time running")
     for name, fee_bps in (("maker", options.maker_fee_bps), ("taker", options.taker_fee_bps)):
@@ -280,7 +303,18 @@ def _check(options: ExchangeOptions) -> None:
         raise FileNotFoundError(f"--ready-file {options.ready_file}: its folder must exist")
 
 
-def _make_flow(options: ExchangeOptions, markets: dict[str, Market]) -> Flow:
+def _make_flow(options: ExchangeOptions, built: Exchange, catalog: Catalog | None) -> Flow:
+    if catalog is not None:
+        return PlaybackFlow(
+            built.venue,
+            built.public,
+            catalog,
+            at_end=options.at_end,
+            seed=options.seed,
+            profile=options.profile,
+            starts_after_ns=round(options.start_after_s * 1e9),
+        )
+    markets: dict[str, Market] = dict(built.venue.markets)
     if options.flow != "recorded":
         seeded = SeededFlow(markets, profile=options.profile, seed=options.seed)
         return StillFlow(seeded) if options.flow == "still" else seeded

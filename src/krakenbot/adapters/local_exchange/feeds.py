@@ -92,6 +92,10 @@ class SymbolFeed:
             self._last_bbo = bbo
             _send(self._bbo_tickers, self.ticker_frame("update", now_ns))
 
+    def offers(self, channel: str, depth: int) -> bool:  # noqa: ARG002, a played-back symbol has its own answer
+        """Tell whether a channel can be had at this depth."""
+        return True
+
     def read_book(self, reader: Reader, depth: int, now_ns: int) -> str:
         """Subscribe a reader to the book; return the snapshot."""
         view = self._books.get(depth)

@@ -269,7 +269,7 @@ class Venue:
             order_type="market" if order.limit_ticks is None else "limit",
         )
         if order.is_open:
-            if order.limit_ticks is None or order.request.time_in_force == "ioc":
+            if order.limit_ticks is None or order.request.time_in_force in ("ioc", "fok"):
                 reason = checks.NO_LIQUIDITY if order.limit_ticks is None else checks.IOC_REASON
                 self.close(order, "canceled", reason)
             else:

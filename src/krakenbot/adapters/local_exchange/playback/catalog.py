@@ -45,8 +45,9 @@ class InstrumentData(Struct):
 
 @frozen(kw_only=True)
 class Catalog:
-    """What a recording holds. Times are ns since the epoch, 0 in an empty one."""
+    """A recording that was looked through. Times are ns since the epoch, 0 in an empty one."""
 
+    recording: Recording
     frames: int
     first_at_ns: int
     last_at_ns: int
@@ -72,6 +73,7 @@ def survey(recording: Recording) -> Catalog:
     if not recording.header.symbols:
         raise RecordingError("the recording's header names no symbol")
     return Catalog(
+        recording=recording,
         frames=frames,
         first_at_ns=first_ns,
         last_at_ns=last_ns,

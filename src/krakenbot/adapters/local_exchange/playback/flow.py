@@ -23,7 +23,6 @@ from krakenbot.adapters.local_exchange.playback.dispatch import Dispatcher
 from krakenbot.adapters.local_exchange.playback.feed import PlaybackFeed
 from krakenbot.adapters.local_exchange.playback.market import PlaybackMarket
 from krakenbot.adapters.local_exchange.playback.player import SymbolPlayer
-from krakenbot.adapters.local_exchange.playback.reader import Recording
 from krakenbot.adapters.local_exchange.playback.recording_format import FrameLine, RecordingError
 from krakenbot.adapters.local_exchange.playback.seam import go_live
 
@@ -54,7 +53,6 @@ class PlaybackFlow:
         self,
         venue: Venue,
         feeds: PublicFeeds,
-        recording: Recording,
         catalog: Catalog,
         *,
         at_end: AtEnd,
@@ -64,7 +62,6 @@ class PlaybackFlow:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._venue = venue
-        self._recording = recording
         self._catalog = catalog
         self._at_end: AtEnd = at_end
         self._seed = seed
@@ -84,7 +81,7 @@ class PlaybackFlow:
         self._opened_at_ns = 0
         self._next_at_ns = NEVER_NS
         self._has_ended = False
-        self._frames: Iterator[FrameLine] = recording.frames()
+        self._frames: Iterator[FrameLine] = catalog.recording.frames()
         self._ahead: deque[FrameLine] = deque()
         self._last_t = 0
         self._look_ahead()
@@ -167,7 +164,7 @@ class PlaybackFlow:
         self.counts["times_played"] += 1
         if self._at_end == "loop":
             self._dispatcher.begin_again()
-            self._frames = self._recording.frames()
+            self._frames = self._catalog.recording.frames()
             self._ahead.extend(frame for frame in [next(self._frames, None)] if frame is not None)
             self._last_t = 0
             self._begin(now_ns + LOOP_PAUSE_NS)

@@ -29,6 +29,7 @@ CHANNELS: dict[str, Path] = {
     "balances": "private",
 }
 NOT_FOUND = "Subscription Not Found"
+DEPTH_REFUSED = "Subscription depth not supported"
 DEPRECATIONS = (
     "cancel_reason is deprecated, use reason",
     "stop_price is deprecated, use triggers.price",
@@ -138,12 +139,15 @@ class Subscriptions:
             self._reader.push(frame)
 
     def _refusal(self, verb: str, channel: str, symbol: str, depth: int) -> str | None:
-        if symbol not in self._exchange.public.symbols:
+        feed = self._exchange.public.symbols.get(symbol)
+        if feed is None:
             return f"Currency pair not supported {symbol}"
         held = self._held.get((channel, symbol))
         if verb == "unsubscribe":
             return None if held == depth else NOT_FOUND
-        return None if held is None else "Already subscribed"
+        if held is not None:
+            return "Already subscribed"
+        return None if feed.offers(channel, depth) else DEPTH_REFUSED
 
     def _level3_refusal(self, token: Token, depth: int, now_ns: int) -> str | None:
         count = sum(name == "level3" for name, _symbol in self._held)
@@ -273,5 +277,5 @@ def _depth(fields: Fields, allowed: tuple[int, ...]) -> int:
     given = fields.integer("depth")
     depth = 10 if given is None else given
     if depth not in allowed:
-        raise BadRequestError("Subscription depth not supported")
+        raise BadRequestError(DEPTH_REFUSED)
     return depth
