@@ -18,9 +18,11 @@ from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import anyio
+import attrs
+import cyclopts
 import structlog
 from attrs import frozen
 
@@ -40,7 +42,9 @@ from krakenbot.adapters.local_exchange.keys import (
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.limits.settings import LimitSettings, LimitsKind
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
-from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
+from krakenbot.adapters.local_exchange.matching.fees import parse_pair_fees
+from krakenbot.adapters.local_exchange.matching.settings import Fees, VenueSettings, parse_rules
+from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.pacing import PacedFlow
 from krakenbot.adapters.local_exchange.playback.catalog import Catalog, survey
 from krakenbot.adapters.local_exchange.playback.flow import AtEnd, PlaybackFlow, make_playback_markets
@@ -78,6 +82,9 @@ class ExchangeOptions:
     latency_p99_ms: float = 150.0
     stop_holds: StopHolds = StopHolds.RESERVE
     post_only_reject: Literal["error", "cancel"] = "error"
+    fees: Fees = "flat"
+    pair_fees: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     time: Literal["running", "stepped"] = "running"
     speed: float = 1.0
     limits: LimitsKind = "default"
@@ -104,6 +111,9 @@ def exchange(
     latency_p99_ms: float = 150.0,
     stop_holds: Literal["reserve", "none_reject_at_trigger", "shared"] = "reserve",
     post_only_reject: Literal["error", "cancel"] = "error",
+    fees: Fees = "flat",
+    pair_fee: Annotated[tuple[str, ...], cyclopts.Parameter(negative=())] = (),
+    rule: Annotated[tuple[str, ...], cyclopts.Parameter(negative=())] = (),
     time: Literal["running", "stepped"] = "running",
     speed: float = 1.0,
     limits: LimitsKind = "default",
@@ -138,9 +148,9 @@ def exchange(
         Folder of the recording for `--flow recorded`; without it KRAKENBOT_RECORDINGS, else ../shared/kraken.
         For `--flow playback` the recording of raw frames, which must be given.
     maker_fee_bps
-        Maker fee in basis points.
+        Maker fee in basis points, for flat fees.
     taker_fee_bps
-        Taker fee in basis points.
+        Taker fee in basis points, for flat fees.
     latency_median_ms
         Median delay one way; 0 turns latency off.
     latency_p99_ms
@@ -149,6 +159,12 @@ def exchange(
         Whether an untriggered stop binds funds; not documented for Kraken.
     post_only_reject
         How a post-only order that would take is refused; Kraken documents both.
+    fees
+        Flat rates for everybody, or tiers by each account's 30-day volume.
+    pair_fee
+        SYMBOL=MAKER/TAKER in basis points for one pair, as often as needed; a negative maker fee is a rebate.
+    rule
+        NAME=VALUE for a rule that Kraken leaves open, as often as needed; docs/exchange.md lists them.
     time
         Whether time runs by itself, or only when POST /control/advance moves it; stepped time has no latency.
     speed
@@ -180,6 +196,9 @@ def exchange(
         latency_p99_ms=latency_p99_ms,
         stop_holds=StopHolds(stop_holds),
         post_only_reject=post_only_reject,
+        fees=fees,
+        pair_fees=pair_fee,
+        rules=rule,
         time=time,
         speed=speed,
         limits=limits,
@@ -251,9 +270,12 @@ def build(
         seed=options.seed,
         maker_ppm=round(options.maker_fee_bps * PPM_PER_BP),
         taker_ppm=round(options.taker_fee_bps * PPM_PER_BP),
+        fees=options.fees,
+        pair_fees=parse_pair_fees(options.pair_fees),
         stop_holds=options.stop_holds,
         post_only_reject=options.post_only_reject,
     )
+    settings = attrs.evolve(settings, **parse_rules(options.rules))
     if catalog is None:
         listed = load_instruments()
         venue = Venue({symbol: listed[symbol] for symbol in choose_symbols(options.symbols)}, settings)
@@ -262,7 +284,7 @@ def build(
         make_playback_markets(venue)
     keys = KeyRing(options.seed)
     for entry in entries:
-        account = venue.open_account(entry.name, entry.balances, tier=entry.tier)
+        account = venue.open_account(entry.name, entry.balances, tier=entry.tier, volume_usd=entry.volume_usd)
         for key in entry.keys:
             keys.add_entry(key, account)
     record = RecordOfTruth(venue, record_file)

@@ -201,6 +201,7 @@ class AccountEntry:
     keys: list[KeyEntry]
     balances: dict[str, Decimal]
     tier: Tier = Tier.PRO
+    volume_usd: Decimal = Decimal(0)
 
 
 def parse_accounts(text: str) -> list[AccountEntry]:
@@ -223,25 +224,31 @@ def parse_accounts(text: str) -> list[AccountEntry]:
 
 
 def _account_entry(item: Any, place: str) -> AccountEntry:
-    if not isinstance(item, dict) or set(item) - {"tier"} != {"name", "keys", "balances"}:
-        raise AccountsFileError(f"{place} must have exactly name, keys and balances, and may have tier")
+    if not isinstance(item, dict) or set(item) - {"tier", "volume_usd"} != {"name", "keys", "balances"}:
+        raise AccountsFileError(
+            f"{place} must have exactly name, keys and balances, and may have tier and volume_usd"
+        )
     if item.get("tier", Tier.PRO) not in tuple(Tier):
         raise AccountsFileError(f"{place}.tier must be out of {', '.join(Tier)}")
     if not isinstance(item["name"], str) or not item["name"]:
         raise AccountsFileError(f"{place}.name must be a text")
     if not isinstance(item["keys"], list) or not isinstance(item["balances"], dict):
         raise AccountsFileError(f"{place}.keys must be a list and balances an object")
-    balances = {}
-    for asset, amount in item["balances"].items():
-        try:
-            balances[asset] = Decimal(amount)
-        except (InvalidOperation, TypeError, ValueError) as error:
-            raise AccountsFileError(f"{place}.balances.{asset} must be a decimal in quotes") from error
-        if not isinstance(amount, str) or not balances[asset].is_finite() or balances[asset] < 0:
-            raise AccountsFileError(f"{place}.balances.{asset} must be a decimal in quotes, not negative")
+    balances = {asset: _amount(amount, f"{place}.balances.{asset}") for asset, amount in item["balances"].items()}
     keys = [_key_entry(key, f"{place}.keys[{index}]") for index, key in enumerate(item["keys"])]
     tier = Tier(item.get("tier", Tier.PRO))
-    return AccountEntry(name=item["name"], keys=keys, balances=balances, tier=tier)
+    volume_usd = _amount(item.get("volume_usd", "0"), f"{place}.volume_usd")
+    return AccountEntry(name=item["name"], keys=keys, balances=balances, tier=tier, volume_usd=volume_usd)
+
+
+def _amount(text: Any, place: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except (InvalidOperation, TypeError, ValueError) as error:
+        raise AccountsFileError(f"{place} must be a decimal in quotes") from error
+    if not isinstance(text, str) or not amount.is_finite() or amount < 0:
+        raise AccountsFileError(f"{place} must be a decimal in quotes, not negative")
+    return amount
 
 
 def _key_entry(item: Any, place: str) -> KeyEntry:
