@@ -8,8 +8,10 @@ import pytest
 
 from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
 from krakenbot.adapters.local_exchange.flow_check.earnings import markout, profit, ratio
-from krakenbot.adapters.local_exchange.flow_check.judging import MakerFill, judge
-from krakenbot.adapters.local_exchange.flow_check.makers import NaiveMaker, ReferenceMaker, View
+from krakenbot.adapters.local_exchange.flow_check.judging import Court, MakerFill, judge
+from krakenbot.adapters.local_exchange.flow_check.listening import SilentListener
+from krakenbot.adapters.local_exchange.flow_check.makers import NaiveMaker, ReferenceMaker, View, Wish
+from krakenbot.adapters.local_exchange.flow_check.run import open_venue
 from krakenbot.adapters.local_exchange.flow_check.tape import SymbolTape
 
 SYMBOL = "BTC/USD"
@@ -121,23 +123,63 @@ def test_t_of_independent_blocks_is_that_of_a_mean_and_clusters_lower_it():
     assert doubled.t == pytest.approx(single.t)
 
 
-def test_makers_trade_on_the_venue_with_those_who_take():
+@pytest.mark.parametrize(("make_maker", "signs"), [(NaiveMaker, {1}), (ReferenceMaker, {1, -1})])
+def test_makers_trade_on_the_venue_with_those_who_take(make_maker, signs):
     fills, tapes = judge(
-        lambda markets: SeededFlow(markets, profile="edge", seed=1),
-        {"naive": NaiveMaker, "reference": ReferenceMaker},
-        symbol_count=1,
-        seed=1,
-        duration_s=120,
+        lambda markets: SeededFlow(markets, profile="edge", seed=1), make_maker, symbol_count=1, seed=1, duration_s=120
     )
-    naive, reference = fills["naive"], fills["reference"]
+    takers = tapes[SYMBOL].takers
+    taken = set(zip(takers.at_s, takers.sign, strict=True))
 
-    assert len(naive) > 5
-    assert {1} == {fill.sign for fill in naive}
-    assert {1, -1} == {fill.sign for fill in reference}
-    assert all(fill.at_s > 0.01 for fill in naive + reference)
-    # A maker is filled by market orders of the other sign, and at a price that traded then.
-    for fill in reference:
-        assert any(
-            at_s == fill.at_s and sign == -fill.sign
-            for at_s, sign in zip(tapes[SYMBOL].takers.at_s, tapes[SYMBOL].takers.sign, strict=True)
-        )
+    assert len(fills) > 5
+    assert signs == {fill.sign for fill in fills}
+    assert all((fill.at_s, -fill.sign) in taken for fill in fills)
+
+
+class Recorded(NaiveMaker):
+    """A naive maker that keeps its views."""
+
+    def __init__(self) -> None:
+        self.views: list[View] = []
+
+    def wish(self, view: View) -> Wish:
+        self.views.append(view)
+        return super().wish(view)
+
+
+def test_orders_arrive_after_a_delay_and_are_seen_from_then_on():
+    maker = Recorded()
+    judge(
+        lambda markets: SeededFlow(markets, profile="edge", seed=1), lambda: maker, symbol_count=1, seed=1, duration_s=5
+    )
+
+    assert [None] == [view.own_bid_ticks for view in maker.views[:1]]
+    assert maker.views[3].own_bid_ticks is not None
+    assert maker.views[3].own_bid_ticks == maker.views[0].bid_ticks
+
+
+class Restless:
+    """Move by a tick whenever it may: runs into the venue's limits."""
+
+    def wish(self, view: View) -> Wish:
+        return Wish(bid_ticks=view.bid_ticks - 1 - int(view.at_s * 10) % 2)
+
+
+def test_a_maker_that_the_venue_refuses_keeps_one_order():
+    venue = open_venue(lambda markets: SeededFlow(markets, profile="edge", seed=1), symbol_count=1, seed=1)
+    refusals: list[str] = []
+    court = Court(venue, Restless, 1)
+    venue.listeners.append(RefusalCounter(refusals))
+    court.run(120)
+    (account,) = venue.accounts.values()
+
+    assert len(refusals) > 3
+    assert len(account.open_orders) <= 1
+
+
+class RefusalCounter(SilentListener):
+    def __init__(self, errors: list[str]) -> None:
+        self._errors = errors
+
+    def on_refusal(self, account, action, detail, error, now_ns) -> None:
+        self._errors.append(error)

@@ -1,14 +1,14 @@
-"""Let makers trade on a venue as clients: own accounts, post-only orders, delays of a client both ways.
+"""Let a maker trade on a venue as a client: an own account, post-only orders, delays of a client both ways.
 
-In: a flow and makers by name. Out: the fills of each maker, and the tapes to value them with. Every tenth of a
-second each maker decides on what the venue shows; its orders arrive after a delay in and a delay out.
+In: a flow and a way to make the maker, once per symbol. Out: its fills, and the tapes to value them with. Every
+tenth of a second it decides on what the venue shows; its orders arrive after a delay in and a delay out.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 
 from attrs import define, field, frozen
@@ -27,12 +27,13 @@ from krakenbot.adapters.local_exchange.flow_check.run import (
 )
 from krakenbot.adapters.local_exchange.flow_check.tape import SymbolTape, TapeRecorder
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
-from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
+from krakenbot.adapters.local_exchange.matching.accounts import LedgerEntry
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
-from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill, OrderRequest
-from krakenbot.adapters.local_exchange.matching.venue import Venue
+from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder, Fill, OrderRequest
+from krakenbot.adapters.local_exchange.matching.venue import Refusal, Venue
 
 DECISION_NS = NS // 10
+REST_NS = NS
 CLIP_USD = 60.0
 DEEP_POCKETS = Decimal(10) ** 9
 LATENCY = LatencySettings()
@@ -52,17 +53,16 @@ class MakerFill:
 
 @define(eq=False, kw_only=True)
 class Client:
-    """One maker in one symbol: its open orders and what it has sent and not yet seen arrive."""
+    """The maker in one symbol: its open orders, and until when a side waits for an answer or after a refusal."""
 
     symbol: str
     maker: Maker
-    account: Account
     clip_lots: int
     leg_in: Leg
     leg_out: Leg
     inventory_lots: int = 0
     orders: dict[Side, ClientOrder | None] = field(factory=lambda: {"buy": None, "sell": None})
-    in_flight: dict[Side, bool] = field(factory=lambda: {"buy": False, "sell": False})
+    waits_until_ns: dict[Side, int] = field(factory=lambda: {"buy": 0, "sell": 0})
 
     def open_order(self, side: Side) -> ClientOrder | None:
         """Return the order that stands on a side; None when there is none."""
@@ -71,12 +71,9 @@ class Client:
 
 
 class Court(SilentListener):
-    """A venue with its flow, its tape and the makers in it.
+    """A venue with its flow, its tape and a maker in every symbol."""
 
-    A refusal needs no answer: the next view shows that nothing stands.
-    """
-
-    def __init__(self, venue: Venue, makers: Mapping[str, MakeMaker], seed: int) -> None:
+    def __init__(self, venue: Venue, make_maker: MakeMaker, seed: int) -> None:
         self._venue = venue
         self._start_ns = venue.now_ns
         self._commands: list[tuple[int, int, Client, Side, int | None]] = []
@@ -84,20 +81,19 @@ class Court(SilentListener):
         self._recorder = TapeRecorder(
             venue, {symbol: usd_per_lot_tick(market.rules) for symbol, market in venue.markets.items()}
         )
-        self.fills: dict[str, list[MakerFill]] = {name: [] for name in makers}
-        self._clients: dict[tuple[str, str], Client] = {}
-        for name, make_maker in makers.items():
-            assets = {asset for market in venue.markets.values() for asset in (market.rules.base, market.rules.quote)}
-            account = venue.open_account(name, dict.fromkeys(sorted(assets), DEEP_POCKETS))
-            for symbol, market in venue.markets.items():
-                self._clients[name, symbol] = Client(
-                    symbol=symbol,
-                    maker=make_maker(),
-                    account=account,
-                    clip_lots=clip_lots(market),
-                    leg_in=Leg(LATENCY, f"{seed}/{name}/{symbol}/in"),
-                    leg_out=Leg(LATENCY, f"{seed}/{name}/{symbol}/out"),
-                )
+        self.fills: list[MakerFill] = []
+        assets = {asset for market in venue.markets.values() for asset in (market.rules.base, market.rules.quote)}
+        self._account = venue.open_account("maker", dict.fromkeys(sorted(assets), DEEP_POCKETS))
+        self._clients = {
+            symbol: Client(
+                symbol=symbol,
+                maker=make_maker(),
+                clip_lots=clip_lots(market),
+                leg_in=Leg(LATENCY, f"{seed}/{symbol}/in"),
+                leg_out=Leg(LATENCY, f"{seed}/{symbol}/out"),
+            )
+            for symbol, market in venue.markets.items()
+        }
         venue.listeners.append(self)
 
     def run(self, duration_s: int) -> dict[str, SymbolTape]:
@@ -115,16 +111,16 @@ class Court(SilentListener):
 
     def on_fill(
         self,
-        order: ClientOrder,
+        order: ClientOrder,  # noqa: ARG002  # as below
         fill: Fill,
         entries: tuple[LedgerEntry, LedgerEntry],  # noqa: ARG002  # the listener's protocol
     ) -> None:
         """Note a maker's fill."""
-        client = self._clients[order.account, fill.symbol]
+        client = self._clients[fill.symbol]
         sign = 1 if fill.side == "buy" else -1
         client.inventory_lots += sign * fill.size_lots
         at_s = (fill.at_ns - self._start_ns) / NS
-        self.fills[order.account].append(
+        self.fills.append(
             MakerFill(at_s=at_s, symbol=fill.symbol, sign=sign, price_ticks=fill.price_ticks, size_lots=fill.size_lots)
         )
 
@@ -137,24 +133,32 @@ class Court(SilentListener):
         for side, price_ticks in wanted:
             order = client.open_order(side)
             standing = order.limit_ticks if order is not None else None
-            if standing == price_ticks or client.in_flight[side]:
+            if standing == price_ticks or now_ns < client.waits_until_ns[side]:
                 continue
-            client.in_flight[side] = True
             due_ns = client.leg_out.due_ns(client.leg_in.due_ns(now_ns))
+            client.waits_until_ns[side] = due_ns + 1
             self._sequence += 1
             heapq.heappush(self._commands, (due_ns, self._sequence, client, side, price_ticks))
 
     def _carry_out(self, client: Client, side: Side, price_ticks: int | None) -> None:
-        """Withdraw what stands and place what is wanted, as far as the venue agrees."""
-        client.in_flight[side] = False
+        """Add, amend or cancel; after a refusal the side rests for a second and stays as it is."""
         order = client.open_order(side)
-        if order is not None:
-            self._venue.cancel_order(client.account, order.order_id, None)
-        client.orders[side] = None
-        if price_ticks is None:
-            return
+        answer: object = None
+        if order is None and price_ticks is not None:
+            answer = self._venue.add_order(self._account, self._request(client, side, price_ticks))
+            client.orders[side] = answer if isinstance(answer, ClientOrder) else None
+        elif order is not None and price_ticks is not None:
+            price = from_units(price_ticks, order.rules.price_precision)
+            amendment = AmendRequest(order_id=order.order_id, limit_price=price, post_only=True)
+            answer = self._venue.amend_order(self._account, amendment)
+        elif order is not None:
+            answer = self._venue.cancel_order(self._account, order.order_id, None)
+        if isinstance(answer, Refusal):
+            client.waits_until_ns[side] = self._venue.now_ns + REST_NS
+
+    def _request(self, client: Client, side: Side, price_ticks: int) -> OrderRequest:
         rules = self._venue.markets[client.symbol].rules
-        request = OrderRequest(
+        return OrderRequest(
             symbol=client.symbol,
             side=side,
             order_type="limit",
@@ -162,8 +166,6 @@ class Court(SilentListener):
             limit_price=from_units(price_ticks, rules.price_precision),
             post_only=True,
         )
-        answer = self._venue.add_order(client.account, request)
-        client.orders[side] = answer if isinstance(answer, ClientOrder) else None
 
     def _view(self, client: Client, now_ns: int) -> View | None:
         """Return what a maker sees; None while a side has nobody else."""
@@ -194,12 +196,12 @@ class Court(SilentListener):
 
 
 def judge(
-    make_flow: MakeFlow, makers: Mapping[str, MakeMaker], *, symbol_count: int, seed: int, duration_s: int
-) -> tuple[dict[str, list[MakerFill]], dict[str, SymbolTape]]:
-    """Run a flow with makers in it; return the fills by maker and the tapes by symbol."""
+    make_flow: MakeFlow, make_maker: MakeMaker, *, symbol_count: int, seed: int, duration_s: int
+) -> tuple[list[MakerFill], dict[str, SymbolTape]]:
+    """Run a flow with a maker in it; return the fills and the tapes by symbol."""
     venue = open_venue(make_flow, symbol_count=symbol_count, seed=seed)
     venue.advance(START_NS + WARM_UP_S * NS)
-    court = Court(venue, makers, seed)
+    court = Court(venue, make_maker, seed)
     tapes = court.run(duration_s)
     return court.fills, tapes
 

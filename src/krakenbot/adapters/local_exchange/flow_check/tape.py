@@ -129,7 +129,9 @@ class SymbolTape:
         return (quotes.bid_ticks[index] + quotes.ask_ticks[index]) / 2
 
     def _sampled(self, step_s: float, figure: QuoteFigure) -> list[float]:
-        quotes, index, last = self.quotes, 0, 0.0
+        quotes, index = self.quotes, 0
+        pairs = zip(quotes.bid_ticks, quotes.ask_ticks, strict=True)
+        last = next((figure(bid, ask) for bid, ask in pairs if bid and ask), 0.0)
         samples: list[float] = []
         for step in range(int(self.duration_s / step_s) + 1):
             while index < len(quotes.at_s) and quotes.at_s[index] <= step * step_s:
