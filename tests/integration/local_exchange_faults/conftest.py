@@ -31,7 +31,7 @@ ACCOUNTS = [
     {
         "name": "trader",
         "keys": [{"api_key": "full", "api_secret": SECRET}, {"api_key": "spare", "api_secret": SECRET}],
-        "balances": {"USD": "250000", "BTC": "10"},
+        "balances": {"USD": "250000", "BTC": "100"},
     }
 ]
 _nonces = itertools.count(time.time_ns())
@@ -95,7 +95,9 @@ class Client:
         return await self._http.get(path, params=params)
 
     def connect(self, path: str) -> Any:
-        return websockets.connect(self.urls[f"ws_{path}_url"], proxy=None, ping_interval=None, max_size=None)
+        return websockets.connect(
+            self.urls[f"ws_{path}_url"], proxy=None, ping_interval=None, max_size=None, max_queue=None
+        )
 
     @asynccontextmanager
     async def socket(self, path: str, *channels: str, **params: Any) -> AsyncIterator[Socket]:
@@ -111,10 +113,9 @@ class Client:
             yield socket
 
     def far_order(self, **more: Any) -> dict[str, Any]:
-        """Return an order that rests far from the market."""
+        """Return an order that rests ten levels behind the best bid."""
         market = self.exchange.venue.markets[self.symbol]
-        ticks = (market.best("buy") or 1) * 9 // 10 // market.rules.price_increment_ticks
-        price = Decimal(ticks * market.rules.price_increment_ticks).scaleb(-market.rules.price_precision)
+        price = Decimal(market.levels("buy", 10)[-1][0]).scaleb(-market.rules.price_precision)
         return {
             "order_type": "limit",
             "side": "buy",
@@ -132,6 +133,17 @@ class Client:
         truth = (await self._http.get("/control/truth")).json()
         orders = [order for account in truth["accounts"] for order in account["orders"]]
         return next((order for order in orders if order["cl_ord_id"] == cl_ord_id), None)
+
+    async def make_fills(self, count: int) -> int:
+        """Sell at market until there were that many fills more; few large orders, because orders are counted."""
+        before = have = int((await self.post("TradesHistory"))["result"]["count"])
+        for _ in range(60):
+            if have >= before + count:
+                break
+            sale = {"pair": self.symbol, "type": "sell", "ordertype": "market", "volume": "1"}
+            await self.post("AddOrder", **sale)
+            have = int((await self.post("TradesHistory"))["result"]["count"])
+        return have - before
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -199,7 +211,7 @@ class Socket:
 
 @asynccontextmanager
 async def running(seed: int = 1) -> AsyncIterator[Client]:
-    options = ExchangeOptions(symbols=2, seed=seed)
+    options = ExchangeOptions(symbols=2, seed=seed, limits="off")
     exchange, flow = build(options, parse_accounts(json.dumps(ACCOUNTS)), RunningClock(), None)
     latency = LatencySettings(median_ms=0, p99_ms=0)
     async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=seed) as endpoints:

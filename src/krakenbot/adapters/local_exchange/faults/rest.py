@@ -6,7 +6,7 @@ The server calls `play` with a function that carries the request out, once the p
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from krakenbot.adapters.local_exchange.faults.rules import Action, Event
 from krakenbot.adapters.local_exchange.faults.vocabulary import Stage
 
 HANG_NS: Final = 120 * 10**9
+TURNS_TO_CLOSE: Final = 5
 REASONS: Final = {
     429: "Too Many Requests",
     502: "Bad gateway",
@@ -186,22 +187,19 @@ class RestFaults:
 async def refused_upgrade(plan: FaultPlan, websocket: WebSocket, path: str) -> bool:
     """Play the faults of an upgrade; tell whether the connection is over with it."""
     for strike in plan.strike(Event(Stage.UPGRADE, ("upgrade",), path, frozenset(), f"{path} -")):
+        if strike.action.name not in ("answer_status", "drop"):
+            plan.play(strike)
+            continue
+        transport = plan.transports.of(websocket.scope)
         if strike.action.name == "answer_status":
             await websocket.send_denial_response(html(strike.action.whole("status")))
-            return True
-        if strike.action.name == "drop":
-            await _cut(plan, websocket.scope)
-            await websocket.close()
-            return True
-        plan.play(strike)
+        elif transport is not None:
+            transport.abort()
+        # uvicorn reports an application that returns before it has seen that the connection is gone.
+        for _ in range(TURNS_TO_CLOSE):
+            await anyio.lowlevel.checkpoint()
+        return True
     return False
-
-
-async def _cut(plan: FaultPlan, scope: MutableMapping[str, Any]) -> None:
-    transport = plan.transports.of(scope)
-    if transport is not None:
-        transport.abort()
-    await anyio.lowlevel.checkpoint()
 
 
 def _answer(action: Action) -> Response:
