@@ -73,7 +73,10 @@ class Client:
                 assert found == hits if hits is not None else found > 0, f"{lines}: hit {found} times"
                 assert without_effect == 0, f"{lines}: a hit changed nothing"
         finally:
-            await self._http.delete("/control/faults")
+            await self.clear()
+
+    async def clear(self) -> None:
+        await self._http.delete("/control/faults")
 
     async def raw_post(self, name: str, *, timeout_s: float, key: str = "full", **params: str) -> httpx.Response:
         text = str(next(_nonces))
