@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from krakenbot.adapters.local_exchange.flow.instruments import load_instruments
-from krakenbot.adapters.local_exchange.matching.fees import WINDOW_NS, FeeBook, Rates, TradedVolume
+from krakenbot.adapters.local_exchange.matching.fees import WINDOW_NS, FeeBook, Rates, TradedVolume, parse_pair_fees
 from krakenbot.adapters.local_exchange.matching.settlement import usd_value
+from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
 
 RULES = load_instruments()
@@ -132,3 +133,24 @@ def test_volume_of_other_quotes_counts_in_dollars(desk):
     assert before > 10
     assert usd_value(markets, "ABC", Decimal("1.5")) == Decimal("150.0000")
     assert usd_value(markets, "NOWHERE", Decimal(5)) == 0
+
+
+def test_fees_of_pairs_are_read_from_the_command_line():
+    found = parse_pair_fees(["BTC/USD=-0.2/10", "ETH/USD=0/0.5"])
+
+    assert {"BTC/USD": Rates(-20, 1000), "ETH/USD": Rates(0, 50)} == found
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["BTC/USD"], ["BTC/USD=1"], ["BTC/USD=1/2/3"], ["BTC/USD=x/1"], ["BTC/USD=1/-1"], ["BTC/USD=2000/1"],
+     ["BTC/USD=0.001/1"], ["BTC/USD=NaN/1"], ["BTC/USD=1/1", "BTC/USD=2/2"]],
+)  # fmt: skip
+def test_fees_of_pairs_written_otherwise_are_refused(texts):
+    with pytest.raises(ValueError, match="--pair-fee"):
+        parse_pair_fees(texts)
+
+
+def test_fees_of_a_pair_that_is_not_listed_are_refused():
+    with pytest.raises(ValueError, match="NO/USD"):
+        Venue({"BTC/USD": RULES["BTC/USD"]}, VenueSettings(pair_fees={"NO/USD": Rates(1, 1)}))

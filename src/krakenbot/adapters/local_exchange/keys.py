@@ -225,9 +225,7 @@ def parse_accounts(text: str) -> list[AccountEntry]:
 
 def _account_entry(item: Any, place: str) -> AccountEntry:
     if not isinstance(item, dict) or set(item) - {"tier", "volume_usd"} != {"name", "keys", "balances"}:
-        raise AccountsFileError(
-            f"{place} must have exactly name, keys and balances, and may have tier and volume_usd"
-        )
+        raise AccountsFileError(f"{place} must have exactly name, keys and balances, and may have tier and volume_usd")
     if item.get("tier", Tier.PRO) not in tuple(Tier):
         raise AccountsFileError(f"{place}.tier must be out of {', '.join(Tier)}")
     if not isinstance(item["name"], str) or not item["name"]:

@@ -7,7 +7,7 @@ are parts per million (25 bps are 2500); a negative maker rate pays the maker.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -18,6 +18,8 @@ from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
 
 WINDOW_NS: Final = 30 * 86_400 * 1_000_000_000
 ZERO: Final = Decimal(0)
+PPM_PER_BP: Final = 100
+MAX_PPM: Final = 100_000
 
 
 @frozen
@@ -80,6 +82,10 @@ class TradedVolume:
         """Count one trade; a negative amount takes volume away."""
         self._trades.append((at_ns, usd))
         self.total_usd += usd
+
+    def restart(self, now_ns: int) -> None:
+        """Count all of it as traded now."""
+        self._trades = deque([(now_ns, self.total_usd)])
 
     def at(self, now_ns: int) -> Decimal:
         """Return the volume of the 30 days up to now."""
@@ -144,6 +150,26 @@ class FeeBook:
             )
 
         return one(lambda rates: rates.maker_ppm), one(lambda rates: rates.taker_ppm)
+
+
+def parse_pair_fees(texts: Iterable[str]) -> dict[str, Rates]:
+    """Return the rates of single pairs from `SYMBOL=MAKER/TAKER` texts in basis points.
+
+    Raises ValueError for what is written otherwise, or beyond 1,000 basis points.
+    """
+    found: dict[str, Rates] = {}
+    for text in texts:
+        symbol, _, numbers = text.partition("=")
+        try:
+            maker, taker = (Decimal(number) * PPM_PER_BP for number in numbers.split("/"))
+        except (ArithmeticError, ValueError) as error:
+            raise ValueError(f"--pair-fee {text}: write SYMBOL=MAKER/TAKER in basis points") from error
+        if not (maker.is_finite() and taker.is_finite()):
+            raise ValueError(f"--pair-fee {text}: rates are numbers")
+        if not (abs(maker) <= MAX_PPM and 0 <= taker <= MAX_PPM) or maker % 1 or taker % 1 or symbol in found:
+            raise ValueError(f"--pair-fee {text}: one per symbol, in hundredths of a basis point, up to 1000")
+        found[symbol] = Rates(int(maker), int(taker))
+    return found
 
 
 def _tier(schedule: tuple[FeeTier, ...], volume_usd: Decimal) -> tuple[FeeTier, FeeTier | None]:

@@ -35,6 +35,9 @@ class Venue:
     """All markets, all accounts, one clock handed in."""
 
     def __init__(self, instruments: dict[str, InstrumentRules], settings: VenueSettings) -> None:
+        unlisted = sorted(set(settings.pair_fees) - set(instruments))
+        if unlisted:
+            raise ValueError(f"fees are given for {', '.join(unlisted)}, which is not listed")
         self.settings = settings
         self.now_ns = 0
         self.system = "online"
@@ -57,7 +60,7 @@ class Venue:
     def open_account(
         self, name: str, balances: dict[str, Decimal], *, tier: Tier = Tier.PRO, volume_usd: Decimal = ZERO
     ) -> Account:
-        """Open an account with its first deposits; `volume_usd` counts as traded now."""
+        """Open an account with its first deposits; `volume_usd` counts as traded at the opening."""
         account = Account(name=name, stop_holds=self.settings.stop_holds, tier=tier, balances=dict(balances))
         account.volume.add(volume_usd, self.now_ns)
         self.accounts[name] = account
@@ -67,6 +70,8 @@ class Venue:
         """Build the opening books and let time begin."""
         self.now_ns = now_ns
         self.flow = flow
+        for account in self.accounts.values():
+            account.volume.restart(now_ns)
         for symbol, market in self.markets.items():
             market.stats.open(flow.last_price_ticks(symbol))
         flow.open(now_ns)
