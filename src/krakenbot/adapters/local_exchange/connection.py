@@ -14,14 +14,16 @@ import anyio
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from krakenbot.adapters.local_exchange.faults.link import Frame, Link
+from krakenbot.adapters.local_exchange.faults.link import Frame, Link, Special
 from krakenbot.adapters.local_exchange.latency import Leg
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.session import Path, Session
+from krakenbot.adapters.local_exchange.sockets import send_frames, text_frame
 
 HEARTBEAT_NS: Final = 1_000_000_000
 MAX_QUEUED_FRAMES: Final = 50_000
 MAX_QUEUED_CHARS: Final = 64 * 1024 * 1024
+MAX_FRAMES_PER_WRITE: Final = 500
 MAX_WAITING_REQUESTS: Final = 1000
 SEND_TIMEOUT_S: Final = 120.0
 TOO_SLOW: Final = 1008
@@ -143,15 +145,25 @@ class Connection:
             await self._has_frame.wait()
             self._has_frame = anyio.Event()
             while self._frames and not self._is_too_slow:
-                due_ns, frame = self._frames[0]
-                await self._sleep_until(due_ns)
-                self._frames.popleft()
-                self._queued_chars -= len(frame)
+                await self._sleep_until(self._frames[0][0])
+                texts, special = self._take_due()
                 with anyio.fail_after(SEND_TIMEOUT_S):
-                    if isinstance(frame, str):
-                        await self._socket.send_text(frame)
-                    else:
-                        await self._link.send_special(self._socket, frame)
+                    if texts:
+                        await send_frames(self._socket, texts)
+                    if special is not None:
+                        await self._link.send_special(self._socket, special)
+
+    def _take_due(self) -> tuple[list[bytes], Special | None]:
+        """Take what is due from the queue, up to one write of texts and to the first special frame."""
+        texts: list[bytes] = []
+        frames, now_ns = self._frames, self._clock_ns()
+        while frames and frames[0][0] <= now_ns and len(texts) < MAX_FRAMES_PER_WRITE:
+            _due_ns, frame = frames.popleft()
+            self._queued_chars -= len(frame)
+            if not isinstance(frame, str):
+                return texts, frame
+            texts.append(text_frame(frame))
+        return texts, None
 
     async def _beat(self) -> None:
         # The writer of a reader that stopped reading hangs in its send: this loop is what ends it.

@@ -49,7 +49,8 @@ class RecordOfTruth:
 
     def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:  # noqa: ARG002, a listener
         """Count public trades; the books themselves are no client's business."""
-        self.counts["public_trades"] += len(changes.trades)
+        if changes.trades:
+            self.counts["public_trades"] += len(changes.trades)
 
     def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
         """Record an order's transition, with what it holds afterwards."""
