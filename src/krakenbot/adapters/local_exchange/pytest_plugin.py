@@ -41,6 +41,7 @@ class KrakenExchange:
         self._control = httpx.Client(base_url=ready["rest_url"], timeout=CONTROL_TIMEOUT_S, trust_env=False)
         self.host: str = ready["host"]
         self.port: int = ready["port"]
+        self.pid: int = ready["pid"]
         self.rest_url: str = ready["rest_url"]
         self.ws_public_url: str = ready["ws_public_url"]
         self.ws_private_url: str = ready["ws_private_url"]
@@ -62,7 +63,30 @@ class KrakenExchange:
 
         It blocks. A test with an event loop that reads sockets calls it in a thread.
         """
-        return int(self._answer("POST", "/control/advance", {"seconds": seconds})["now_ns"])
+        return int(self._answer("POST", "/control/advance", json={"seconds": seconds})["now_ns"])
+
+    def faults(self, script: str) -> list[int]:
+        """Add the rules of a fault script and return their ids.
+
+        Raises ValueError with line and column when the script is wrong.
+        """
+        ids: list[int] = self._answer("POST", "/control/faults", content=script)["ids"]
+        return ids
+
+    def fault_report(self) -> dict[str, Any]:
+        """Return the rules that are in force, with how often each one struck."""
+        return self._answer("GET", "/control/faults")
+
+    def clear_faults(self) -> None:
+        """Remove all fault rules."""
+        self._answer("DELETE", "/control/faults")
+
+    def operate(self, what: str, **fields: Any) -> dict[str, Any]:
+        """Act as the venue's operator: `POST /control/WHAT` with these fields, such as `mode`, `balance` or `key`.
+
+        Raises ValueError with the exchange's reason.
+        """
+        return self._answer("POST", f"/control/{what}", json=fields)
 
     def stop(self) -> None:
         """End the exchange; a second call does nothing.
@@ -84,8 +108,8 @@ class KrakenExchange:
         if ended_before or self._process.returncode != 0:
             raise ExchangeFailedError(_failure(self._process, self._log))
 
-    def _answer(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
-        response = self._control.request(method, path, json=content)
+    def _answer(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        response = self._control.request(method, path, **content)
         answer: dict[str, Any] = response.json()
         if response.is_error:
             raise ValueError(answer["error"])
@@ -94,7 +118,7 @@ class KrakenExchange:
 
 @contextmanager
 def running_exchange(**options: Any) -> Iterator[KrakenExchange]:
-    """Run an exchange inside the block, with the options of the command line.
+    """Run an exchange inside the block, with the options of the command line; a list repeats its option.
 
     Besides them: `balances` (asset to decimal text) of the one demo account, or `accounts`, the content of the
     accounts file, when the test wants keys and accounts of its own. Raises ExchangeFailedError.
@@ -139,8 +163,13 @@ def _arguments(folder: Path, options: dict[str, Any]) -> Sequence[str]:
     ]
     (folder / "accounts.json").write_text(json.dumps(accounts), encoding="utf-8")
     arguments = ["--accounts", str(folder / "accounts.json"), "--ready-file", str(folder / "ready.json")]
-    for name, value in options.items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    for option, value in options.items():
+        name = option.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                arguments += [f"--{name}", str(each)]
     return arguments
 
 
