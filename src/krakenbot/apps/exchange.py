@@ -91,6 +91,7 @@ class ExchangeOptions:
     until_stdin_ends: bool = False
     at_end: AtEnd = "seeded"
     start_after_s: float = 0.0
+    faults: Path | None = None
 
 
 def exchange(
@@ -120,6 +121,7 @@ def exchange(
     until_stdin_ends: bool = False,
     at_end: AtEnd = "seeded",
     start_after_s: float = 0.0,
+    faults: Path | None = None,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
 
@@ -177,6 +179,8 @@ def exchange(
         What follows a played-back recording: seeded flow from its last books, stop, or loop.
     start_after_s
         Seconds that a played-back market stands at its first snapshots before the playback starts.
+    faults
+        File with a script of faults to play (docs/faults.md); how often each rule was hit is printed in the end.
 
     """
     options = ExchangeOptions(
@@ -205,6 +209,7 @@ def exchange(
         until_stdin_ends=until_stdin_ends,
         at_end=at_end,
         start_after_s=start_after_s,
+        faults=faults,
     )
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -233,6 +238,8 @@ async def serve(options: ExchangeOptions) -> None:
     with ExitStack() as files:
         record_file = files.enter_context(options.record.open("ab")) if options.record else None
         built, flow = build(options, entries, clock, record_file)
+        if options.faults is not None:
+            _add_faults(built, options.faults)
         latency = LatencySettings(median_ms=options.latency_median_ms, p99_ms=options.latency_p99_ms)
         if options.time == "stepped":
             # A request on its way would wait for the next step of time, and its sender for the answer.
@@ -248,6 +255,15 @@ async def serve(options: ExchangeOptions) -> None:
                     async for _signal in signals:
                         break
                     tasks.cancel_scope.cancel()
+        for line in built.faults.lines():
+            print(line, flush=True)
+
+
+def _add_faults(built: Exchange, path: Path) -> None:
+    try:
+        built.faults.add(path.read_text(), str(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 async def _cancel_when_stdin_ends(scope: anyio.CancelScope) -> None:
