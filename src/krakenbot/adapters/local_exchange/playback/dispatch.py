@@ -49,7 +49,11 @@ class Dispatcher:
         begun: set[StreamKey] = set()
         found: list[tuple[FrameLine, Envelope, StreamKey]] = []
         for line in lines:
-            envelope = self._envelope(line)
+            try:
+                envelope = self._envelope(line)
+            except msgspec.DecodeError:
+                # Counted when its time comes.
+                continue
             key = None if envelope is None else self._key(line, envelope)
             if envelope is None or key is None or key in begun:
                 continue
@@ -76,7 +80,11 @@ class Dispatcher:
             for key in [key for key in self._asked if key[0] == line.c]:
                 del self._asked[key]
             return
-        envelope = self._envelope(line)
+        try:
+            envelope = self._envelope(line)
+        except msgspec.DecodeError:
+            self._counts["not_understood"] += 1
+            return
         if envelope is None:
             return
         if id(line) in self._primed:
@@ -92,16 +100,15 @@ class Dispatcher:
             player.begin_again()
 
     def _envelope(self, line: FrameLine) -> Envelope | None:
-        """Return a received frame that is not private; acks are taken in on the way."""
+        """Return a received frame that is not private; acks are taken in on the way.
+
+        Raises msgspec.DecodeError when the text is no such frame.
+        """
         if line.d != "in" or line.p == "private":
             return None
-        try:
-            envelope = decode_envelope(line.f)
-            if envelope.method in ("subscribe", "unsubscribe") and envelope.success:
-                self._ack(line.c, envelope)
-        except msgspec.DecodeError:
-            self._counts["not_understood"] += 1
-            return None
+        envelope = decode_envelope(line.f)
+        if envelope.method in ("subscribe", "unsubscribe") and envelope.success:
+            self._ack(line.c, envelope)
         return envelope if envelope.channel in ("book", "level3", "trade", "ticker") else None
 
     def _ack(self, connection: str, envelope: Envelope) -> None:

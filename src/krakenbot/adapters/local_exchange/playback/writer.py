@@ -35,7 +35,8 @@ class RecordingWriter:
     ) -> None:
         self._folder = folder
         self._symbols = symbols
-        self._instruments = instruments
+        # One line, numbers as printed.
+        self._instruments = msgspec.json.format(instruments, indent=-1)
         self._part_bytes = part_bytes
         self._part = 0
         self._written = 0
