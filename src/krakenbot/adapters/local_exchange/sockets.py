@@ -43,7 +43,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             await super().send(message)
             return
         await self.writable.wait()
-        if self.disconnected or self.close_sent or not self.handshake_complete:
+        if self.close_sent or self.transport.is_closing() or not self.handshake_complete:
             raise ClientDisconnected
         self.transport.write(b"".join(frames))
 
