@@ -17,7 +17,7 @@ ASKS = {1002: 4 * UNIT, 1003: 6 * UNIT, 1004: 5 * UNIT}
 
 
 def fills(order: Any) -> int:
-    return order.filled_lots // UNIT
+    return int(order.filled_lots) // UNIT
 
 
 @pytest.fixture
