@@ -167,7 +167,8 @@ def naive_held(account: Any, asset: str, rule: StopHolds) -> Decimal:
         case StopHolds.NONE_REJECT_AT_TRIGGER:
             return sum(resting.values(), Decimal(0))
         case StopHolds.SHARED:
-            return sum((max(waiting[side], resting[side]) for side in ("buy", "sell")), Decimal(0))
+            shared = sum((max(waiting[side], resting[side]) for side in ("buy", "sell")), Decimal(0))
+            return min(shared, account.balance(asset))
 
 
 def place(desk: Any, account: Any, kind: str, *, side: str, qty: str, price: str, distance: str) -> Any:

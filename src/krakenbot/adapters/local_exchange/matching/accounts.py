@@ -91,10 +91,18 @@ class Account:
 
     def available(self, asset: str) -> Decimal:
         """Return what a new order may use."""
-        return max(ZERO, self.balance(asset) - self.held(asset))
+        return max(ZERO, self.balance(asset) - self.claimed(asset))
 
     def held(self, asset: str) -> Decimal:
-        """Return what the open orders hold of an asset, by the rule for untriggered stops."""
+        """Return what the open orders hold of an asset: what they claim, as far as it is there.
+
+        Where a stop shares its funds with a resting order that then trades, the stop's claim stays, its hold shrinks.
+        """
+        claimed = self.claimed(asset)
+        return min(claimed, self.balance(asset)) if self.stop_holds is StopHolds.SHARED else claimed
+
+    def claimed(self, asset: str) -> Decimal:
+        """Return what the open orders need of an asset together, by the rule for untriggered stops."""
         resting: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         waiting: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         for order in self.open_orders.values():

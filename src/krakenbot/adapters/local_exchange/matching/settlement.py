@@ -30,7 +30,7 @@ def can_pay(account: Account, market: VenueMarket, order: ClientOrder) -> bool:
     asset, _amount = account.needs(order)
     known = order.order_id in account.open_orders
     account.open_orders[order.order_id] = order
-    funded = account.held(asset) <= account.balance(asset)
+    funded = account.claimed(asset) <= account.balance(asset)
     if not known:
         del account.open_orders[order.order_id]
     return funded
