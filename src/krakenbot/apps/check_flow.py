@@ -22,6 +22,7 @@ PROFILES: tuple[Profile, ...] = ("null", "toxic", "edge")
 SHORTEST_S = 600
 LONGEST_S = 172_800
 MOST_SYMBOLS = 16
+MOST_PROCESSES = 64
 
 
 def check_flow(
@@ -54,15 +55,10 @@ def check_flow(
         Page to write, such as docs/flow_check.md.
 
     """
-    if not SHORTEST_S <= duration_s <= LONGEST_S:
-        return _refuse(f"--duration-s {duration_s}: allowed are {SHORTEST_S} to {LONGEST_S}")
-    if not 1 <= symbols <= MOST_SYMBOLS:
-        return _refuse(f"--symbols {symbols}: allowed are 1 to {MOST_SYMBOLS}")
-    if not 1 <= processes <= 64:
-        return _refuse(f"--processes {processes}: allowed are 1 to 64")
-    if report is not None and not report.absolute().parent.is_dir():
-        return _refuse(f"--report {report}: its folder must exist")
     seeds = list(dict.fromkeys(seed or [1]))
+    error = _fault(duration_s, symbols, processes, report)
+    if error is not None:
+        return _refuse(error)
     profiles = PROFILES if profile == "all" else tuple(name for name in PROFILES if name == profile)
     cases = [
         Case(profile=name, seed=number, symbol_count=symbols, duration_s=duration_s)
@@ -73,11 +69,11 @@ def check_flow(
     if profile in ("recorded", "all"):
         try:
             folder = find_recordings(recording)
-        except FileNotFoundError as error:
+        except FileNotFoundError as missing:
             if profile == "recorded":
-                return _refuse(str(error))
+                return _refuse(str(missing))
             unchecked = "The recorded flow was not checked: no recording was found."
-            print(f"{unchecked} {error}", end="\n\n")
+            print(f"{unchecked} {missing}", end="\n\n")
         else:
             cases += [recorded_case(folder, seed=number, duration_s=duration_s) for number in seeds]
     reports: list[CaseReport] = []
@@ -92,6 +88,19 @@ def check_flow(
         before = report.read_text(encoding="utf-8") if report.exists() else ""
         report.write_text(page(before, command, reports, unchecked), encoding="utf-8")
     return 0 if all(found.is_ok for found in reports) else 1
+
+
+def _fault(duration_s: int, symbols: int, processes: int, report: Path | None) -> str | None:
+    """Return what is wrong with the options; None when nothing is."""
+    if not SHORTEST_S <= duration_s <= LONGEST_S:
+        return f"--duration-s {duration_s}: allowed are {SHORTEST_S} to {LONGEST_S}"
+    if not 1 <= symbols <= MOST_SYMBOLS:
+        return f"--symbols {symbols}: allowed are 1 to {MOST_SYMBOLS}"
+    if not 1 <= processes <= MOST_PROCESSES:
+        return f"--processes {processes}: allowed are 1 to {MOST_PROCESSES}"
+    if report is not None and not report.absolute().parent.is_dir():
+        return f"--report {report}: its folder must exist"
+    return None
 
 
 def _run(cases: list[Case], processes: int) -> Iterator[CaseReport]:

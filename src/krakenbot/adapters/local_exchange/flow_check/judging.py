@@ -28,9 +28,10 @@ from krakenbot.adapters.local_exchange.flow_check.run import (
 from krakenbot.adapters.local_exchange.flow_check.tape import SymbolTape, TapeRecorder
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
 from krakenbot.adapters.local_exchange.matching.accounts import LedgerEntry
+from krakenbot.adapters.local_exchange.matching.listeners import Refusal
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder, Fill, OrderRequest
-from krakenbot.adapters.local_exchange.matching.venue import Refusal, Venue
+from krakenbot.adapters.local_exchange.matching.venue import Venue
 
 DECISION_NS = NS // 10
 REST_NS = NS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Changes
+from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
-from krakenbot.adapters.local_exchange.matching.venue import OrderEvent
 
 
 class SilentListener:
