@@ -133,6 +133,21 @@ def test_a_token_that_only_failed_to_subscribe_still_expires(desk, connect):
     assert "ESession:Invalid session" == frames.take()[0]["error"]
 
 
+@pytest.mark.parametrize(("rule", "error"), [("shared", None), ("separate", "ESession:Invalid session")])
+def test_a_token_of_private_connections_serves_level3_by_the_rule(rule, error, make_desk, make_frames):
+    desk, frames = make_desk(level3_token=rule), make_frames()
+    token = desk.token(desk.alice)
+    send(desk, Session(desk.exchange, "private", frames), "subscribe", channel="balances", token=token)
+    frames.take()
+    level3 = Session(desk.exchange, "level3", frames)
+    send(desk, level3, "subscribe", channel="level3", symbol=[desk.symbol], token=token)
+    send(desk, level3, "subscribe", channel="level3", symbol=[desk.symbol], token=desk.token(desk.alice))
+
+    replies = frames.take()
+    assert error == replies[0].get("error")
+    assert ["snapshot"] == [reply["type"] for reply in replies if "channel" in reply]
+
+
 def test_level3_unsubscribes_with_a_token_only(desk, connect):
     session, frames = connect("level3")
     token = desk.token(desk.alice)

@@ -93,11 +93,15 @@ class SignedCall:
 
 @define(eq=False)
 class Token:
-    """A WebSocket token: usable for 15 minutes, and as long as a connection that subscribed with it lives."""
+    """A WebSocket token: usable for 15 minutes, and as long as a connection that subscribed with it lives.
+
+    `path` is where it was used first, for the rule that binds it to one; empty before.
+    """
 
     key: ApiKey
     expires_ns: int
     holders: set[object] = field(factory=set)
+    path: str = ""
 
 
 class KeyRing:

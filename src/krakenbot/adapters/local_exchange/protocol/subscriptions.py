@@ -96,9 +96,16 @@ class Subscriptions:
         if text is None:
             raise BadRequestError("Token(s) not found")
         token = self._exchange.keys.resolve(text, now_ns)
-        if token is None:
+        if token is None or not self._is_for_this_path(token):
             raise BadRequestError(INVALID_SESSION)
         return token
+
+    def _is_for_this_path(self, token: Token) -> bool:
+        """Tell whether a token may be used here: by the rule `level3_token`, anywhere or where it was used first."""
+        if self._exchange.venue.settings.level3_token == "shared":  # noqa: S105, a rule and no password
+            return True
+        token.path = token.path or self._path
+        return token.path == self._path
 
     def _market_data(self, verb: str, channel: str, fields: Fields, envelope: Envelope, now_ns: int) -> None:
         fields.need("symbol")
