@@ -115,10 +115,10 @@ class Client:
                 await socket.send("subscribe", channel=channel, **symbol, **params)
             yield socket
 
-    def far_order(self, **more: Any) -> dict[str, Any]:
-        """Return an order that rests ten levels behind the best bid."""
+    def far_order(self, levels: int = 10, **more: Any) -> dict[str, Any]:
+        """Return an order that rests some levels behind the best bid."""
         market = self.exchange.venue.markets[self.symbol]
-        price = Decimal(market.levels("buy", 10)[-1][0]).scaleb(-market.rules.price_precision)
+        price = Decimal(market.levels("buy", levels)[-1][0]).scaleb(-market.rules.price_precision)
         return {
             "order_type": "limit",
             "side": "buy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import anyio
@@ -150,6 +151,21 @@ async def test_f25_fill_races_the_amendment(client, cl_ord_id):
     assert "filled" == (await client.truth(cl_ord_id))["status"]
 
 
+async def test_f25_fill_before_the_expiry_is_told_late(client, cl_ord_id):
+    expires = datetime.fromtimestamp(client.exchange.clock_ns() // 10**9 + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    order = client.far_order(levels=100, cl_ord_id=cl_ord_id, time_in_force="gtd", expire_time=expires)
+    lines = ("at executions.trade: delay by 2.2 s", "at ping: fill 50 % of the order of trader")
+    async with client.fault(*lines, hits=1), client.socket("private", "executions") as socket:
+        await socket.send("add_order", **order)
+        assert (await socket.ack("add_order"))["success"]
+        await socket.send("ping")
+        expired = await socket.rows("expired")
+        trade = await socket.rows("trade")
+
+    assert Decimal("0.005") == expired["data"][0]["cum_qty"] == trade["data"][0]["last_qty"]
+    assert trade["sequence"] < expired["sequence"]
+
+
 async def test_f26_a_trade_and_the_filled_report_are_lost_and_cum_qty_jumps(client, cl_ord_id):
     lines = ("on 1st executions.trade: lose", "at executions.filled: lose")
     async with client.fault(*lines, hits=1), client.socket("private", "executions") as socket:
@@ -184,6 +200,17 @@ async def test_f28_the_venue_cancels_our_order_with_a_reason(client, cl_ord_id):
             row = (await socket.rows("canceled"))["data"][0]
 
     assert (cl_ord_id, "Market halted") == (row["cl_ord_id"], row["reason"])
+
+
+async def test_f28_the_venue_cancels_all_orders(client, cl_ord_id):
+    async with client.socket("private", "executions") as socket:
+        for name in (cl_ord_id, f"{cl_ord_id}-b"):
+            await socket.send("add_order", **client.far_order(cl_ord_id=name))
+            await socket.ack("add_order")
+        async with client.fault("after 1 ms: cancel orders of trader", hits=1):
+            rows = [(await socket.rows("canceled"))["data"][0] for _ in range(2)]
+
+    assert {cl_ord_id, f"{cl_ord_id}-b"} == {row["cl_ord_id"] for row in rows}
 
 
 async def test_f28_a_foreign_order_appears(client):

@@ -130,6 +130,15 @@ async def test_f01_clean_close_with_a_code(client):
         assert 1012 == socket.raw.close_code
 
 
+async def test_f01_clean_close_instead_of_a_snapshot(client):
+    async with client.fault("at book.snapshot: close with code 1011", hits=1):
+        async with client.socket("public", "book") as socket:
+            texts = await socket.frames_until_end()
+
+        assert 1011 == socket.raw.close_code
+    assert '"method":"subscribe"' in texts[-1]
+
+
 # F02 to F04: half-open, one-way stalls, bursts.
 
 
