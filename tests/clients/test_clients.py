@@ -47,7 +47,7 @@ def runs(start) -> Iterator[Runs]:
             "keys": [{"api_key": f"key-{name}", "api_secret": SECRET}],
             "balances": {asset: str(amount) for asset, amount in OPENING.items()},
         }
-        for name in ("sdk", "ccxt")
+        for name in ("sdk", "ccxt-rest", "ccxt-stream")
     ]
     with ExitStack() as exchanges:
         live, stepped = (
@@ -59,13 +59,16 @@ def runs(start) -> Iterator[Runs]:
             names = ("rest_url", "ws_public_url", "ws_private_url", "ws_level3_url", "symbols")
             return {each: getattr(exchange, each) for each in names} | {"api_key": f"key-{name}", "api_secret": SECRET}
 
-        sdk, ccxt, few = urls(live, "sdk"), urls(live, "ccxt"), live.symbols[:5]
+        # One account for each program of ccxt: its nonces are in milliseconds, and must not cross.
+        sdk, by_rest, by_stream = (urls(live, name) for name in ("sdk", "ccxt-rest", "ccxt-stream"))
+        few = {"symbols": live.symbols[:5], "depth": 10, "seconds": WATCHED_S}
         programs = {
             "sdk books": start("python_kraken_sdk", "books.py", **sdk, depth=10, seconds=WATCHED_S),
-            "ccxt books": start("ccxt", "books.py", **ccxt | {"symbols": few}, depth=10, seconds=WATCHED_S),
+            "ccxt books": start("ccxt", "books.py", **by_rest | few),
             "sdk": start("python_kraken_sdk", "session.py", **sdk, seconds=4),
-            "ccxt": start("ccxt", "session.py", **ccxt),
-            "ccxt steps": start("ccxt", "books.py", **urls(stepped, "ccxt"), depth=25, steps=[1, 4, 10, 15]),
+            "ccxt rest": start("ccxt", "session.py", **by_rest, part="rest"),
+            "ccxt stream": start("ccxt", "session.py", **by_stream, part="stream"),
+            "ccxt steps": start("ccxt", "books.py", **urls(stepped, "ccxt-rest"), depth=25, steps=[1, 4, 10, 15]),
         }
         yield Runs(exchange=live, programs=programs)
 
@@ -162,8 +165,8 @@ def test_the_sdk_reads_level3(runs):
 
 
 def test_ccxt_trades_by_rest(runs):
-    found = runs.result("ccxt")["rest"]
-    account = runs.account("ccxt")
+    found = runs.result("ccxt rest")
+    account = runs.account("ccxt-rest")
     limit, stop, sale = (account["orders"][found["ids"][name]] for name in ("limit", "stop", "sale"))
     fills = fills_of(account, sale["order_id"])
     changes = {asset: Decimal(str(found["after"][asset])) - amount for asset, amount in OPENING.items()}
@@ -191,8 +194,8 @@ def test_ccxt_trades_by_rest(runs):
 
 
 def test_ccxt_trades_by_websocket(runs):
-    found = runs.result("ccxt")["stream"]
-    account = runs.account("ccxt")
+    found = runs.result("ccxt stream")
+    account = runs.account("ccxt-stream")
     fills = fills_of(account, found["sale"])
 
     assert found["placed"] == found["edited"]

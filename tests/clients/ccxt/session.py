@@ -1,6 +1,6 @@
 """Trade with ccxt: REST and ccxt.pro, from markets to the balance.
 
-Run by the client's own interpreter with one argument, a JSON object of URLs and a key; prints JSON.
+Run by the client's own interpreter with one argument, a JSON object of URLs, a key and the part; prints JSON.
 """
 
 from __future__ import annotations
@@ -139,4 +139,4 @@ async def stream(given: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
-    sys.stdout.write(json.dumps({"rest": rest(arguments), "stream": asyncio.run(stream(arguments))}))
+    sys.stdout.write(json.dumps(rest(arguments) if arguments["part"] == "rest" else asyncio.run(stream(arguments))))
