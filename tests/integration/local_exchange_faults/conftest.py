@@ -23,7 +23,7 @@ from krakenbot.adapters.local_exchange.keys import parse_accounts
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
-from krakenbot.adapters.local_exchange.venue_clock import RunningClock
+from krakenbot.adapters.local_exchange.venue_clock import RunningClock, VenueClock
 from krakenbot.apps.exchange import ExchangeOptions, build
 
 SECRET = base64.b64encode(b"a secret of the tests").decode()
@@ -52,6 +52,9 @@ class Client:
 
         assert answer.status_code == 200, answer.text
         return list(answer.json()["ids"])
+
+    async def control(self, method: str, path: str, content: bytes = b"") -> httpx.Response:
+        return await self._http.request(method, f"/control/{path}", content=content)
 
     async def faults(self) -> Any:
         return (await self._http.get("/control/faults")).json()
@@ -213,9 +216,9 @@ class Socket:
 
 
 @asynccontextmanager
-async def running(seed: int = 1) -> AsyncIterator[Client]:
+async def running(seed: int = 1, clock: VenueClock | None = None, record: Any = None) -> AsyncIterator[Client]:
     options = ExchangeOptions(symbols=2, seed=seed, limits="off")
-    exchange, flow = build(options, parse_accounts(json.dumps(ACCOUNTS)), RunningClock(), None)
+    exchange, flow = build(options, parse_accounts(json.dumps(ACCOUNTS)), clock or RunningClock(), record)
     latency = LatencySettings(median_ms=0, p99_ms=0)
     async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=seed) as endpoints:
         client = Client(endpoints, exchange)
