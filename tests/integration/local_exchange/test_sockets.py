@@ -121,7 +121,7 @@ async def test_rest_answers_in_the_venues_shapes(run_exchange):
     assert ("XBTUSD", "XBT/USD", "XXBT", "ZUSD", 1, 8) == tuple(
         pair[k] for k in ("altname", "wsname", "base", "quote", "pair_decimals", "lot_decimals")
     )
-    assert ([[0, 0.4]], [[0, 0.25]], "0.1") == (pair["fees"], pair["fees_maker"], pair["tick_size"])
+    assert ([], [], "0.1") == (pair["fees"], pair["fees_maker"], pair["tick_size"])
     assert len(ticker["result"]["XXBTZUSD"]["a"]) == 3
     assert len(depth["result"]["XXBTZUSD"]["bids"]) == 3
     assert trades["result"]["last"].isdigit()
@@ -169,12 +169,13 @@ async def test_credentials_are_checked_in_the_venues_words(run_exchange):
         replayed = await api.post("Balance", key="other", nonce=1000)
         nothing = await api.post("Nothing")
         pair = await api.get("/0/public/Depth", pair="NOPE")
+        wrong_verb, nowhere = await api.get("/0/private/Balance"), await api.get("/0/nowhere")
 
     assert ["EAPI:Invalid key"] == unknown["error"]
     assert ["EAPI:Invalid signature"] == forged["error"]
     assert ["EGeneral:Permission denied"] == denied["error"]
     assert ["EAPI:Invalid nonce"] == replayed["error"]
-    assert ["EGeneral:Unknown method"] == nothing["error"]
+    assert ["EGeneral:Unknown method"] == nothing["error"] == wrong_verb["error"] == nowhere["error"]
     assert ["EQuery:Unknown asset pair"] == pair["error"]
 
 

@@ -14,7 +14,6 @@ from krakenbot.adapters.local_exchange.digits import fixed_text
 from krakenbot.adapters.local_exchange.executions import number
 from krakenbot.adapters.local_exchange.flow.instruments import load_assets
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
-from krakenbot.adapters.local_exchange.matching.fees import FeeTier
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 
 OLD_CRYPTO = frozenset(("BTC", "ETH", "XRP", "LTC", "XLM", "XMR", "ZEC", "ETC", "REP", "MLN"))
@@ -92,8 +91,8 @@ def find_pair(venue: Venue, name: str) -> InstrumentRules | None:
     return None
 
 
-def pair_object(rules: InstrumentRules, schedule: tuple[FeeTier, ...]) -> dict[str, Any]:
-    """Return a pair as AssetPairs shows it; a flat fee is a schedule of one tier."""
+def pair_object(rules: InstrumentRules) -> dict[str, Any]:
+    """Return a pair as AssetPairs shows it; the fees are empty since September 2026, TradeVolume has them."""
     return {
         "altname": altname(rules),
         "wsname": f"{old_name(rules.base)}/{old_name(rules.quote)}",
@@ -108,8 +107,8 @@ def pair_object(rules: InstrumentRules, schedule: tuple[FeeTier, ...]) -> dict[s
         "lot_multiplier": 1,
         "leverage_buy": [],
         "leverage_sell": [],
-        "fees": [[tier.volume_usd, number(_percent(tier.rates.taker_ppm))] for tier in schedule],
-        "fees_maker": [[tier.volume_usd, number(_percent(tier.rates.maker_ppm))] for tier in schedule],
+        "fees": [],
+        "fees_maker": [],
         "fee_volume_currency": "ZUSD",
         "margin_call": 80,
         "margin_stop": 40,
@@ -155,10 +154,6 @@ def _pair_row(rules: InstrumentRules) -> dict[str, Any]:
 def _short(text: str) -> msgspec.Raw:
     """Return a number as this channel prints it, with an exponent when it is small (`1e-08`)."""
     return msgspec.Raw(repr(float(text)).encode())
-
-
-def _percent(ppm: int) -> str:
-    return _trimmed(fixed_text(ppm, 4))
 
 
 def _trimmed(text: str) -> str:

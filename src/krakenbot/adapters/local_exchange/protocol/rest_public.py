@@ -82,12 +82,11 @@ class PublicRest:
         return {asset if is_new else key: _asset_object(asset, is_new=is_new) for key, asset in wanted.items()}
 
     def _asset_pairs(self, params: Params) -> Any:
-        schedule = self._exchange.venue.fee_book.schedule
         is_new = _wants_new_names(params)
         shown = INFO_FIELDS[one_of(params, "info", tuple(INFO_FIELDS)) or "info"]
         result = {}
         for key, rules in self._pairs(params).items():
-            row = instruments.pair_object(rules, schedule(rules))
+            row = instruments.pair_object(rules)
             if is_new:
                 row |= {"base": rules.base, "quote": rules.quote}
             result[rules.symbol if is_new else key] = {name: row[name] for name in shown or row}
