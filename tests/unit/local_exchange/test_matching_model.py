@@ -168,7 +168,7 @@ def naive_held(account: Any, asset: str, rule: StopHolds) -> Decimal:
             return sum(resting.values(), Decimal(0))
         case StopHolds.SHARED:
             shared = sum((max(waiting[side], resting[side]) for side in ("buy", "sell")), Decimal(0))
-            return min(shared, account.balance(asset))
+            return min(shared, Decimal(account.balance(asset)))
 
 
 def place(desk: Any, account: Any, kind: str, *, side: str, qty: str, price: str, distance: str) -> Any:

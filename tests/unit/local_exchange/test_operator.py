@@ -225,7 +225,7 @@ def test_a_stop_whose_price_was_passed_while_nothing_matched_fires_on_return(des
     waiting = desk.order(desk.alice, "sell", "0.5", "120.0", order_type="stop-loss-limit", trigger_price="98.0")
     operator.set_system("cancel_only")
     desk.market.stats.last_ticks = 950
-    desk.venue.fire_stops(desk.market)
+    desk.venue.stops.fire(desk.market)
     before = waiting.is_triggered
     operator.set_system("online")
 

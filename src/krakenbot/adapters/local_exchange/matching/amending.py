@@ -81,7 +81,7 @@ def _requeue(venue: Venue, market: VenueMarket, order: ClientOrder) -> None:
     venue.tell("amended", order)
     resting = order.resting
     if resting is None:
-        venue.fire_stops(market)
+        venue.stops.fire(market)
         return
     keeps = resting.price_ticks == order.limit_ticks and order.remaining_lots <= resting.remaining_lots
     shrinks = order.remaining_lots < resting.remaining_lots

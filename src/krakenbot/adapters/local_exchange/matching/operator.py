@@ -110,7 +110,7 @@ class Operator:
             listener.on_rules(market)
         if market.rules.status == "delisted":
             self._clear(market)
-        self._venue.fire_stops(market)
+        self._venue.stops.fire(market)
         return market
 
     def set_status(self, symbol: str, status: str) -> VenueMarket:

@@ -12,7 +12,8 @@ from typing import Final, Literal
 from krakenbot.adapters.local_exchange.digits import venue_id
 from krakenbot.adapters.local_exchange.flow.market import Flow, InstrumentRules
 from krakenbot.adapters.local_exchange.matching import amending, checks, settlement, triggers
-from krakenbot.adapters.local_exchange.matching.accounts import Account, StopHolds
+from krakenbot.adapters.local_exchange.matching.accounts import Account
+from krakenbot.adapters.local_exchange.matching.activation import StopDesk
 from krakenbot.adapters.local_exchange.matching.admission import admit
 from krakenbot.adapters.local_exchange.matching.book import Changes, RestingOrder, Trade
 from krakenbot.adapters.local_exchange.matching.fees import FeeBook, FeeFigures, Rates
@@ -51,7 +52,7 @@ class Venue:
         self._numbers = {"order": 0, "exec": 0, "ledger": 0, "amend": 0, "transfer": 0}
         self._expiring: dict[str, ClientOrder] = {}
         self._next_index_ns = 0
-        self._is_triggering = False
+        self.stops = StopDesk(self)
         self._flow_behind_ns = 0
         self._flow_stopped_ns: int | None = None
         for market in self.markets.values():
@@ -125,7 +126,7 @@ class Venue:
         self._open(account, order)
         if order.waits_for_trigger:
             market.stops[order.order_id] = order
-            self.fire_stops(market)
+            self.stops.fire(market)
         else:
             self.work(market, order)
         return order
@@ -212,7 +213,7 @@ class Venue:
             self._flow_behind_ns += self.now_ns - self._flow_stopped_ns
             self._flow_stopped_ns = None
         for market in self.markets.values():
-            self.fire_stops(market)
+            self.stops.fire(market)
 
     def next_number(self) -> int:
         """Return a fresh order number."""
@@ -237,7 +238,7 @@ class Venue:
         for listener in self.listeners:
             listener.on_book(market, changes, self.now_ns)
         if changes.trades and market.stops:
-            self.fire_stops(market, triggers.follow_trades(market, changes.trades))
+            self.stops.fire(market, triggers.follow_trades(market, changes.trades))
 
     def settle(self, market: VenueMarket, trade: Trade, taker: ClientOrder | None, maker: RestingOrder) -> None:
         """Book a match for the clients in it."""
@@ -282,20 +283,6 @@ class Venue:
                     order.number, order.side, order.limit_ticks, order.remaining_lots, client=order
                 )
         market.commit()
-
-    def fire_stops(self, market: VenueMarket, ready: list[ClientOrder] | None = None) -> None:
-        """Activate every waiting stop whose price is reached; each fires once, so this ends."""
-        if self._is_triggering or not self.matches(market):
-            return
-        self._is_triggering = True
-        try:
-            while ready := ready or triggers.due(market):
-                for order in ready:
-                    if market.stops.pop(order.order_id, None) is not None:
-                        self._activate(market, order)
-                ready = None
-        finally:
-            self._is_triggering = False
 
     def withdraw(
         self,
@@ -349,7 +336,7 @@ class Venue:
             for market in self.markets.values():
                 market.sample_index()
                 if market.stops:
-                    self.fire_stops(market)
+                    self.stops.fire(market)
         if self.flow is not None and self._flow_next_ns() <= now:
             self.flow.step(now - self._flow_behind_ns)
 
@@ -369,21 +356,6 @@ class Venue:
         self.tell("pending_new", order)
         order.status = "new"
         self.tell("new", order)
-
-    def _activate(self, market: VenueMarket, order: ClientOrder) -> None:
-        order.is_triggered = True
-        order.triggered_ns = self.now_ns
-        self.tell("triggered", order)
-        account = self.accounts[order.account]
-        if self.settings.stop_holds is StopHolds.SHARED:
-            rivals = [o for o in account.open_orders.values() if o.resting and o.rules.symbol == order.rules.symbol]
-            for rival in rivals:
-                if rival.side == order.side and not settlement.can_pay_at_trigger(account, market, order):
-                    self.withdraw(rival, checks.SHARED_HOLD_REASON)
-        if settlement.can_pay_at_trigger(account, market, order):
-            self.work(market, order)
-        else:
-            self.close(order, "canceled", checks.FUNDS_REASON)
 
     def _fill(self, market: VenueMarket, order: ClientOrder, trade: Trade, *, is_maker: bool) -> None:
         account = self.accounts[order.account]
