@@ -82,5 +82,5 @@ async def test_the_operator_is_heard_by_clients(run_exchange):
     assert ("online", "maintenance") == (first["data"][0]["system"], second["data"][0]["system"])
     assert "connection_id" not in second["data"][0]
     assert (200, 400, "maintenance") == (done.status_code, refused.status_code, status["result"]["status"])
-    assert {"full", "reader", "other"} >= {name.split()[0] for name in limits["rest_counters_centi"]}
+    assert {"full", "reader", "other"} >= set(limits["rest_counters_centi"])
     assert "maintenance" == exchange.venue.system

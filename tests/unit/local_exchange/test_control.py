@@ -61,7 +61,7 @@ def test_the_state_of_the_limits_can_be_read(desk, client):
     desk.order(desk.alice, "buy", "0.5", "100.0")
     state = client.get("/control/limits").json()
 
-    assert {"alice pro": 400} == state["rest_counters_centi"]
+    assert {"alice": 400} == state["rest_counters_centi"]
     assert {"tier": "pro", "rate_counts": {desk.symbol: 1}} == state["accounts"]["alice"]
 
 

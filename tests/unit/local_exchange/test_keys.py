@@ -96,7 +96,19 @@ def test_the_accounts_file_may_say_more_of_a_key():
     )
 
 
-@pytest.mark.parametrize(("name", "value"), [
+def test_the_accounts_file_may_name_a_tier():
+    text = json.dumps(
+        [{"name": "a", "keys": [], "balances": {}, "tier": "starter"}, {"name": "b", "keys": [], "balances": {}}]
+    )
+    with pytest.raises(AccountsFileError) as caught:
+        parse_accounts(text.replace("starter", "gold"))
+
+    assert ["starter", "pro"] == [entry.tier for entry in parse_accounts(text)]
+    assert "accounts[0].tier" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [
     ("nonce_window", -1), ("nonce_window", True), ("valid_until", "soon"), ("ip_allowlist", "127.0.0.1"),
     ("ip_allowlist", [1]),
 ])  # fmt: skip

@@ -42,7 +42,18 @@ def test_history_costs_four_and_trading_nothing():
     assert [None, None, None, RATE_LIMIT] == history
     assert [None, None, None, RATE_LIMIT] == rest
     assert {None} == trading
-    assert {"key starter": 1500} == limiter.state(START_NS)["rest_counters_centi"]
+    assert {"key": 1500} == limiter.state(START_NS)["rest_counters_centi"]
+
+
+def test_a_change_of_tier_keeps_what_was_counted():
+    limiter = Limiter(LimitSettings())
+    for _ in range(15):
+        limiter.private_call("key", "starter", "Balance", START_NS)
+    higher = [limiter.private_call("key", "pro", "Balance", START_NS) for _ in range(6)]
+
+    assert [None] * 5 + [RATE_LIMIT] == higher
+    assert limiter.private_call("key", "starter", "Balance", START_NS + 5 * S) == RATE_LIMIT
+    assert {"key": 1500} == limiter.state(START_NS + 5 * S)["rest_counters_centi"]
 
 
 def test_keys_have_their_own_counters():

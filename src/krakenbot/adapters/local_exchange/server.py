@@ -91,6 +91,7 @@ class ExchangeServer:
                 WebSocketRoute("/level3/v2", self._websocket("level3")),
                 Route("/0/public/{name:path}", self._public_rest, methods=["GET", "POST"]),
                 Route("/0/private/{name:path}", self._private_rest, methods=["POST"]),
+                Route("/0/{name:path}", self._unknown, methods=["GET", "POST"]),
                 Route("/control/truth", self._truth, methods=["GET"]),
                 Route("/control/status", self._status, methods=["GET"]),
                 Route("/control/advance", self._advance, methods=["POST"]),
@@ -132,6 +133,9 @@ class ExchangeServer:
             return await self._rest(request, self._gate.private)
         finally:
             self._gate.leave(api_key)
+
+    async def _unknown(self, _request: Request) -> Response:
+        return Response(_encode({"error": ["EGeneral:Unknown method"]}), media_type="application/json")
 
     async def _rest(self, request: Request, answer: Callable[[RestCall], Any]) -> Response:
         """Read a request, let it wait its leg, answer it, and let the answer wait its leg."""

@@ -30,6 +30,11 @@ class DecayingCounter:
         self._level += cost * UNITS
         return True
 
+    def change(self, limit: int, centi_per_s: int, now_ns: int) -> None:
+        """Go on with another limit and rate; what was counted stays."""
+        self._decay(now_ns)
+        self._limit, self._rate = limit * UNITS, centi_per_s
+
     def centi(self, now_ns: int) -> int:
         """Return the count in hundredths, rounded up."""
         self._decay(now_ns)

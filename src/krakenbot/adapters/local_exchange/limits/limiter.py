@@ -46,7 +46,9 @@ class Limiter:
         if not self.settings.rest_counter or endpoint in UNCOUNTED:
             return None
         cost = self.settings.history_cost if endpoint in COSTLY else 1
-        counter = _remember(self._rest, f"{api_key} {tier}", lambda: DecayingCounter(*REST_COUNTERS[tier]))
+        limit, centi_per_s = REST_COUNTERS[tier]
+        counter = _remember(self._rest, api_key, lambda: DecayingCounter(limit, centi_per_s))
+        counter.change(limit, centi_per_s, now_ns)
         return None if counter.take(cost, now_ns) else RATE_LIMIT
 
     def public_call(self, address: str, now_ns: int) -> str | None:

@@ -13,8 +13,6 @@ from krakenbot.adapters.local_exchange.feeds import PublicFeeds
 from krakenbot.adapters.local_exchange.keys import KeyRing
 from krakenbot.adapters.local_exchange.limits.limiter import Limiter
 from krakenbot.adapters.local_exchange.limits.settings import LimitSettings
-from krakenbot.adapters.local_exchange.matching.accounts import Account
-from krakenbot.adapters.local_exchange.matching.tiers import Tier
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.protocol.announcements import Announcements, OpenSession
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
@@ -81,7 +79,3 @@ class Exchange:
     def intercept(self, name: str, params: Mapping[str, Any]) -> str | None:
         """Return the refusal of a request that is intercepted, None when it goes on."""
         return None if self.interceptor is None else self.interceptor.before_request(name, params)
-
-    def tier_of(self, account: Account) -> Tier:
-        """Return the tier of an account."""
-        return account.tier
