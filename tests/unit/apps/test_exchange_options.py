@@ -15,6 +15,9 @@ from krakenbot.apps.exchange import exchange
         ({"port": -1}, "--port -1"),
         ({"maker_fee_bps": -0.1}, "--maker-fee-bps -0.1"),
         ({"taker_fee_bps": float("nan")}, "--taker-fee-bps nan"),
+        ({"flow": "playback"}, "--flow playback needs --recording"),
+        ({"flow": "playback", "recording": Path("absent")}, "no recording in absent"),
+        ({"start_after_s": -1.0}, "--start-after-s -1: allowed are 0 to 86400"),
         ({"symbols": 0}, "0 symbols: allowed are 1 to"),
         ({"host": "0.0.0.0"}, "loopback addresses only"),  # noqa: S104  # refused
     ],

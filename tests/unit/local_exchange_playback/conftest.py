@@ -241,6 +241,11 @@ def script(tmp_path: Path) -> Script:
     return Script(tmp_path / "recording")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def play() -> type[Played]:
     return Played
+
+
+@pytest.fixture(scope="session")
+def script_type() -> type[Script]:
+    return Script

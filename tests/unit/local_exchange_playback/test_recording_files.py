@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -163,3 +165,17 @@ def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(RecordingError, match="line 2: longer than"):
         numbers(Recording(tmp_path))
+
+
+def test_a_long_recording_is_read_in_little_memory(tmp_path: Path) -> None:
+    random = Random(1)
+    with RecordingWriter(tmp_path, symbols=[]) as writer:
+        for n in range(60_000):
+            writer.write(n, "public-1", "public", "in", f'{{"qty":{random.random()},"price":{random.random()}}}')
+    tracemalloc.start()
+    count = sum(1 for _ in Recording(tmp_path).frames())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 60_000 == count
+    assert peak < 2_000_000

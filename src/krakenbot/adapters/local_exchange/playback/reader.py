@@ -25,7 +25,7 @@ from krakenbot.adapters.local_exchange.playback.recording_format import (
     find_parts,
 )
 
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 64 * 1024
 _decode_header = msgspec.json.Decoder(Header).decode
 _decode_frame = msgspec.json.Decoder(FrameLine).decode
 
