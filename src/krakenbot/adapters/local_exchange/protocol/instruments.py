@@ -144,6 +144,7 @@ def _pair_row(rules: InstrumentRules) -> dict[str, Any]:
         "cost_precision": rules.cost_precision,
         "marginable": False,
         "has_index": rules.has_index,
+        "ws_display_price_precision": rules.price_precision,
         "cost_min": _short(rules.cost_min),
         "tick_size": increment,
         "price_increment": increment,
