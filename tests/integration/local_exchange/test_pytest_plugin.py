@@ -44,6 +44,17 @@ def test_several_run_side_by_side(start_kraken_exchange):
     assert second.status()["system"] == "online"
 
 
+def test_faults_and_the_operator_are_at_hand(kraken_exchange):
+    assert kraken_exchange.faults("at private.subscribe.ack: drop") == [1]
+    with pytest.raises(ValueError, match="line 1"):
+        kraken_exchange.faults("at nowhere: drop")
+    assert len(kraken_exchange.fault_report()["rules"]) == 1
+    kraken_exchange.clear_faults()
+    assert kraken_exchange.fault_report()["rules"] == []
+    kraken_exchange.operate("mode", system="post_only")
+    assert kraken_exchange.status()["system"] == "post_only"
+
+
 def test_one_that_dies_fails_the_test(kraken_exchange):
     import os
     import signal
@@ -63,7 +74,7 @@ def test_a_users_tests_run_in_a_folder_of_their_own(tmp_path):
     (tmp_path / "test_mine.py").write_text(USERS_TESTS, encoding="utf-8")
     done = run_pytest(tmp_path)
 
-    assert "4 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "5 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "ERROR test_mine.py::test_one_that_dies_fails_the_test" in done.stdout
     assert "the exchange has exit code -9" in done.stdout
 

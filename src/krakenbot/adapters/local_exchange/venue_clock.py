@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import anyio
 import anyio.lowlevel
 
+MIN_SPEED: Final = 0.001
 MAX_SPEED: Final = 1000
 _PER_MILLE: Final = 1000
 
@@ -39,9 +40,9 @@ class RunningClock:
 
         Raises ValueError when the speed is not in 0.001 to 1000.
         """
+        if not MIN_SPEED <= speed <= MAX_SPEED:
+            raise ValueError(f"the speed of time {speed:g}: allowed are {MIN_SPEED} to {MAX_SPEED}")
         self._per_mille = round(speed * _PER_MILLE)
-        if not 1 <= self._per_mille <= MAX_SPEED * _PER_MILLE:
-            raise ValueError(f"the speed of time {speed:g}: allowed are 0.001 to {MAX_SPEED}")
         self._read_ns = read_ns or _steady_ns()
         self._start_ns = self._read_ns()
 
