@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.adapters.local_exchange.flow.instruments import load_instruments
-from krakenbot.adapters.local_exchange.keys import AccountsFileError, parse_accounts
+from krakenbot.adapters.local_exchange.keys import AccountsFileError, parse_accounts, sign
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
 from krakenbot.adapters.local_exchange.protocol import instruments
+from krakenbot.adapters.local_exchange.protocol.rest_gate import RestCall, RestGate
 from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
 from krakenbot.adapters.local_exchange.protocol.rest_public import PublicRest, RestError
 
@@ -89,6 +90,49 @@ def test_public_requests_are_refused_in_the_venues_words(desk, name, params, err
         PublicRest(desk.exchange).answer(name, params)
 
     assert error == caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"nonce=7&otp=123&txid=%s&trades=true"),
+        ("", b"otp=123&txid=%s&trades=true&nonce=7"),
+        ("application/json", b'{"nonce": 7, "otp": "123", "txid": ["%s"], "trades": true, "userref": null}'),
+        ("application/json; charset=utf-8", b'{"nonce": "7", "txid": "%s", "trades": true, "nonsense": {"a": [1.50]}}'),
+    ],
+)
+def test_form_and_json_bodies_say_the_same(desk, content_type, body):
+    desk.market.place("sell", 1000, 9000)
+    order = desk.order(desk.alice, "buy", "0.5", "100.0")
+    body = body.replace(b"%s", order.order_id.encode())
+    path = "/0/private/QueryOrders"
+    call = RestCall(
+        path=path,
+        body=body,
+        query={},
+        content_type=content_type,
+        api_key="alice",
+        signature=sign(b"s", path, body, "7").decode(),
+    )
+    result = RestGate(desk.exchange).private(call)
+
+    assert order.exec_ids == result[order.order_id]["trades"]
+    assert 7 == desk.keys.keys["alice"].last_nonce
+
+
+def test_a_key_is_refused_from_an_address_that_its_list_does_not_name(desk):
+    desk.keys.keys["alice"].ip_allowlist = ("127.0.0.1",)
+    path, errors = "/0/private/Balance", []
+    for nonce, address in (("1", "10.0.0.1"), ("2", "127.0.0.1"), ("3", "10.0.0.1")):
+        body = f"nonce={nonce}".encode()
+        signature = sign(b"s", path, body, nonce).decode()
+        call = RestCall(path=path, body=body, query={}, api_key="alice", signature=signature, address=address)
+        try:
+            errors.append(RestGate(desk.exchange).private(call) and "")
+        except RestError as error:
+            errors.append(error.text)
+
+    assert ["EGeneral:Permission denied", "", "EGeneral:Permission denied"] == errors
 
 
 def test_trades_go_on_from_where_the_caller_stands(desk):
