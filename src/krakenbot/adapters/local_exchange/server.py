@@ -29,6 +29,7 @@ from krakenbot.adapters.local_exchange.faults.control import FaultControl
 from krakenbot.adapters.local_exchange.faults.rest import RestFaults, refused_upgrade
 from krakenbot.adapters.local_exchange.faults.transports import faulted_http
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
+from krakenbot.adapters.local_exchange.matching.settings import RULES
 from krakenbot.adapters.local_exchange.pacing import PacedFlow, run_venue
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.rest_gate import RestCall, RestGate
@@ -177,8 +178,8 @@ class ExchangeServer:
             "system": venue.system,
             "now_ns": venue.now_ns,
             "symbols": list(venue.markets),
-            "stop_holds": venue.settings.stop_holds,
-            "post_only_reject": venue.settings.post_only_reject,
+            "fees": venue.settings.fees,
+            "rules": {name: str(getattr(venue.settings, name)) for name in RULES},
             "flow": venue.flow.parameters() if venue.flow else None,
             "counters": dict(sorted(self._exchange.counters.items())),
         }
