@@ -25,7 +25,7 @@ from krakenbot.adapters.local_exchange.protocol.rest_public import RestError
 from krakenbot.adapters.local_exchange.protocol.session import Session
 
 S = 1_000_000_000
-ORDER = {"pair": "ABCUSD", "type": "buy", "ordertype": "limit", "volume": "0.5", "price": "100.0"}
+ORDER: dict[str, Any] = {"pair": "ABCUSD", "type": "buy", "ordertype": "limit", "volume": "0.5", "price": "100.0"}
 
 
 class Bench:
@@ -64,8 +64,8 @@ class Bench:
         return self._refusal(lambda: self.gate.public(RestCall(path="/0/public/Time", body=None, query={})))
 
     def order(self, **changes: Any) -> str:
-        order = {"order_type": "limit", "side": "buy", "symbol": "ABC/USD", "order_qty": 0.5, "limit_price": 100.0}
-        order |= {"token": self.token()} | changes
+        order: dict[str, Any] = {"order_type": "limit", "side": "buy", "symbol": "ABC/USD", "order_qty": 0.5}
+        order |= {"limit_price": 100.0, "token": self.token()} | changes
         return self.ws("private", "add_order", **{name: value for name, value in order.items() if value is not None})
 
     def token(self) -> str:
