@@ -165,6 +165,9 @@ class Socket:
         now = self._played.venue.now_ns
         self._session.receive(text, now, now)
 
+    def close(self) -> None:
+        self._session.close()
+
     def data(self, channel: str) -> list[str]:
         return [text for text in self.texts if text.startswith(f'{{"channel":"{channel}"')]
 

@@ -139,6 +139,20 @@ def test_a_crossing_order_takes_displayed_volume_once_and_alters_nothing(begun: 
     assert 0 == played.market.stats.count
 
 
+def test_volume_that_left_a_level_is_taken_to_be_what_the_account_took(begun: Any, play: Any) -> None:
+    begun.book(100, BIDS, ASKS | {1002: UNIT})
+    begun.book(200, BIDS, ASKS | {1002: 5 * UNIT})
+    played = play(begun.close())
+    played.to(50)
+    first = played.order("buy", 4 * UNIT, 1002)
+    played.to(150)
+    nothing = played.order("buy", UNIT, 1002, time_in_force="ioc")
+    played.to(250)
+    later = played.order("buy", 9 * UNIT, 1002, time_in_force="ioc")
+
+    assert (4, 0, 4) == (fills(first), fills(nothing), fills(later))
+
+
 def test_a_market_order_beyond_the_displayed_book_is_cut(begun: Any, play: Any) -> None:
     played = play(begun.close())
     played.to(50)

@@ -118,6 +118,34 @@ def test_smaller_depths_are_made_from_the_recorded_one_and_larger_ones_refused(s
         assert (False, "Subscription depth not supported") == (answer["success"], answer["error"])
 
 
+@pytest.mark.parametrize("ends_by", ["unsubscribe", "close"])
+def test_who_leaves_hears_nothing_more(script: Any, play: Any, ends_by: str) -> None:
+    levels = {1000 - n: 10**8 + n for n in range(25)}, {1001 + n: 10**8 + n for n in range(25)}
+    script.ack(0, "trade")
+    script.ack(0, "ticker")
+    script.trade(1, (1, "buy", 1001, 5), kind="snapshot")
+    script.ticker(1, "100.1", kind="snapshot")
+    record_books(script, depth=25, bids=levels[0], asks=levels[1])
+    script.trade(500, (2, "buy", 1001, 5))
+    script.ticker(500, "100.2")
+    played = play(script.close())
+    asked = [("book", ',"depth":25'), ("book", ',"depth":10'), ("trade", ""), ("ticker", "")]
+    asked.append(("ticker", ',"event_trigger":"bbo"'))
+    readers = [played.subscribe(channel, more=more) for channel, more in asked]
+    played.to(150)
+    for (channel, more), reader in zip(asked, readers, strict=True):
+        if ends_by == "close":
+            reader.close()
+        else:
+            params = f'{{"channel":"{channel}","symbol":["BTC/USD"]{more}}}'
+            reader.ask(f'{{"method":"unsubscribe","params":{params}}}')
+    before = [len(reader.texts) for reader in readers]
+    played.to(700)
+
+    assert before == [len(reader.texts) for reader in readers]
+    assert all('"success":true' in text for reader in readers for text in reader.texts if '"method"' in text)
+
+
 def test_trades_and_tickers_are_handed_on_untouched(script: Any, play: Any) -> None:
     script.ack(0, "trade", snapshot="true")
     script.ack(0, "ticker", event_trigger='"bbo"')

@@ -97,6 +97,12 @@ class PlaybackFeed(SymbolFeed):
         for readers in (*self._made_tickers.values(), *(stream.readers for stream in self.tickers.values())):
             readers.pop(reader, None)
 
+    def forget(self, reader: Reader) -> None:
+        """Drop a closed connection."""
+        super().forget(reader)
+        for stream in (*self.books.values(), *self.level3.values()):
+            stream.leave(reader)
+
     def ticker(self, trigger: EventTrigger) -> TickerStream:
         """Return the recorded ticker of a trigger; the first call takes over the readers of a made one."""
         stream = self.tickers.get(trigger)
