@@ -10,7 +10,11 @@ import pytest
 from krakenbot.adapters.local_exchange.keys import AccountsFileError, parse_accounts
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
 from krakenbot.adapters.local_exchange.matching.fees import Rates
+from krakenbot.adapters.local_exchange.matching.settings import RULES
+from krakenbot.adapters.local_exchange.pytest_plugin import kraken_exchange
 from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
+
+__all__ = ["kraken_exchange"]
 
 
 def accounts(**more: object) -> str:
@@ -54,3 +58,29 @@ def test_without_options_rates_are_flat_and_the_tier_is_pro():
 def test_a_wrong_tier_or_volume_names_the_place(more):
     with pytest.raises(AccountsFileError, match=next(iter(more))):
         parse_accounts(accounts(**more))
+
+
+@pytest.mark.parametrize(
+    "kraken_exchange",
+    [{"flow": "still", "fees": "tiered", "pair_fee": ["BTC/USD=-2/10"], "rule": ["gtd_post_only=refused"]}],
+    indirect=True,
+)
+def test_the_command_line_reaches_the_venue(kraken_exchange):
+    status = kraken_exchange.status()
+
+    assert status["fees"] == "tiered"
+    assert status["rules"] == {name: rule.values[0] for name, rule in RULES.items()} | {"gtd_post_only": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": ("amend_queue=no",)}, "amend_queue is one of"),
+        ({"rules": ("nothing=no",)}, "rules are"),
+        ({"pair_fees": ("BTC/USD",)}, "write SYMBOL=MAKER/TAKER"),
+        ({"pair_fees": ("NO/USD=1/1",)}, "not listed"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_a_sentence(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(ExchangeOptions(symbols=1, flow="still", **options), parse_accounts(accounts()), steady_clock(), None)
