@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from krakenbot.adapters.local_exchange.control import Control
+from krakenbot.adapters.local_exchange.protocol.session import Session
 
 
 class Caller:
@@ -56,6 +57,17 @@ def test_the_operator_changes_modes_instruments_balances_orders_tiers_and_keys(d
     assert ({"revoked": "alice"}, True) == (key.json(), desk.keys.keys["alice"].is_revoked)
 
 
+def test_a_bare_text_is_sent_to_every_connection(desk, client, make_frames):
+    readers = [make_frames(), make_frames()]
+    for reader in readers:
+        Session(desk.exchange, "public", reader).open()
+    standard = client.post("/control/text", json={})
+    chosen = client.post("/control/text", json={"text": "{"})
+
+    assert {"connections": 2} == standard.json() == chosen.json()
+    assert [["CloudFlare WebSocket proxy restarting", "{"]] * 2 == [reader.texts[1:] for reader in readers]
+
+
 def test_the_state_of_the_limits_can_be_read(desk, client):
     desk.exchange.limits.private_call("alice", "pro", "Ledgers", desk.venue.now_ns)
     desk.order(desk.alice, "buy", "0.5", "100.0")
@@ -88,6 +100,7 @@ def test_the_state_of_the_limits_can_be_read(desk, client):
         ("order", {"order_id": "O"}, "is not open"),
         ("tier", {"account": "alice", "tier": "gold"}, "gold: tiers are"),
         ("key", {"api_key": "nobody"}, "no key nobody"),
+        ("text", {"text": 5}, "text: a text is needed"),
         ("key", [], "must be a JSON object"),
     ],
 )

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from krakenbot.adapters.local_exchange.digits import plain_text, to_units
 from krakenbot.adapters.local_exchange.matching.operator import BookingKind, Operator, OperatorError
 from krakenbot.adapters.local_exchange.matching.tiers import Tier
+from krakenbot.adapters.local_exchange.protocol.announcements import PROXY_RESTARTING
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import order_fields
 
@@ -44,6 +45,7 @@ class Control:
             "order": self.order,
             "tier": self.tier,
             "key": self.key,
+            "text": self.text,
         }
         routes = [Route(f"/control/{name}", self._post(action), methods=["POST"]) for name, action in actions.items()]
         return [*routes, Route("/control/limits", self._limits, methods=["GET"])]
@@ -123,6 +125,12 @@ class Control:
         if not self._exchange.keys.revoke(name):
             raise OperatorError(f"no key {name}")
         return {"revoked": name}
+
+    def text(self, body: Answer) -> Answer:
+        """Send a bare text to every connection: `{"text"}`, by default what the proxy says before it restarts."""
+        _only(body, "text")
+        self._exchange.announcements.tell_all(_text(body, "text") if "text" in body else PROXY_RESTARTING)
+        return {"connections": len(self._exchange.sessions)}
 
     def limits(self) -> Answer:
         """Return the counters of every limit and, per account, tier and transaction counts by pair."""
