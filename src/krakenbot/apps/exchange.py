@@ -7,6 +7,7 @@ SIGINT. The command line registers `exchange`; rehearsals start it and read the 
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ import cyclopts
 import structlog
 from attrs import frozen
 
+from krakenbot.adapters.local_exchange.digits import parse_rfc3339
 from krakenbot.adapters.local_exchange.flow.instruments import choose_symbols, load_instruments
 from krakenbot.adapters.local_exchange.flow.market import Flow, Market
 from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow
@@ -91,6 +93,7 @@ class ExchangeOptions:
     until_stdin_ends: bool = False
     at_end: AtEnd = "seeded"
     start_after_s: float = 0.0
+    start_at: str | None = None
     faults: Path | None = None
 
 
@@ -121,6 +124,7 @@ def exchange(
     until_stdin_ends: bool = False,
     at_end: AtEnd = "seeded",
     start_after_s: float = 0.0,
+    start_at: str | None = None,
     faults: Path | None = None,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
@@ -179,6 +183,8 @@ def exchange(
         What follows a played-back recording: seeded flow from its last books, stop, or loop.
     start_after_s
         Seconds that a played-back market stands at its first snapshots before the playback starts.
+    start_at
+        When stepped time starts, as 2026-11-22T10:00:00Z; without it at the present, and no two runs are alike.
     faults
         File with a script of faults to play (docs/faults.md); how often each rule was hit is printed in the end.
 
@@ -209,6 +215,7 @@ def exchange(
         until_stdin_ends=until_stdin_ends,
         at_end=at_end,
         start_after_s=start_after_s,
+        start_at=start_at,
         faults=faults,
     )
     structlog.configure(
@@ -233,11 +240,16 @@ async def serve(options: ExchangeOptions) -> None:
     Raises ValueError or OSError when the options, the accounts file or the port cannot be used.
     """
     _check(options)
-    clock: VenueClock = SteppedClock() if options.time == "stepped" else RunningClock(options.speed)
+    clock: VenueClock = RunningClock(options.speed)
+    if options.time == "stepped":
+        clock = SteppedClock(parse_rfc3339(options.start_at) if options.start_at else None)
     entries = _account_entries(options)
     with ExitStack() as files:
         record_file = files.enter_context(options.record.open("ab")) if options.record else None
         built, flow = build(options, entries, clock, record_file)
+        # The books live as long as the process: no pause of the collector to walk over them.
+        gc.collect()
+        gc.freeze()
         if options.faults is not None:
             _add_faults(built, options.faults)
         latency = LatencySettings(median_ms=options.latency_median_ms, p99_ms=options.latency_p99_ms)
@@ -330,6 +342,8 @@ def _check(options: ExchangeOptions) -> None:
         raise ValueError(f"--port {options.port}: allowed are 0 to {MAX_PORT}")
     if options.flow == "playback" and options.recording is None:
         raise ValueError("--flow playback needs --recording")
+    if options.start_at is not None and (options.time != "stepped" or parse_rfc3339(options.start_at) is None):
+        raise ValueError(f"--start-at {options.start_at}: goes with --time stepped, as 2026-11-22T10:00:00Z")
     if not 0 <= options.start_after_s <= MAX_START_AFTER_S:
         raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
     if options.time == "stepped" and options.speed != 1.0:
