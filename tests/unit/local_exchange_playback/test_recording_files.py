@@ -14,6 +14,7 @@ import zstandard
 from krakenbot.adapters.local_exchange.playback.reader import CutOff, Recording
 from krakenbot.adapters.local_exchange.playback.recording_format import RecordingError, part_name
 from krakenbot.adapters.local_exchange.playback.writer import RecordingWriter
+from krakenbot.apps.exchange import exchange
 
 HEADER = {
     "format": "krakenbot-recording",
@@ -179,3 +180,15 @@ def test_a_long_recording_is_read_in_little_memory(tmp_path: Path) -> None:
 
     assert 60_000 == count
     assert peak < 2_000_000
+
+
+def test_the_command_refuses_a_corrupt_recording_on_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_part(tmp_path, [HEADER, line(1), b"{not json"])
+
+    code = exchange(flow="playback", recording=tmp_path)
+
+    shown = capsys.readouterr()
+    assert (2, "", 1) == (code, shown.out, shown.err.count("\n"))
+    assert "exchange: part-000001.jsonl.zst line 3: " in shown.err

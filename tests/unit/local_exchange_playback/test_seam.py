@@ -136,6 +136,8 @@ def test_the_seam_is_reported(recorded: Any, play: Any) -> None:
     assert (2.0, 2, 0) == (seam["at_s"], seam["client_orders"], seam["withdrawn_crossing_lots"])
     assert MID == seam["mid_before_ticks"] == seam["mid_after_ticks"]
     assert 1 == seam["books_with_differences"]
+    streams = {"book": [25], "level3": [], "ticker": [], "trade": True, "places_by": "volume"}
+    assert streams == played.flow.parameters()["streams"]["BTC/USD"]
     assert seam["adopted_orders"] >= 50
     assert played.flow.parameters()["has_ended"]
 

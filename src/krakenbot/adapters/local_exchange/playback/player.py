@@ -40,15 +40,16 @@ class SymbolPlayer:
         self.primary: BookStream | None = None
         self._venue = venue
         self._numbers = count(1)
+        self._found: dict[str, set[int | str]] = {"book": set(), "level3": set(), "ticker": set()}
+        self._has_trades = False
+        # Of this round: a snapshot after the first prints is no history.
         self._has_history = False
 
     def streams(self) -> dict[str, object]:
         """Return what was found recorded so far."""
         return {
-            "book": sorted(self.feed.books),
-            "level3": sorted(self.feed.level3),
-            "ticker": sorted(self.feed.tickers),
-            "trade": self._has_history or self.feed.trades.last_id > 0,
+            **{channel: sorted(found) for channel, found in self._found.items()},
+            "trade": self._has_trades,
             "places_by": "order id" if self.market.places.has_ids else "volume",
         }
 
@@ -92,7 +93,7 @@ class SymbolPlayer:
     def trade_frame(self, rows: list[tuple[TradeRow, str]], text: str, *, is_snapshot: bool) -> None:
         """Follow one frame of prints, and hand it on; a first snapshot is history and fills nobody."""
         is_history = is_snapshot and not self._has_history
-        self._has_history = True
+        self._has_history = self._has_trades = True
         fresh = self.feed.trades.take(rows, text, is_snapshot=is_snapshot)
         if not fresh and rows and not is_snapshot:
             self.counts["trades_repeated"] += 1
@@ -112,6 +113,7 @@ class SymbolPlayer:
         """Follow one ticker frame, and hand it on."""
         last = decode_ticker(row).last
         self.counts["frames_played"] += 1
+        self._found["ticker"].add(trigger)
         stream = self.feed.ticker(trigger)
         stream.take(row.decode(), text, is_snapshot=is_snapshot)
         stream.forward(text)
@@ -126,6 +128,7 @@ class SymbolPlayer:
         self._has_history = False
 
     def _make_stream(self, channel: BookChannel, depth: int, *, is_primary: bool) -> BookStream:
+        self._found[channel].add(depth)
         book = self.market.book if is_primary else Book()
         next_number = self._venue.next_number if is_primary else self._numbers.__next__
         made: type[Mirror] = Level2Mirror if channel == "book" else Level3Mirror
