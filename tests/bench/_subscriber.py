@@ -25,8 +25,6 @@ from typing import Any
 SUBSCRIBERS = 2
 NAMES = {b"book": "book", b"leve": "level3", b"tick": "ticker", b"trad": "trade", b"hear": "heartbeat"}
 LEVEL3_SYMBOLS = 200
-LEVEL3_PER_S = 40
-"""What the venue's budget allows at depth 10."""
 SECRET = base64.b64encode(b"a secret of the bench").decode()
 ACCOUNTS = [{"name": "reader", "keys": [{"api_key": "reader", "api_secret": SECRET}], "balances": {"USD": "1000000"}}]
 
@@ -125,11 +123,8 @@ async def subscribe(ready: dict[str, Any], token: str) -> list[Client]:
             public.send({"method": "subscribe", "params": params})
     parts = [symbols[start : start + LEVEL3_SYMBOLS] for start in range(0, len(symbols), LEVEL3_SYMBOLS)]
     clients = [await open_client(ready, "/level3/v2") for _ in parts]
-    for start in range(0, LEVEL3_SYMBOLS, LEVEL3_PER_S):
-        for client, part in zip(clients, parts, strict=True):
-            chosen = part[start : start + LEVEL3_PER_S]
-            client.send({"method": "subscribe", "params": {"channel": "level3", "token": token, "symbol": chosen}})
-        await asyncio.sleep(1.1)
+    for client, part in zip(clients, parts, strict=True):
+        client.send({"method": "subscribe", "params": {"channel": "level3", "token": token, "symbol": part}})
     return [public, *clients]
 
 

@@ -28,7 +28,7 @@ SECONDS = 30
 def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kb-bench-") as name:
         folder = Path(name)
-        with exchange_process(folder, "--symbols", str(SYMBOLS), "--speed", str(SPEED)):
+        with exchange_process(folder, "--symbols", str(SYMBOLS), "--speed", str(SPEED), "--limits", "off"):
             command = [sys.executable, "-m", "tests.bench._subscriber", str(folder / "ready.json")]
             output = subprocess.run(
                 [*command, str(WARM_UP_S), str(SECONDS)],
