@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.operator import Operator
 from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder
 from krakenbot.adapters.local_exchange.matching.tiers import LIMITS, Tier
 from krakenbot.adapters.local_exchange.matching.venue import Refusal
@@ -18,19 +19,8 @@ from krakenbot.adapters.local_exchange.matching.venue import Refusal
 SECOND = 1_000_000_000
 TIER = Tier.INTERMEDIATE
 KINDS = [
-    "limit",
-    "market",
-    "ioc",
-    "fok",
-    "gtd",
-    "stop",
-    "trail",
-    "trail_limit",
-    "cancel",
-    "amend",
-    "all",
-    "flow",
-    "take",
+    *("limit", "limit", "market", "ioc", "fok", "gtd", "stop", "profit", "trail", "trail_limit"),
+    *("cancel", "amend", "all", "halt", "flow", "flow", "take", "take"),
 ]
 CANCEL = [(5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1)]
 AMEND = [(5, 3), (10, 2), (15, 1)]
@@ -132,8 +122,9 @@ class PriceTime:
         side = self.desk.market.book.side(order.side)
         key = fill.price_ticks * sign
         assert all(other <= key for other in side.levels)
-        if key in side.levels and order.remaining_lots:
-            assert next(iter(side.levels[key].orders)) == order.number
+        arrival = self.queues.known[order.number][1]
+        standing = side.levels[key].orders if key in side.levels else {}
+        assert all(number == order.number or self.queues.known[number][1] > arrival for number in standing)
 
     def on_book(self, *_: Any) -> None:
         pass
@@ -180,8 +171,9 @@ def place(desk: Any, account: Any, kind: str, *, side: str, qty: str, price: str
             return desk.order(account, side, qty, price, time_in_force=kind, expire_at_ns=expire)
         case "market":
             return desk.order(account, side, qty, order_type="market", stp_type="cancel_oldest")
-        case "stop":
-            return desk.order(account, side, qty, order_type="stop-loss", trigger_price=price)
+        case "stop" | "profit":
+            order_type = "stop-loss" if kind == "stop" else "take-profit"
+            return desk.order(account, side, qty, order_type=order_type, trigger_price=price)
         case _:
             limit = "0" if kind == "trail_limit" else None
             more = {"limit_price_type": "quote"} if limit else {}
@@ -211,6 +203,12 @@ def ask(desk: Any, counters: dict[str, NaiveCounter], step: tuple[Any, ...]) -> 
             desk.market.place(side, 975 + 5 * price_step, lots)
         case "take":
             desk.market.take(side, lots)
+        case "halt":
+            # Two of five times the engine is, or goes, online.
+            modes = ("online", "post_only", "online", "cancel_only", "maintenance")
+            Operator(desk.venue).set_system(modes[price_step % len(modes)])
+        case "all" | "cancel" | "amend" if desk.venue.system == "maintenance":
+            pass
         case "all":
             ages = [now_ns - order.changed_ns for order in mine]
             assert desk.venue.cancel_all(account) == len(mine)
@@ -318,4 +316,5 @@ def test_the_venue_agrees_with_models_written_from_the_rules(steps, rule, make_d
             )
             for order in account.open_orders.values():
                 assert (order.resting is None) == order.waits_for_trigger
-                assert order.request.expire_at_ns is None or order.request.expire_at_ns > desk.venue.now_ns
+                is_due = order.request.expire_at_ns is not None and order.request.expire_at_ns <= desk.venue.now_ns
+                assert not is_due or desk.venue.system == "maintenance"

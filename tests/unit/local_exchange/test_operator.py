@@ -232,6 +232,26 @@ def test_a_stop_whose_price_was_passed_while_nothing_matched_fires_on_return(des
     assert (before, waiting.is_triggered) == (False, True)
 
 
+def test_a_stop_that_ended_during_maintenance_does_not_fire_on_return(desk, operator):
+    desk.market.place("sell", 1000, 100)
+    desk.market.take("buy", 100)
+    stop = desk.order(
+        desk.alice,
+        "sell",
+        "0.5",
+        order_type="stop-loss",
+        trigger_price="98.0",
+        time_in_force="gtd",
+        expire_at_ns=desk.start_ns + SECOND,
+    )
+    operator.set_system("maintenance")
+    desk.market.stats.last_ticks = 950
+    desk.venue.advance(desk.start_ns + 2 * SECOND)
+    operator.set_system("online")
+
+    assert (stop.status, stop.is_triggered) == ("expired", False)
+
+
 @pytest.mark.parametrize(("rule", "status"), [("survive", "new"), ("cancelled", "canceled")])
 def test_whether_stops_survive_maintenance_is_a_switch(make_desk, rule, status):
     desk = make_desk(stops_in_maintenance=rule)

@@ -206,6 +206,8 @@ class Venue:
         self.system = mode
         for market in self.markets.values():
             self.gate(market)
+        # Before any stop fires: what ended meanwhile must not trade.
+        self._end_due()
         if mode != "online":
             self._flow_stopped_ns = self.now_ns if was_online else self._flow_stopped_ns
             return
@@ -324,13 +326,7 @@ class Venue:
 
     def _run_due(self) -> None:
         now = self.now_ns
-        if self.system != "maintenance":
-            for order in [o for o in self._expiring.values() if (o.request.expire_at_ns or NEVER) <= now]:
-                self.withdraw(order, None, status="expired")
-            for account in self.accounts.values():
-                if account.cancel_all_at_ns is not None and account.cancel_all_at_ns <= now:
-                    account.cancel_all_at_ns = None
-                    self._cancel_everything(account)
+        self._end_due()
         if self._next_index_ns and self._next_index_ns <= now:
             self._next_index_ns += INDEX_EVERY_NS
             for market in self.markets.values():
@@ -339,6 +335,18 @@ class Venue:
                     self.stops.fire(market)
         if self.flow is not None and self._flow_next_ns() <= now:
             self.flow.step(now - self._flow_behind_ns)
+
+    def _end_due(self) -> None:
+        """Expire orders and fire the dead man's switches whose time has come; in maintenance they wait."""
+        now = self.now_ns
+        if self.system == "maintenance":
+            return
+        for order in [o for o in self._expiring.values() if (o.request.expire_at_ns or NEVER) <= now]:
+            self.withdraw(order, None, status="expired")
+        for account in self.accounts.values():
+            if account.cancel_all_at_ns is not None and account.cancel_all_at_ns <= now:
+                account.cancel_all_at_ns = None
+                self._cancel_everything(account)
 
     def _flow_next_ns(self) -> int:
         if self.flow is None or self._flow_stopped_ns is not None:
