@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import zlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,60 @@ class Played:
         counts = self.flow.parameters()["counts"]
         assert isinstance(counts, dict)
         return counts
+
+
+class Books:
+    """Keeps every book by the public rules from frames alone; raises on the first wrong checksum."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.sides: dict[str, dict[Decimal, dict[str, tuple[str, str]]]] = {"bids": {}, "asks": {}}
+        self.frames = 0
+
+    def read(self, text: str) -> None:
+        frame = json.loads(text, parse_float=str)
+        row = frame["data"][0]
+        self.frames += 1
+        if frame["type"] == "snapshot":
+            self.sides = {"bids": {}, "asks": {}}
+        for name, side in self.sides.items():
+            adds = iter(sorted((r for r in row[name] if r.get("event") == "add"), key=lambda r: r["timestamp"]))
+            for place in row[name]:
+                self._apply(side, next(adds) if place.get("event") == "add" else place)
+            for price in self._best(name)[self.depth :]:
+                del side[price]
+        digits = "".join(
+            text.replace(".", "").lstrip("0")
+            for name in ("asks", "bids")
+            for price in self._best(name)[:10]
+            for pair in self.sides[name][price].values()
+            for text in pair
+        )
+        assert row["checksum"] == zlib.crc32(digits.encode())
+
+    def _apply(self, side: dict[Decimal, dict[str, tuple[str, str]]], row: dict[str, str]) -> None:
+        if "order_id" not in row:
+            price = Decimal(row["price"])
+            side.pop(price, None)
+            if Decimal(row["qty"]):
+                side[price] = {"": (row["price"], row["qty"])}
+            return
+        price = Decimal(row["limit_price"])
+        level = side.setdefault(price, {})
+        if row.get("event") != "modify":
+            level.pop(row["order_id"], None)
+        if row.get("event") != "delete":
+            level[row["order_id"]] = (row["limit_price"], row["order_qty"])
+        if not level:
+            del side[price]
+
+    def _best(self, name: str) -> list[Decimal]:
+        return sorted(self.sides[name], reverse=name == "bids")
+
+
+@pytest.fixture(scope="session")
+def books_type() -> type[Books]:
+    return Books
 
 
 @pytest.fixture

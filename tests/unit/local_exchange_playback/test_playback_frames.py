@@ -323,3 +323,12 @@ def other_instruments() -> str:
         '"qty_increment":1e-08,"price_precision":1,"cost_precision":5,"has_index":true,"cost_min":0.5,'
         '"price_increment":0.1,"qty_min":5e-05}]}'
     )
+
+
+def test_frames_that_do_not_fit_their_instrument_are_refused_by_name(tmp_path: Any, play: Any, script: Any) -> None:
+    coarse = other_instruments().replace('"price_precision":1', '"price_precision":0').replace("0.1,", "1,")
+    other = type(script)(tmp_path / "other", instruments=coarse.encode())
+    record_books(other, bids={1005: 7})
+
+    with pytest.raises(ValueError, match=r"the first book snapshot of BTC/USD: 100\.5 has more than 0 decimals"):
+        play(other.close())

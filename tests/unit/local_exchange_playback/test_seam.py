@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,55 +15,6 @@ BIDS = {MID - 1 - n: (5 + n) * UNIT for n in range(25)}
 ASKS = {MID + 1 + n: (5 + n) * UNIT for n in range(25)}
 LEVEL3_BIDS = {price: [(f"O{price}1", lots - UNIT), (f"O{price}2", UNIT)] for price, lots in list(BIDS.items())[:10]}
 LEVEL3_ASKS = {price: [(f"O{price}1", lots - UNIT), (f"O{price}2", UNIT)] for price, lots in list(ASKS.items())[:10]}
-
-
-class Books:
-    """Keeps every book by the public rules from frames alone; raises on the first wrong checksum."""
-
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
-        self.sides: dict[str, dict[Decimal, dict[str, tuple[str, str]]]] = {"bids": {}, "asks": {}}
-        self.frames = 0
-
-    def read(self, text: str) -> None:
-        frame = json.loads(text, parse_float=str)
-        row = frame["data"][0]
-        self.frames += 1
-        if frame["type"] == "snapshot":
-            self.sides = {"bids": {}, "asks": {}}
-        for name, side in self.sides.items():
-            adds = iter(sorted((r for r in row[name] if r.get("event") == "add"), key=lambda r: r["timestamp"]))
-            for place in row[name]:
-                self._apply(side, next(adds) if place.get("event") == "add" else place)
-            for price in self._best(name)[self.depth :]:
-                del side[price]
-        digits = "".join(
-            text.replace(".", "").lstrip("0")
-            for name in ("asks", "bids")
-            for price in self._best(name)[:10]
-            for pair in self.sides[name][price].values()
-            for text in pair
-        )
-        assert row["checksum"] == zlib.crc32(digits.encode())
-
-    def _apply(self, side: dict[Decimal, dict[str, tuple[str, str]]], row: dict[str, str]) -> None:
-        if "order_id" not in row:
-            price = Decimal(row["price"])
-            side.pop(price, None)
-            if Decimal(row["qty"]):
-                side[price] = {"": (row["price"], row["qty"])}
-            return
-        price = Decimal(row["limit_price"])
-        level = side.setdefault(price, {})
-        if row.get("event") != "modify":
-            level.pop(row["order_id"], None)
-        if row.get("event") != "delete":
-            level[row["order_id"]] = (row["limit_price"], row["order_qty"])
-        if not level:
-            del side[price]
-
-    def _best(self, name: str) -> list[Decimal]:
-        return sorted(self.sides[name], reverse=name == "bids")
 
 
 @pytest.fixture
@@ -95,7 +43,9 @@ def seam_of(played: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("has_level3", [False, True])
-def test_readers_of_every_depth_keep_right_books_over_the_seam(recorded: Any, play: Any, *, has_level3: bool) -> None:
+def test_readers_of_every_depth_keep_right_books_over_the_seam(
+    recorded: Any, play: Any, books_type: Any, *, has_level3: bool
+) -> None:
     if has_level3:
         with_level3(recorded)
     played = play(end(recorded), at_end="seeded")
@@ -109,7 +59,7 @@ def test_readers_of_every_depth_keep_right_books_over_the_seam(recorded: Any, pl
     played.to(6000)
 
     for (channel, depth), reader in readers.items():
-        books = Books(depth)
+        books = books_type(depth)
         for text in reader.data(channel):
             books.read(text)
         assert books.frames > 20
@@ -177,7 +127,9 @@ def test_an_order_enters_the_live_book_behind_what_is_left_ahead_of_it(
     assert 0 == order.filled_lots
 
 
-def test_volume_that_crosses_an_order_without_a_trade_is_withdrawn_at_the_seam(recorded: Any, play: Any) -> None:
+def test_volume_that_crosses_an_order_without_a_trade_is_withdrawn_at_the_seam(
+    recorded: Any, play: Any, books_type: Any
+) -> None:
     # The ask comes down to the client's price, and nobody trades.
     crossing = {price: lots for price, lots in ASKS.items() if price > MID + 5} | {MID: 4 * UNIT, MID + 1: UNIT}
     recorded.book(200, BIDS, crossing, depth=25)
@@ -191,7 +143,7 @@ def test_volume_that_crosses_an_order_without_a_trade_is_withdrawn_at_the_seam(r
     assert 4 * UNIT == seam_of(played)["withdrawn_crossing_lots"]
     assert MID == played.market.best("buy")
     assert played.market.best("sell") == MID + 1
-    books = Books(25)
+    books = books_type(25)
     for text in reader.data("book"):
         books.read(text)
 

@@ -60,7 +60,9 @@ def act(played: Any, order: Any) -> None:
         return
 
 
-def replay(make_script: Any, play: Any, steps: Any, folder: Path) -> tuple[Any, list[Any], dict[int, Any]]:
+def replay(
+    make_script: Any, play: Any, steps: Any, folder: Path, at_end: str = "stop"
+) -> tuple[Any, list[Any], dict[int, Any]]:
     """Play a script of books and prints with orders between them; return what is played, books and prints."""
     script = make_script(folder)
     books: list[Any] = []
@@ -76,7 +78,8 @@ def replay(make_script: Any, play: Any, steps: Any, folder: Path) -> tuple[Any, 
             number = len(prints) + 1
             prints[number] = (side, MIDDLE + offset, lots * UNIT)
             script.trade(100 * index + 20 + number % 2, (number, side, MIDDLE + offset, lots * UNIT))
-    played = play(script.close())
+    played = play(script.close(), at_end=at_end)
+    played.readers = [played.subscribe("book", depth=10)]
     for index, (_, _, orders) in enumerate(steps):
         played.to(100 * index + 10)
         for order in orders:
@@ -138,3 +141,30 @@ def test_the_recorded_book_is_the_same_with_and_without_orders(script_type: Any,
     assert "checksum_mismatches" not in played.counts
     for account in played.venue.accounts.values():
         assert all(amount >= 0 for amount in account.balances.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_books_stay_right_and_orders_keep_their_rest_over_the_seam(
+    script_type: Any, play: Any, books_type: Any, steps: Any
+) -> None:
+    with TemporaryDirectory() as folder:
+        played, _, _ = replay(script_type, play, steps, Path(folder) / "recording", at_end="seeded")
+    played.to(100 * len(steps) + 600)
+    model = books_type(10)
+    for text in played.readers[0].data("book"):
+        model.read(text)
+
+    market = played.market
+    assert "BTC/USD" in played.flow.parameters()["seam"]
+    shown = {
+        name: [Decimal(best) for best in sorted(model.sides[name], reverse=name == "bids")] for name in model.sides
+    }
+    assert [Decimal(price).scaleb(-1) for price, _ in market.levels("buy", 10)] == shown["bids"]
+    assert [Decimal(price).scaleb(-1) for price, _ in market.levels("sell", 10)] == shown["asks"]
+    bid, ask = market.best("buy"), market.best("sell")
+    assert bid is None or ask is None or bid < ask
+    for order in played.venue.orders.values():
+        assert (order.resting is not None) == order.is_open
+        assert order.resting is None or order.resting.remaining_lots == order.remaining_lots
+        assert order.resting is None or market.book.orders[order.number] is order.resting

@@ -28,7 +28,7 @@ from krakenbot.adapters.local_exchange.playback.frames import (
     decode_trade,
 )
 from krakenbot.adapters.local_exchange.playback.player import BookChannel, SymbolPlayer
-from krakenbot.adapters.local_exchange.playback.recording_format import FrameLine
+from krakenbot.adapters.local_exchange.playback.recording_format import FrameLine, RecordingError
 
 BOOK_DEPTHS: Final[dict[BookChannel, tuple[int, ...]]] = {"book": (10, 25, 100, 500, 1000), "level3": (10, 100, 1000)}
 StreamKey = tuple[str, str, int | str]
@@ -45,7 +45,10 @@ class Dispatcher:
         self._primed: set[int] = set()
 
     def prime(self, lines: Iterable[FrameLine]) -> None:
-        """Play the first snapshot of every stream that begins with one, ahead of its time; `play` then skips it."""
+        """Play the first snapshot of every stream that begins with one, ahead of its time; `play` then skips it.
+
+        Raises RecordingError when one of them does not fit its instrument.
+        """
         begun: set[StreamKey] = set()
         found: list[tuple[FrameLine, Envelope, StreamKey]] = []
         for line in lines:
@@ -70,7 +73,10 @@ class Dispatcher:
         for line, envelope, (channel, symbol, asked) in found:
             self._primed.add(id(line))
             self._asked[line.c, channel, symbol] = asked
-            self._channel(line, envelope)
+            try:
+                self._rows(line, envelope)
+            except (msgspec.DecodeError, FrameError) as error:
+                raise RecordingError(f"the first {channel} snapshot of {symbol}: {error}") from error
         self._asked.clear()
 
     def play(self, line: FrameLine) -> None:
@@ -157,22 +163,25 @@ class Dispatcher:
         return None if depth is None else (channel, data.symbol, depth)
 
     def _channel(self, line: FrameLine, envelope: Envelope) -> None:
-        is_snapshot = envelope.type == "snapshot"
         try:
-            rows = decode_rows(envelope.data)
-            match envelope.channel:
-                case "book":
-                    for row in rows:
-                        self._book(line, "book", decode_book(row), is_snapshot=is_snapshot)
-                case "level3":
-                    for row in rows:
-                        self._book(line, "level3", decode_level3(row), is_snapshot=is_snapshot)
-                case "trade":
-                    self._trades(line, rows, is_snapshot=is_snapshot)
-                case _:
-                    self._ticker(line, rows, is_snapshot=is_snapshot)
+            self._rows(line, envelope)
         except (msgspec.DecodeError, FrameError):
             self._counts["not_understood"] += 1
+
+    def _rows(self, line: FrameLine, envelope: Envelope) -> None:
+        is_snapshot = envelope.type == "snapshot"
+        rows = decode_rows(envelope.data)
+        match envelope.channel:
+            case "book":
+                for row in rows:
+                    self._book(line, "book", decode_book(row), is_snapshot=is_snapshot)
+            case "level3":
+                for row in rows:
+                    self._book(line, "level3", decode_level3(row), is_snapshot=is_snapshot)
+            case "trade":
+                self._trades(line, rows, is_snapshot=is_snapshot)
+            case _:
+                self._ticker(line, rows, is_snapshot=is_snapshot)
 
     def _book(self, line: FrameLine, channel: BookChannel, data: BookData | Level3Data, *, is_snapshot: bool) -> None:
         key = self._book_key(line, channel, data, is_snapshot=is_snapshot)
