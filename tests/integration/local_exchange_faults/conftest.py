@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import httpx
@@ -24,18 +24,19 @@ from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, VenueClock
-from krakenbot.apps.exchange import ExchangeOptions, build
+from krakenbot.apps.exchange import ExchangeOptions, FlowKind, build
 
 SECRET = base64.b64encode(b"a secret of the tests").decode()
 ACCOUNTS = [
     {
         "name": "trader",
         "keys": [{"api_key": "full", "api_secret": SECRET}, {"api_key": "spare", "api_secret": SECRET}],
-        "balances": {"USD": "250000", "BTC": "100"},
+        "balances": {"USD": "2500000", "BTC": "100", "ETH": "1000"},
     }
 ]
 _nonces = itertools.count(time.time_ns())
 Frame = Any
+Side = Literal["buy", "sell"]
 
 
 class Client:
@@ -121,7 +122,10 @@ class Client:
     def far_order(self, levels: int = 10, **more: Any) -> dict[str, Any]:
         """Return an order that rests some levels behind the best bid."""
         market = self.exchange.venue.markets[self.symbol]
-        price = Decimal(market.levels("buy", levels)[-1][0]).scaleb(-market.rules.price_precision)
+        bids, ask = market.levels("buy", levels), market.best("sell")
+        # A test before may have taken all bids.
+        ticks = bids[-1][0] if bids else (ask or 1) - 100 * market.rules.price_increment_ticks
+        price = Decimal(ticks).scaleb(-market.rules.price_precision)
         return {
             "order_type": "limit",
             "side": "buy",
@@ -141,15 +145,19 @@ class Client:
         return next((order for order in orders if order["cl_ord_id"] == cl_ord_id), None)
 
     async def make_fills(self, count: int) -> int:
-        """Sell at market until there were that many fills more; few large orders, because orders are counted."""
-        before = have = int((await self.post("TradesHistory"))["result"]["count"])
-        for _ in range(60):
-            if have >= before + count:
+        """Take three levels of the other pair, on both sides in turn, until there were that many fills more."""
+        symbol = list(self.exchange.venue.markets)[1]
+        market = self.exchange.venue.markets[symbol]
+        fills = self.exchange.venue.accounts["trader"].fills
+        before = len(fills)
+        for number in range(60):
+            if len(fills) >= before + count:
                 break
-            sale = {"pair": self.symbol, "type": "sell", "ordertype": "market", "volume": "1"}
-            await self.post("AddOrder", **sale)
-            have = int((await self.post("TradesHistory"))["result"]["count"])
-        return have - before
+            side: Side = "buy" if number % 2 else "sell"
+            lots = sum(size for _price, size in market.levels("sell" if side == "buy" else "buy", 3))
+            volume = Decimal(lots).scaleb(-market.rules.qty_precision)
+            await self.post("AddOrder", pair=symbol, type=side, ordertype="market", volume=f"{volume:f}")
+        return len(fills) - before
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -216,11 +224,13 @@ class Socket:
 
 
 @asynccontextmanager
-async def running(seed: int = 1, clock: VenueClock | None = None, record: Any = None) -> AsyncIterator[Client]:
-    options = ExchangeOptions(symbols=2, seed=seed, limits="off")
-    exchange, flow = build(options, parse_accounts(json.dumps(ACCOUNTS)), clock or RunningClock(), record)
+async def running(
+    seed: int = 1, clock: VenueClock | None = None, record: Any = None, flow: FlowKind = "seeded"
+) -> AsyncIterator[Client]:
+    options = ExchangeOptions(symbols=2, seed=seed, limits="off", flow=flow)
+    exchange, paced = build(options, parse_accounts(json.dumps(ACCOUNTS)), clock or RunningClock(), record)
     latency = LatencySettings(median_ms=0, p99_ms=0)
-    async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=seed) as endpoints:
+    async with serving(exchange, paced, latency, host="127.0.0.1", port=0, seed=seed) as endpoints:
         client = Client(endpoints, exchange)
         try:
             yield client
@@ -234,8 +244,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def client() -> AsyncIterator[Client]:
-    async with running() as running_client:
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """Run one exchange per module; with `FLOW = "still"` nobody but the tests trades there."""
+    async with running(flow=getattr(request.module, "FLOW", "seeded")) as running_client:
         yield running_client
 
 

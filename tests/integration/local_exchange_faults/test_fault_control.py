@@ -104,8 +104,8 @@ async def test_faults_of_frames_leave_the_record_of_truth_as_it_is(run_exchange)
     assert record.count(b'"kind":"filled"') == 5
 
 
-def exchange(script, *more):
-    command = [sys.executable, "-m", "krakenbot", "exchange", "--symbols", "2", "--faults", str(script), *more]
+def exchange(script):
+    command = [sys.executable, "-m", "krakenbot", "exchange", "--symbols", "2", "--faults", str(script)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -11,6 +11,7 @@ import pytest
 import websockets
 
 pytestmark = pytest.mark.anyio
+FLOW = "still"
 _ids = itertools.count(1)
 
 
@@ -26,59 +27,69 @@ async def no_orders_left(client):
 
 
 async def test_f20_gap_in_the_sequence(client, cl_ord_id):
-    async with client.fault("at executions.new: skip sequence by 2", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
-            pending = await socket.rows("pending_new")
-            new = await socket.rows("new")
-            await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
-            cancelled = await socket.rows("canceled")
+    async with (
+        client.fault("at executions.new: skip sequence by 2", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        pending = await socket.rows("pending_new")
+        new = await socket.rows("new")
+        await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
+        cancelled = await socket.rows("canceled")
 
     assert [2, 5, 6] == [frame["sequence"] for frame in (pending, new, cancelled)]
 
 
 async def test_f20_sequence_said_twice_and_started_again(client, cl_ord_id):
-    async with client.fault("at executions.pending_new: duplicate", "at executions.canceled: restart sequence", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
-            frames = [await socket.rows("pending_new"), await socket.rows("pending_new"), await socket.rows("new")]
-            await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
-            frames.append(await socket.rows("canceled"))
+    async with (
+        client.fault("at executions.pending_new: duplicate", "at executions.canceled: restart sequence", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        frames = [await socket.rows("pending_new"), await socket.rows("pending_new"), await socket.rows("new")]
+        await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
+        frames.append(await socket.rows("canceled"))
 
     assert [2, 2, 3, 1] == [frame["sequence"] for frame in frames]
     assert frames[0] == frames[1]
 
 
 async def test_f21_ack_after_the_fill(client, cl_ord_id):
-    async with client.fault("at add_order.ack: delay by 300 ms", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
-            await socket.rows("filled")
+    async with (
+        client.fault("at add_order.ack: delay by 300 ms", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
+        await socket.rows("filled")
 
-            assert not any('"method":"add_order"' in text for text in socket.texts)
-            assert (await socket.ack("add_order"))["success"]
+        assert not any('"method":"add_order"' in text for text in socket.texts)
+        assert (await socket.ack("add_order"))["success"]
 
 
 async def test_f21_fill_after_the_ack(client, cl_ord_id):
-    async with client.fault("at executions.trade: delay by 300 ms"):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
-            await socket.ack("add_order")
+    async with (
+        client.fault("at executions.trade: delay by 300 ms"),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
+        await socket.ack("add_order")
 
-            assert not any('"exec_type":"trade"' in text for text in socket.texts)
-            assert cl_ord_id == (await socket.rows("trade"))["data"][0]["cl_ord_id"]
+        assert not any('"exec_type":"trade"' in text for text in socket.texts)
+        assert cl_ord_id == (await socket.rows("trade"))["data"][0]["cl_ord_id"]
 
 
 async def test_f21_cancel_report_before_the_ack_of_the_order(client, cl_ord_id):
-    async with client.fault("at add_order.ack: delay by 300 ms", "add_order: delay by 1 ms", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
-            await socket.rows("new")
-            await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
-            await socket.rows("canceled")
+    async with (
+        client.fault("at add_order.ack: delay by 300 ms", "add_order: delay by 1 ms", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        await socket.rows("new")
+        await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
+        await socket.rows("canceled")
 
-            assert not any('"method":"add_order"' in text for text in socket.texts)
-            await socket.ack("add_order")
+        assert not any('"method":"add_order"' in text for text in socket.texts)
+        await socket.ack("add_order")
 
 
 async def test_f22_pending_new_lost_and_a_trade_with_the_order_id_only(client, cl_ord_id):
@@ -95,20 +106,24 @@ async def test_f22_pending_new_lost_and_a_trade_with_the_order_id_only(client, c
 
 
 async def test_f23_the_same_execution_twice_in_one_frame_and_in_two(client, cl_ord_id):
-    async with client.fault("on 1st executions.trade: double rows", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
-            rows = (await socket.rows("trade"))["data"]
+    async with (
+        client.fault("on 1st executions.trade: double rows", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
+        rows = (await socket.rows("trade"))["data"]
     history = (await client.post("TradesHistory"))["result"]["trades"]
 
     assert 2 == len(rows)
     assert rows[0] == rows[1]
     assert rows[0]["exec_id"] in history
-    async with client.fault("once at executions.trade: duplicate", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.market_order())
+    async with (
+        client.fault("once at executions.trade: duplicate", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.market_order())
 
-            assert await socket.rows("trade") == await socket.rows("trade")
+        assert await socket.rows("trade") == await socket.rows("trade")
 
 
 async def test_f24_more_fills_than_a_snapshot_holds_while_the_feed_is_away(client):
@@ -126,13 +141,15 @@ async def test_f24_more_fills_than_a_snapshot_holds_while_the_feed_is_away(clien
 
 
 async def test_f25_partial_fill_races_the_cancel(client, cl_ord_id):
-    async with client.fault("at cancel_order: fill 50 % of the order of trader", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
-            await socket.ack("add_order")
-            await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
-            trade = await socket.rows("trade")
-            cancelled = await socket.rows("canceled")
+    async with (
+        client.fault("at cancel_order: fill 50 % of the order of trader", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        await socket.ack("add_order")
+        await socket.send("cancel_order", cl_ord_id=[cl_ord_id])
+        trade = await socket.rows("trade")
+        cancelled = await socket.rows("canceled")
     order = await client.truth(cl_ord_id)
 
     assert Decimal("0.005") == trade["data"][0]["last_qty"] == cancelled["data"][0]["cum_qty"]
@@ -140,12 +157,14 @@ async def test_f25_partial_fill_races_the_cancel(client, cl_ord_id):
 
 
 async def test_f25_fill_races_the_amendment(client, cl_ord_id):
-    async with client.fault("at amend_order: fill the order of trader", hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
-            await socket.ack("add_order")
-            await socket.send("amend_order", cl_ord_id=cl_ord_id, order_qty=0.02)
-            reply = await socket.ack("amend_order")
+    async with (
+        client.fault("at amend_order: fill the order of trader", hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        await socket.ack("add_order")
+        await socket.send("amend_order", cl_ord_id=cl_ord_id, order_qty=0.02)
+        reply = await socket.ack("amend_order")
 
     assert "EOrder:Unknown order" == reply["error"]
     assert "filled" == (await client.truth(cl_ord_id))["status"]
@@ -153,7 +172,7 @@ async def test_f25_fill_races_the_amendment(client, cl_ord_id):
 
 async def test_f25_fill_before_the_expiry_is_told_late(client, cl_ord_id):
     expires = datetime.fromtimestamp(client.exchange.clock_ns() // 10**9 + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    order = client.far_order(levels=100, cl_ord_id=cl_ord_id, time_in_force="gtd", expire_time=expires)
+    order = client.far_order(levels=20, cl_ord_id=cl_ord_id, time_in_force="gtd", expire_time=expires)
     lines = ("at executions.trade: delay by 2.2 s", "at ping: fill 50 % of the order of trader")
     async with client.fault(*lines, hits=1), client.socket("private", "executions") as socket:
         await socket.send("add_order", **order)
@@ -184,10 +203,12 @@ async def test_f26_a_trade_and_the_filled_report_are_lost_and_cum_qty_jumps(clie
 
 
 async def test_f27_unknown_exec_type(client, cl_ord_id):
-    async with client.fault('at executions.new: set data.0.exec_type to "mystery"', hits=1):
-        async with client.socket("private", "executions") as socket:
-            await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
-            row = (await socket.rows("mystery"))["data"][0]
+    async with (
+        client.fault('at executions.new: set data.0.exec_type to "mystery"', hits=1),
+        client.socket("private", "executions") as socket,
+    ):
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        row = (await socket.rows("mystery"))["data"][0]
 
     assert cl_ord_id == row["cl_ord_id"]
 

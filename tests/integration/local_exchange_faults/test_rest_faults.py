@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 pytestmark = pytest.mark.anyio
+FLOW = "still"
 _ids = itertools.count(1)
 
 
