@@ -240,7 +240,9 @@ async def test_f62_balance_changes_from_outside(client):
 
 
 async def test_an_action_that_finds_nothing_to_act_on_is_counted_so(client):
-    ids = await client.script("after 1 ms: cancel order of trader\nafter 1 ms: change balance of trader by -1e9 USD")
+    ids = await client.script(
+        "after 1 ms: cancel order of trader\nafter 1 ms: change balance of trader by -1000000000 USD"
+    )
     await anyio.sleep(0.1)
     counts = [await client.hits(rule_id) for rule_id in ids]
     await client.clear()

@@ -173,7 +173,8 @@ class Connection:
             due_ns = max(due_ns + HEARTBEAT_NS, self._clock_ns())
             await self._clock.sleep_until_ns(due_ns)
             self._session.heartbeat()
-            if self._session.is_overdue(self._clock_ns()):
+            # A peer that is silent by script neither hears nor closes.
+            if self._session.is_overdue(self._clock_ns()) and not self._link.is_deaf:
                 self._exchange.counters["idle_closed"] += 1
                 return
 

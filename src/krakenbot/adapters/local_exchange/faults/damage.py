@@ -31,7 +31,11 @@ class _Raw(str):
 
 def damage(action: Action, text: str) -> str | None:
     """Return the changed text; None when the action does not apply to it."""
-    changed = _CHANGES[action.name](action, text)
+    try:
+        changed = _CHANGES[action.name](action, text)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        # A frame of another shape than the action is made for, such as one that a rule before has damaged.
+        return None
     return None if changed == text else changed
 
 
@@ -168,7 +172,11 @@ def _double_rows(_action: Action, text: str) -> str | None:
 
 def _keep_only(action: Action, text: str) -> str | None:
     names = set(action.text("names").split())
-    return _with_rows(text, lambda rows: [{k: v for k, v in row.items() if k in names} for row in rows])
+    return _with_rows(text, lambda rows: [_only(row, names) for row in rows])
+
+
+def _only(row: Any, names: set[str]) -> Any:
+    return {name: value for name, value in row.items() if name in names} if isinstance(row, dict) else row
 
 
 def _with_rows(text: str, change: Callable[[list[Any]], list[Any]]) -> str | None:
@@ -219,6 +227,8 @@ def _change_book(text: str, change: Callable[[list[Any], list[Any], str], bool])
     """Change a snapshot of a book and make its checksum right again: only what was changed shall be wrong."""
     document = loads(text)
     if not isinstance(document, dict) or document.get("type") != "snapshot":
+        return None
+    if document.get("channel") not in ("book", "level3"):
         return None
     row = document["data"][0]
     price, qty = ("limit_price", "order_qty") if document["channel"] == "level3" else ("price", "qty")

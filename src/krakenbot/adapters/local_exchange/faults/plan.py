@@ -6,6 +6,7 @@ script `is_armed` is False, and that is all that the hooks look at. The log is a
 
 from __future__ import annotations
 
+import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
 import anyio
+import structlog
 from attrs import asdict, define, frozen
 
 from krakenbot.adapters.local_exchange.faults.rules import Action, Event, Rule, RuleState
@@ -24,6 +26,8 @@ from krakenbot.adapters.local_exchange.venue_clock import VenueClock
 MAX_LOG: Final = 10_000
 MAX_RULES: Final = 5_000
 MAX_OFFSET_DIGITS: Final = 18
+
+_log = structlog.get_logger("krakenbot.exchange")
 
 
 @frozen
@@ -170,7 +174,12 @@ class FaultPlan:
 
     def play(self, strike: Strike) -> None:
         """Carry out an action on the venue or on the connections of a path now."""
-        if self._player is None or not self._player.play(strike.action):
+        try:
+            has_effect = self._player is not None and self._player.play(strike.action)
+        except Exception:  # noqa: BLE001, a fault that fails must not end the exchange that it is played on
+            has_effect = False
+            _log.error("fault_failed", rule=strike.state.rule.text, traceback=traceback.format_exc(limit=8))
+        if not has_effect:
             strike.had_no_effect()
 
     def schedule(self, strike: Strike) -> None:

@@ -361,6 +361,11 @@ def _element(reader: _Reader, element: str, action: Action) -> None:
         action.arguments[name] = str(_duration(reader))
     elif kind == "int":
         action.arguments[name] = str(_whole(reader, _expect(reader, "number", "int")))
+    elif kind == "number":
+        number = _expect(reader, "number", "number")
+        if not re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", number.text):
+            raise reader.error(number, "expected a number of at most 15 digits each side of the point")
+        action.arguments[name] = number.text
     elif kind == "names":
         names = [_expect(reader, "word", "names").text]
         while reader.peek().kind == "word":
