@@ -83,6 +83,9 @@ class Link:
         """Take a frame that is to leave, and let pass what the rules leave of it."""
         if self._is_mute or self._is_swallowing == "all":
             return
+        if self._is_plain():
+            self._outlet.queue(text)
+            return
         names, subjects = classify_frame(text)
         if self._is_swallowing == "acks" and "ack" in names:
             return
@@ -203,6 +206,12 @@ class Link:
         self._plan.links.pop(self, None)
         self._held.clear()
         self._swapped.clear()
+
+    def _is_plain(self) -> bool:
+        """Tell whether nothing can happen to a frame, so that it need not be looked at."""
+        if self._plan.acts_on_frames or self._is_swallowing != "no" or self._out_until_ns:
+            return False
+        return not (self._held or self._offsets or self._swapped)
 
     def _frames_after(self, strike: Strike, frames: list[Frame], names: Names, subjects: frozenset[str]) -> list[Frame]:
         """Return what one strike leaves of the frames."""

@@ -104,6 +104,7 @@ class FaultPlan:
     def __init__(self, seed: int, clock: VenueClock) -> None:
         self.clock = clock
         self.is_armed = False
+        self.acts_on_frames = False
         self.log: deque[Hit] = deque(maxlen=MAX_LOG)
         self.without_effect: defaultdict[int, int] = defaultdict(int)
         self.stalls: list[Stall] = []
@@ -310,6 +311,7 @@ class FaultPlan:
             place = state.rule.place
             if place is not None:
                 self._index.setdefault((place.stage, place.name), []).append(state)
+        self.acts_on_frames = any(stage is Stage.FRAME for stage, _name in self._index)
         # Once armed it stays so: connections may still be under a fault whose rule is gone.
         self.is_armed = self.is_armed or bool(self._states)
         self._changed.set()
