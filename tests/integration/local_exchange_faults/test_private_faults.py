@@ -56,7 +56,7 @@ async def test_f20_sequence_said_twice_and_started_again(client, cl_ord_id):
 
 async def test_f21_ack_after_the_fill(client, cl_ord_id):
     async with (
-        client.fault("at add_order.ack: delay by 300 ms", hits=1),
+        client.fault("at add_order.ack: delay by 700 ms", hits=1),
         client.socket("private", "executions") as socket,
     ):
         await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
@@ -68,7 +68,7 @@ async def test_f21_ack_after_the_fill(client, cl_ord_id):
 
 async def test_f21_fill_after_the_ack(client, cl_ord_id):
     async with (
-        client.fault("at executions.trade: delay by 300 ms"),
+        client.fault("at executions.trade: delay by 700 ms"),
         client.socket("private", "executions") as socket,
     ):
         await socket.send("add_order", **client.market_order(cl_ord_id=cl_ord_id))
@@ -80,7 +80,7 @@ async def test_f21_fill_after_the_ack(client, cl_ord_id):
 
 async def test_f21_cancel_report_before_the_ack_of_the_order(client, cl_ord_id):
     async with (
-        client.fault("at add_order.ack: delay by 300 ms", "add_order: delay by 1 ms", hits=1),
+        client.fault("at add_order.ack: delay by 700 ms", "add_order: delay by 1 ms", hits=1),
         client.socket("private", "executions") as socket,
     ):
         await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))

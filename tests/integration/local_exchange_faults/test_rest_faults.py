@@ -120,9 +120,9 @@ async def test_f42_an_error_of_the_service_with_the_order_executed_or_not(client
 
 async def test_f43_an_order_is_invisible_for_a_while(client, cl_ord_id):
     await client.post("AddOrder", **order(client, cl_ord_id))
-    async with client.fault("at rest.OpenOrders: hide orders for 400 ms"):
+    async with client.fault("at rest.OpenOrders: hide orders for 1 s"):
         hidden = (await client.post("OpenOrders", cl_ord_id=cl_ord_id))["result"]["open"]
-    await anyio.sleep(0.4)
+    await anyio.sleep(1)
     seen = (await client.post("OpenOrders", cl_ord_id=cl_ord_id))["result"]["open"]
     order_id = (await client.truth(cl_ord_id))["order_id"]
 

@@ -62,12 +62,12 @@ async def test_f50_lost_answer(client, cl_ord_id, lines, kind, outcome):
 async def test_f50_delayed_to_just_before_the_deadline_and_past_it(client, cl_ord_id):
     late = f"{cl_ord_id}-late"
     async with (
-        client.fault("on 1st add_order: delay by 400 ms", "on 2nd add_order: delay by 700 ms", hits=1),
+        client.fault("on 1st add_order: delay by 300 ms", "on 2nd add_order: delay by 1600 ms", hits=1),
         client.socket("private") as socket,
     ):
         for name in (cl_ord_id, late):
             now_ns = client.exchange.clock_ns()
-            deadline = f"{_rfc3339(now_ns + 650_000_000)}"
+            deadline = f"{_rfc3339(now_ns + 1_500_000_000)}"
             await socket.send("add_order", **client.far_order(cl_ord_id=name, deadline=deadline))
             reply = await socket.ack("add_order")
 
@@ -156,6 +156,21 @@ async def test_f54_dead_mans_switch_fires_while_we_live(client, cl_ord_id):
             row = (await socket.rows("canceled"))["data"][0]
 
     assert cl_ord_id == row["cl_ord_id"]
+
+
+async def test_f54_dead_mans_switch_fires_while_we_are_down(client, cl_ord_id):
+    async with client.socket("private") as socket:
+        await socket.send("add_order", **client.far_order(cl_ord_id=cl_ord_id))
+        await socket.ack("add_order")
+        async with client.fault("at ping: drop private", "after 50 ms: fire the dead-man-switch of trader", hits=1):
+            await socket.send("ping")
+            await socket.frames_until_end()
+            await anyio.sleep(0.1)
+    async with client.socket("private", "executions") as socket:
+        snapshot = await socket.data("executions", "snapshot")
+
+    assert [] == snapshot["data"]
+    assert "canceled" == (await client.truth(cl_ord_id))["status"]
 
 
 async def test_f54_arming_is_lost_and_disarming_comes_late(client, cl_ord_id):

@@ -225,6 +225,7 @@ async def test_delayed_frames_are_overtaken_and_stalled_ones_are_not() -> None:
     stage = Stage("on 1st book: delay by 2 s")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stage.link.run)
+        await anyio.wait_all_tasks_blocked()
 
         assert [book(2)] == stage.send(book(1), book(2))
         stage.plan.stall("public", "out", S)

@@ -75,7 +75,6 @@ class Link:
         self._hear_at_ns = 0
         self._hearing = anyio.Event()
         self._changed = anyio.Event()
-        plan.links[self] = None
         if plan.is_armed and (until_ns := plan.stalled_until_ns(path, "in")):
             self.stall("in", until_ns)
 
@@ -171,6 +170,7 @@ class Link:
 
     async def run(self) -> None:
         """Release what was held back at its time; ends by cancellation."""
+        self._plan.links[self] = None
         while True:
             self._changed = anyio.Event()
             self._release()
