@@ -13,7 +13,8 @@ from krakenbot.adapters.local_exchange.venue_clock import RunningClock
 
 MAX_LAG_NS: Final = 1_000_000_000
 """Of real time, as the longest sleep is."""
-STEPS_PER_TURN: Final = 50
+STEPS_PER_TURN: Final = 16
+"""About a millisecond: requests and their answers go in between."""
 SHORTEST_SLEEP_S: Final = 0.002
 """Events of so long a time go out together: what is woken and written once costs less. Requests do not wait for it."""
 LONGEST_SLEEP_S: Final = 0.02

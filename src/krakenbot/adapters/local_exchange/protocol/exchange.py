@@ -73,7 +73,7 @@ class Exchange:
 
     def catch_up(self) -> int:
         """Bring the venue to now, within bounds, and return the venue's time."""
-        self.venue.advance(self.clock_ns(), max_steps=1000)
+        self.venue.advance(self.clock_ns(), max_steps=20)
         return self.venue.now_ns
 
     def intercept(self, name: str, params: Mapping[str, Any]) -> str | None:
