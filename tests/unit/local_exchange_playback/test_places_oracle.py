@@ -20,7 +20,7 @@ from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
 from krakenbot.adapters.local_exchange.matching.book import Book, RestingOrder
 from krakenbot.adapters.local_exchange.playback.frames import BookLevel, OrderRow
 from krakenbot.adapters.local_exchange.playback.mirror import Level2Mirror, Level3Mirror
-from krakenbot.adapters.local_exchange.playback.places import Places
+from krakenbot.adapters.local_exchange.playback.places import MAX_PROOFS, Places
 
 PRICE, WORSE = 100, 99
 MS = 1_000_000
@@ -290,3 +290,20 @@ def test_one_trade_serves_the_orders_of_an_account_once(
         covered = volume if any(price > at_price for price, _ in orders) else max(0, volume - displayed)
         assert sum(filled) <= covered
         assert bool(filled) == bool(wanted)
+
+
+def test_a_long_run_of_shrinking_books_is_kept_short_and_never_proves_too_much() -> None:
+    player = Player("book", 5)
+    player.show_book(Happened(START_NS, {PRICE: [(1, 1000)]}, [], 0))
+    player.places.rest(player.order)
+    for step in range(1, 900):
+        player.show_book(Happened(START_NS + step * 10 * MS, {PRICE: [(1, 1000 - step)]}, [], 0))
+    place = next(iter(player.places))
+    kept = len(place.proofs)
+    # A print of the middle of the run, received after it: 500 stood ahead at most, and at least that counts.
+    ahead = place.ahead_at(START_NS + 5000 * MS)
+
+    assert MAX_PROOFS == kept
+    assert ahead is not None
+    assert 500 <= ahead <= 1000
+    assert 101 == place.ahead_at(START_NS + 10**11)
