@@ -28,8 +28,8 @@ from tests.bench._subscriber import call, subscribe
 MOST_MS = 5.0
 DELAYS_MS = (0, 30)
 SYMBOLS = 100
-ORDERS = 200
-GAP_S = 0.02
+ORDERS = 120
+GAP_S = 0.01
 
 
 def run() -> dict[str, Any]:
