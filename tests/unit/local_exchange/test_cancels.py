@@ -116,3 +116,33 @@ def test_a_market_order_meets_the_cost_minimum_at_the_best_price(desk, resting, 
 
     assert error == (outcome.error if isinstance(outcome, Refusal) else None)
     assert error is not None or isinstance(outcome, ClientOrder)
+
+
+def test_rest_cancels_by_userref_only_orders_that_have_it(desk, rest):
+    plain = desk.order(desk.alice, "buy", "0.1", "90.0")
+    named = desk.order(desk.alice, "buy", "0.1", "90.0", order_userref=7)
+    with pytest.raises(RestError, match="EOrder:Unknown order"):
+        rest("CancelOrder", txid="None")
+
+    assert {"count": 1} == rest("CancelOrder", txid="7")
+    assert ["new", "canceled"] == [plain.status, named.status]
+
+
+def test_rest_counts_only_what_it_cancelled(desk, rest):
+    orders = [desk.order(desk.alice, "buy", "0.1", "90.0", order_userref=7) for _ in range(25)]
+    answer = rest("CancelOrder", txid="7")
+    cancelled = sum(order.status == "canceled" for order in orders)
+    with pytest.raises(RestError, match="EOrder:Rate limit exceeded"):
+        rest("CancelOrder", txid="7")
+
+    assert 0 < cancelled < 25
+    assert {"count": cancelled} == answer
+
+
+def test_rest_says_that_a_maintenance_cancels_nothing(desk, rest):
+    order = desk.order(desk.alice, "buy", "0.1", "90.0", order_userref=7)
+    Operator(desk.venue).set_system("maintenance")
+    with pytest.raises(RestError, match="EService:Unavailable"):
+        rest("CancelOrder", txid="7")
+
+    assert "new" == order.status

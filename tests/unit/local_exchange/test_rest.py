@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from krakenbot.adapters.local_exchange.digits import rfc3339_us
 from krakenbot.adapters.local_exchange.flow.instruments import load_instruments
 from krakenbot.adapters.local_exchange.keys import AccountsFileError, parse_accounts, sign
 from krakenbot.adapters.local_exchange.matching.venue import Venue, VenueSettings
@@ -213,3 +214,46 @@ def test_whatever_a_rest_client_sends_is_answered_or_refused(calls, make_desk):
                 json.loads(msgspec.json.encode(rest.answer(name, *keys, params)))
             except RestError as error:
                 assert error.text  # noqa: PT017, either outcome is right
+
+
+ORDER = {"pair": "ABCUSD", "type": "buy", "ordertype": "limit", "price": "90.0", "volume": "0.1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("userref", text) for text in ("--5", "\u00b2", "-", "2147483648", "-2147483649", "5.0")),
+        *(("volume", text) for text in ("1_0", "\uff11", "1 0")),
+        *(("price", text) for text in ("9_0", "\uff19\uff10")),
+        *(("validate", text) for text in ("yes", "maybe", "2")),
+    ],
+)
+def test_what_python_reads_as_a_number_or_skips_is_no_argument_of_an_order(desk, name, text):
+    rest, key = PrivateRest(desk.exchange), desk.keys.keys["alice"]
+    with pytest.raises(RestError, match=f"EGeneral:Invalid arguments:{name}"):
+        rest.answer("AddOrder", key, ORDER | {name: text})
+
+    assert not desk.alice.orders
+
+
+@pytest.mark.parametrize("userref", ["-2147483647", "2147483647", "0"])
+def test_a_userref_of_32_bits_is_kept(desk, userref):
+    rest, key = PrivateRest(desk.exchange), desk.keys.keys["alice"]
+    (order_id,) = rest.answer("AddOrder", key, ORDER | {"userref": userref})["txid"]
+
+    assert int(userref) == desk.alice.orders[order_id].request.order_userref
+
+
+def test_a_deadline_over_rest_counts_from_the_arrival_of_the_request(desk):
+    rest, key, now_ns = PrivateRest(desk.exchange), desk.keys.keys["alice"], desk.venue.now_ns
+    (order_id,) = rest.answer("AddOrder", key, ORDER)["txid"]
+    deadline = rfc3339_us(now_ns - 1_000_000_000)
+    received_ns = now_ns - 4_000_000_000
+    with pytest.raises(RestError, match="EService:Deadline elapsed"):
+        rest.answer("AddOrder", key, ORDER | {"deadline": deadline}, received_ns)
+    with pytest.raises(RestError, match="EService:Deadline elapsed"):
+        rest.answer("AmendOrder", key, {"txid": order_id, "order_qty": "0.2", "deadline": deadline}, received_ns)
+    with pytest.raises(RestError, match="EGeneral:Invalid arguments:deadline"):
+        rest.answer("AddOrder", key, ORDER | {"deadline": deadline})
+
+    assert [order_id] == list(desk.alice.orders)

@@ -141,12 +141,13 @@ class ExchangeServer:
     async def _rest(self, request: Request, answer: Callable[[RestCall], Any]) -> Response:
         """Read a request, let it wait its leg, answer it, and let the answer wait its leg."""
         self._exchange.counters["rest_requests"] += 1
+        received_ns = self._exchange.clock_ns()
         body = await _bounded_body(request)
         inbound, outbound = self._legs_of(request)
         await self._wait(inbound)
 
         def execute() -> bytes:
-            return self._content(answer, _call(request, body))
+            return self._content(answer, _call(request, body, received_ns))
 
         if self._exchange.faults.is_armed:
             response = await self._rest_faults.play(request, execute)
@@ -281,7 +282,7 @@ async def _bounded_body(request: Request) -> bytes | None:
     return b"".join(chunks)
 
 
-def _call(request: Request, body: bytes | None) -> RestCall:
+def _call(request: Request, body: bytes | None, received_ns: int) -> RestCall:
     return RestCall(
         path=request.url.path,
         body=body,
@@ -290,4 +291,5 @@ def _call(request: Request, body: bytes | None) -> RestCall:
         api_key=request.headers.get("API-Key", ""),
         signature=request.headers.get("API-Sign", ""),
         address=request.client.host if request.client else "",
+        received_ns=received_ns,
     )

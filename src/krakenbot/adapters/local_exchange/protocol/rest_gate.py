@@ -22,7 +22,10 @@ BAD_REQUEST = "EAPI:Bad request"
 
 @frozen(kw_only=True)
 class RestCall:
-    """One request as it came; `path` is `/0/public/NAME` or `/0/private/NAME`, a body of None was too long."""
+    """One request as it came; `path` is `/0/public/NAME` or `/0/private/NAME`, a body of None was too long.
+
+    `received_ns` is when it came, None for now.
+    """
 
     path: str
     body: bytes | None = b""
@@ -31,6 +34,7 @@ class RestCall:
     api_key: str = ""
     signature: str = ""
     address: str = ""
+    received_ns: int | None = None
 
     @property
     def name(self) -> str:
@@ -96,7 +100,7 @@ class RestGate:
         refusal = limits.private_call(key.api_key, key.account.tier, call.name, now_ns)
         if refusal is not None:
             raise RestError(refusal)
-        return self._private.answer(call.name, key, self._exchange.faults.paged(params))
+        return self._private.answer(call.name, key, self._exchange.faults.paged(params), call.received_ns)
 
     def _intercept(self, call: RestCall, params: Params) -> None:
         refusal = self._exchange.intercept(call.path, params)

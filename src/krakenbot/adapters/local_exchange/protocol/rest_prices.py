@@ -63,8 +63,9 @@ def number(text: str, name: str) -> Decimal:
 
     Raises RestError otherwise.
     """
+    # Decimal reads underscores and the digits of every script too.
     try:
-        value = Decimal(text)
+        value = Decimal(text if text.isascii() and "_" not in text else "")
     except InvalidOperation as error:
         raise RestError(f"EGeneral:Invalid arguments:{name}") from error
     if not value.is_finite():

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from krakenbot.adapters.local_exchange.digits import fixed_text
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
@@ -25,6 +26,13 @@ from krakenbot.adapters.local_exchange.protocol.rest_trading import RestTrading
 
 S: Final = 1_000_000_000
 Endpoint = Callable[[ApiKey, Params], Any]
+
+
+class TimedEndpoint(Protocol):
+    """An endpoint that looks at when its request came."""
+
+    def __call__(self, key: ApiKey, params: Params, received_ns: int) -> Any:
+        """Return the result."""
 
 
 class PrivateRest:
@@ -49,21 +57,28 @@ class PrivateRest:
             "TradesHistory": (closed, history.trades_history),
             "QueryTrades": (closed, history.query_trades),
             "Ledgers": (("query-ledger",), history.ledgers),
-            "AddOrder": (trade, trading.add_order),
-            "AmendOrder": (trade, trading.amend_order),
             "CancelOrder": (cancel, trading.cancel_order),
             "CancelAll": (cancel, trading.cancel_all),
             "CancelAllOrdersAfter": (cancel, trading.cancel_all_after),
         }
+        self._with_deadline: dict[str, tuple[tuple[str, ...], TimedEndpoint]] = {
+            "AddOrder": (trade, trading.add_order),
+            "AmendOrder": (trade, trading.amend_order),
+        }
 
-    def answer(self, name: str, key: ApiKey, params: Params) -> Any:
-        """Return the result of an endpoint.
+    def answer(self, name: str, key: ApiKey, params: Params, received_ns: int | None = None) -> Any:
+        """Return the result of an endpoint; `received_ns` is when the request came, None for now.
 
         Raises RestError with the venue's text.
         """
-        if name not in self._endpoints:
+        endpoint: Endpoint
+        if name in self._with_deadline:
+            permissions, timed = self._with_deadline[name]
+            endpoint = partial(timed, received_ns=self._exchange.venue.now_ns if received_ns is None else received_ns)
+        elif name in self._endpoints:
+            permissions, endpoint = self._endpoints[name]
+        else:
             raise RestError("EGeneral:Unknown method")
-        permissions, endpoint = self._endpoints[name]
         if permissions and not key.may(*permissions):
             raise RestError(PERMISSION_DENIED)
         return endpoint(key, params)

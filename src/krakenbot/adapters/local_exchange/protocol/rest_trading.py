@@ -25,6 +25,7 @@ from krakenbot.adapters.local_exchange.protocol.rest_public import UNKNOWN_PAIR,
 
 S = 1_000_000_000
 MIN_DEADLINE_S, MAX_DEADLINE_S = 2, 60
+MAX_USERREF_DIGITS = 10
 
 
 class RestTrading:
@@ -33,10 +34,10 @@ class RestTrading:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    def add_order(self, key: ApiKey, params: Params) -> Any:
-        """Place an order; with `validate` the answer has no txid."""
+    def add_order(self, key: ApiKey, params: Params, received_ns: int) -> Any:
+        """Place an order; with `validate` the answer has no txid. The deadline counts from `received_ns`."""
         venue = self._exchange.venue
-        request = self._request(params)
+        request = self._request(params, received_ns)
         outcome = venue.add_order(key.account, request)
         match outcome:
             case Refusal(error=checks.VOLUME_MINIMUM):
@@ -48,8 +49,8 @@ class RestTrading:
             case _:
                 return {"descr": {"order": _sentence(request, outcome.rules)}, "txid": [outcome.order_id]}
 
-    def amend_order(self, key: ApiKey, params: Params) -> Any:
-        """Change an order in place."""
+    def amend_order(self, key: ApiKey, params: Params, received_ns: int) -> Any:
+        """Change an order in place; the deadline counts from `received_ns`."""
         order_id, cl_ord_id = params.get("txid"), params.get("cl_ord_id")
         if (order_id is None) == (cl_ord_id is None):
             raise RestError("EGeneral:Invalid arguments")
@@ -65,7 +66,7 @@ class RestTrading:
             trigger_price=trigger[0],
             trigger_price_type=trigger[1],
             post_only=_flag(params, "post_only"),
-            deadline_at_ns=self._deadline(params),
+            deadline_at_ns=_deadline(params, received_ns),
         )
         outcome = self._exchange.venue.amend_order(key.account, request)
         if isinstance(outcome, Refusal):
@@ -76,17 +77,15 @@ class RestTrading:
         """Cancel by txid, by cl_ord_id, or every order with a userref."""
         account, venue = key.account, self._exchange.venue
         txid, cl_ord_id = params.get("txid"), params.get("cl_ord_id")
-        orders = [o for o in account.open_orders.values() if txid and str(o.request.order_userref) == txid]
-        if orders:
-            for order in orders:
-                venue.cancel_order(account, order.order_id, None)
-            return {"count": len(orders)}
         if not txid and not cl_ord_id:
             raise RestError("EGeneral:Invalid arguments:txid")
-        outcome = venue.cancel_order(account, txid, cl_ord_id)
-        if isinstance(outcome, Refusal):
-            raise RestError(outcome.error)
-        return {"count": 1}
+        named = [(o.order_id, None) for o in account.open_orders.values() if _has_userref(o, txid)]
+        wanted = named or [(txid, None if txid else cl_ord_id)]
+        outcomes = [venue.cancel_order(account, order_id, other_id) for order_id, other_id in wanted]
+        errors = [outcome.error for outcome in outcomes if isinstance(outcome, Refusal)]
+        if len(errors) == len(outcomes):
+            raise RestError(errors[0])
+        return {"count": len(outcomes) - len(errors)}
 
     def cancel_all(self, key: ApiKey, _params: Params) -> Any:
         """Cancel every open order."""
@@ -109,7 +108,7 @@ class RestTrading:
         trigger = "0" if fires_ns is None else rfc3339_s(fires_ns)
         return {"currentTime": rfc3339_s(venue.now_ns), "triggerTime": trigger}
 
-    def _request(self, params: Params) -> OrderRequest:
+    def _request(self, params: Params, received_ns: int) -> OrderRequest:
         for name in not_offered.REST_FIELDS:
             if params.get(name):
                 raise RestError(not_offered.invalid(name))
@@ -137,9 +136,6 @@ class RestTrading:
         expire_at_ns = self._expire(params)
         force = _one_of(params, "timeinforce", ("GTC", "GTD", "IOC", "FOK"), "GTD" if expire_at_ns else "GTC")
         stp = _one_of(params, "stptype", ("cancel-newest", "cancel-oldest", "cancel-both"), "cancel-newest")
-        userref = params.get("userref")
-        if userref is not None and not (userref.lstrip("-").isdigit() and len(userref) <= 11):
-            raise RestError("EGeneral:Invalid arguments:userref")
         return OrderRequest(
             symbol=rules.symbol,
             side=side,
@@ -152,10 +148,10 @@ class RestTrading:
             trigger_reference=cast("Literal['last', 'index']", _one_of(params, "trigger", ("last", "index"), "last")),
             time_in_force=cast("Literal['gtc', 'gtd', 'ioc', 'fok']", force.lower()),
             expire_at_ns=expire_at_ns,
-            deadline_at_ns=self._deadline(params),
+            deadline_at_ns=_deadline(params, received_ns),
             post_only="post" in flags,
             cl_ord_id=params.get("cl_ord_id"),
-            order_userref=int(userref) if userref else None,
+            order_userref=_userref(params),
             fee_preference="base" if "fcib" in flags else "quote",
             stp_type=cast("Literal['cancel_newest', 'cancel_oldest', 'cancel_both']", stp.replace("-", "_")),
             validate=_flag(params, "validate"),
@@ -169,16 +165,6 @@ class RestTrading:
         if not seconds.isascii() or not seconds.isdigit() or len(seconds) > 11:
             raise RestError("EGeneral:Invalid arguments:expiretm")
         return (self._exchange.venue.now_ns if text.startswith("+") else 0) + int(seconds) * S
-
-    def _deadline(self, params: Params) -> int | None:
-        text = params.get("deadline")
-        if not text:
-            return None
-        at_ns = parse_rfc3339(text)
-        now_ns = self._exchange.venue.now_ns
-        if at_ns is None or not MIN_DEADLINE_S * S <= at_ns - now_ns <= MAX_DEADLINE_S * S:
-            raise RestError("EGeneral:Invalid arguments:deadline")
-        return at_ns
 
 
 def describe_order(order: ClientOrder) -> dict[str, Any]:
@@ -212,6 +198,11 @@ def _sentence(request: OrderRequest, rules: Any) -> str:
     return f"{request.side} {qty} {instruments.altname(rules)} @ {' -> '.join(parts) or 'market'}"
 
 
+def _has_userref(order: ClientOrder, text: str | None) -> bool:
+    userref = order.request.order_userref
+    return userref is not None and str(userref) == text
+
+
 def _padded(value: Decimal, precision: int) -> str:
     # Only admitted orders are described, so the value fits its precision exactly.
     return fixed_text(int(value.scaleb(precision)), precision)
@@ -235,8 +226,32 @@ def _amended_price(params: Params, name: str) -> tuple[Decimal | None, PriceType
     return value, "pct" if text.endswith("%") else "quote"
 
 
+def _deadline(params: Params, received_ns: int) -> int | None:
+    text = params.get("deadline")
+    if not text:
+        return None
+    at_ns = parse_rfc3339(text)
+    if at_ns is None or not MIN_DEADLINE_S * S <= at_ns - received_ns <= MAX_DEADLINE_S * S:
+        raise RestError("EGeneral:Invalid arguments:deadline")
+    return at_ns
+
+
 def _flag(params: Params, name: str) -> bool:
-    return params.get(name, "false").lower() in ("true", "1")
+    # Neither yes nor no is refused: a misspelt `validate` must not place an order.
+    value = (params.get(name) or "false").lower()
+    if value not in ("true", "1", "false", "0"):
+        raise RestError(f"EGeneral:Invalid arguments:{name}")
+    return value in ("true", "1")
+
+
+def _userref(params: Params) -> int | None:
+    text = params.get("userref")
+    if text is None:
+        return None
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_USERREF_DIGITS and abs(int(text)) < 2**31):
+        raise RestError("EGeneral:Invalid arguments:userref")
+    return int(text)
 
 
 def _one_of(params: Params, name: str, allowed: tuple[str, ...], default: str | None) -> str:
