@@ -504,3 +504,27 @@ def test_the_same_calls_write_the_same_record(make_desk):
         "rejected",
         "cancelled",
     ]
+
+
+def test_orders_expire_by_their_times_and_those_that_ended_before_do_not(desk):
+    second = 1_000_000_000
+    orders = [
+        desk.order(desk.alice, "buy", "0.1", "90.0", time_in_force="gtd", expire_at_ns=desk.start_ns + seconds * second)
+        for seconds in (3, 1, 2, 1)
+    ]
+    desk.venue.cancel_order(desk.alice, orders[3].order_id, None)
+    desk.venue.advance(desk.start_ns + 5 * second)
+
+    assert ["expired", "expired", "expired", "canceled"] == [order.status for order in orders]
+    assert [3, 1, 2] == [((order.closed_ns or 0) - desk.start_ns) // second for order in orders[:3]]
+
+
+def test_orders_that_ended_do_not_add_up_among_those_that_expire(desk):
+    for _ in range(50):
+        order = desk.order(
+            desk.alice, "buy", "0.1", "90.0", time_in_force="gtd", expire_at_ns=desk.venue.now_ns + 1_000_000_000
+        )
+        desk.venue.cancel_order(desk.alice, order.order_id, None)
+        desk.venue.advance(desk.venue.now_ns + 5_000_000_000)
+
+    assert not desk.venue._expiring

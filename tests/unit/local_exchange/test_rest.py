@@ -257,3 +257,18 @@ def test_a_deadline_over_rest_counts_from_the_arrival_of_the_request(desk):
         rest.answer("AddOrder", key, ORDER | {"deadline": deadline})
 
     assert [order_id] == list(desk.alice.orders)
+
+
+def test_a_pair_named_many_times_is_looked_up_once(desk, monkeypatch):
+    asked: list[str] = []
+
+    def find(venue: Venue, name: str) -> Any:
+        asked.append(name)
+        return venue.markets["ABC/USD"].rules
+
+    monkeypatch.setattr(instruments, "find_pair", find)
+    names = ",".join(["ABCUSD"] * 1000)
+    PublicRest(desk.exchange).answer("Ticker", {"pair": names})
+    PrivateRest(desk.exchange).answer("TradeVolume", desk.keys.keys["alice"], {"pair": names})
+
+    assert ["ABCUSD", "ABCUSD"] == asked

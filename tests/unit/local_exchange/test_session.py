@@ -396,3 +396,19 @@ def test_whatever_a_client_sends_is_answered(texts, make_desk, make_frames):
             assert replies
             assert all("success" in r or "channel" in r or r.get("method") == "pong" for r in replies)
         client.session.close()
+
+
+def test_lists_of_more_than_a_thousand_entries_are_refused_whole(connect, desk):
+    client, private = connect("public"), connect("private", desk.alice)
+    many = client.send("subscribe", channel="trade", symbol=["NO/USD"] * 1001)
+    most = client.send("subscribe", channel="trade", symbol=["NO/USD"] * 1000)
+    cancels = [private.send("cancel_order", **{name: ids}) for name, ids in LONG_LISTS.items()]
+
+    assert ["EGeneral:Invalid arguments:symbol"] == [reply["error"] for reply in many]
+    assert 1000 == len(most)
+    assert [[f"EGeneral:Invalid arguments:{name}"] for name in LONG_LISTS] == [
+        [reply["error"] for reply in replies] for replies in cancels
+    ]
+
+
+LONG_LISTS: dict[str, list[Any]] = {"order_id": ["A"] * 1001, "cl_ord_id": ["A"] * 1001, "order_userref": [7] * 1001}

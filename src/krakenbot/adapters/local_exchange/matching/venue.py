@@ -7,6 +7,7 @@ man's switches up to a time. Listeners hear of everything as it happens. Same ca
 from __future__ import annotations
 
 from decimal import Decimal
+from heapq import heappop, heappush
 from typing import Final, Literal
 
 from krakenbot.adapters.local_exchange.digits import venue_id
@@ -50,7 +51,8 @@ class Venue:
         flat = Rates(settings.maker_ppm, settings.taker_ppm) if settings.fees == "flat" else None
         self.fee_book = FeeBook(flat, dict(settings.pair_fees))
         self._numbers = {"order": 0, "exec": 0, "ledger": 0, "amend": 0, "transfer": 0}
-        self._expiring: dict[str, ClientOrder] = {}
+        # A heap of (when, order number, order); closed orders leave it when their time comes up.
+        self._expiring: list[tuple[int, int, ClientOrder]] = []
         self._next_index_ns = 0
         self.stops = StopDesk(self)
         self._flow_behind_ns = 0
@@ -84,7 +86,7 @@ class Venue:
         """Return when something is due by itself; in maintenance nothing but the index moves."""
         due = [self._next_index_ns or NEVER, self._flow_next_ns()]
         if self.system != "maintenance":
-            due.extend(order.request.expire_at_ns or NEVER for order in self._expiring.values())
+            due.append(self._next_expiry_ns())
             due.extend(account.cancel_all_at_ns or NEVER for account in self.accounts.values())
         return min(due)
 
@@ -309,7 +311,6 @@ class Venue:
         order.reason = reason
         order.closed_ns = self.now_ns
         self.markets[order.rules.symbol].stops.pop(order.order_id, None)
-        self._expiring.pop(order.order_id, None)
         self.accounts[order.account].close(order)
         self.tell(status, order)
 
@@ -341,12 +342,17 @@ class Venue:
         now = self.now_ns
         if self.system == "maintenance":
             return
-        for order in [o for o in self._expiring.values() if (o.request.expire_at_ns or NEVER) <= now]:
-            self.withdraw(order, None, status="expired")
+        while self._next_expiry_ns() <= now:
+            self.withdraw(heappop(self._expiring)[2], None, status="expired")
         for account in self.accounts.values():
             if account.cancel_all_at_ns is not None and account.cancel_all_at_ns <= now:
                 account.cancel_all_at_ns = None
                 self._cancel_everything(account)
+
+    def _next_expiry_ns(self) -> int:
+        while self._expiring and not self._expiring[0][2].is_open:
+            heappop(self._expiring)
+        return self._expiring[0][0] if self._expiring else NEVER
 
     def _flow_next_ns(self) -> int:
         if self.flow is None or self._flow_stopped_ns is not None:
@@ -360,7 +366,7 @@ class Venue:
         if request.cl_ord_id is not None:
             account.open_by_cl_ord_id[request.cl_ord_id] = order
         if request.expire_at_ns is not None:
-            self._expiring[order.order_id] = order
+            heappush(self._expiring, (request.expire_at_ns, order.number, order))
         self.tell("pending_new", order)
         order.status = "new"
         self.tell("new", order)

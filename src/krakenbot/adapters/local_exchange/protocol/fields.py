@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 MALFORMED = "Malformed request"
+MAX_LISTED = 1000
+"""Entries of a list in a request: more of them would keep everybody else waiting."""
+
+T = TypeVar("T")
 
 
 class BadRequestError(Exception):
@@ -113,7 +117,7 @@ class Fields:
         value = self._values[name]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise BadRequestError(f"{name.capitalize()} field must be an array of strings")
-        return list(value)
+        return _bounded(name, value)
 
     def integers(self, name: str) -> list[int]:
         """Return a list of integers; empty when absent."""
@@ -122,7 +126,7 @@ class Fields:
         value = self._values[name]
         if not isinstance(value, list) or any(isinstance(i, bool) or not isinstance(i, int) for i in value):
             raise BadRequestError(f"{name.capitalize()} field must be an array of integers")
-        return list(value)
+        return _bounded(name, value)
 
     def nested(self, name: str) -> Fields | None:
         """Return the fields of an object inside."""
@@ -133,6 +137,12 @@ class Fields:
         for name in self._values:
             if name not in self._known:
                 raise BadRequestError(f"Unsupported field: '{name}' for the given msg type: {self._method}")
+
+
+def _bounded(name: str, values: list[T]) -> list[T]:
+    if len(values) > MAX_LISTED:
+        raise BadRequestError(f"EGeneral:Invalid arguments:{name}")
+    return values
 
 
 def _refuse_constant(text: str) -> float:

@@ -6,6 +6,7 @@ DOGE where REST says XBT and XDG.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -70,9 +71,7 @@ def altname(rules: InstrumentRules) -> str:
 
 def rest_pair(rules: InstrumentRules) -> str:
     """Return REST's key of a pair: `XXBTZUSD`, `XDGUSD`, `ADAUSD`."""
-    if rules.base in OLD_CRYPTO and (rules.quote in OLD_MONEY or rules.quote in ("BTC", "ETH")):
-        return rest_asset(rules.base) + rest_asset(rules.quote)
-    return altname(rules)
+    return _rest_key(rules.base, rules.quote)
 
 
 def asset_precision(asset: str) -> int:
@@ -83,12 +82,8 @@ def asset_precision(asset: str) -> int:
 
 def find_pair(venue: Venue, name: str) -> InstrumentRules | None:
     """Return the rules of a pair by any of its REST names; None when it is not listed."""
-    for market in venue.markets.values():
-        rules = market.rules
-        wsname = f"{old_name(rules.base)}/{old_name(rules.quote)}"
-        if name in (rest_pair(rules), altname(rules), wsname, rules.symbol):
-            return rules
-    return None
+    symbol = _symbols_by_name(tuple(venue.markets)).get(name)
+    return None if symbol is None else venue.markets[symbol].rules
 
 
 def pair_object(rules: InstrumentRules) -> dict[str, Any]:
@@ -117,6 +112,24 @@ def pair_object(rules: InstrumentRules) -> dict[str, Any]:
         "tick_size": _trimmed(fixed_text(rules.price_increment_ticks, rules.price_precision)),
         "status": rules.status,
     }
+
+
+def _rest_key(base: str, quote: str) -> str:
+    if base in OLD_CRYPTO and (quote in OLD_MONEY or quote in ("BTC", "ETH")):
+        return rest_asset(base) + rest_asset(quote)
+    return old_name(base) + old_name(quote)
+
+
+@lru_cache(maxsize=16)
+def _symbols_by_name(symbols: tuple[str, ...]) -> dict[str, str]:
+    """Return the symbol of every name that a pair may be asked for by; a request may name hundreds."""
+    found: dict[str, str] = {}
+    for symbol in symbols:
+        base, quote = symbol.split("/")
+        old_base, old_quote = old_name(base), old_name(quote)
+        for name in (_rest_key(base, quote), old_base + old_quote, f"{old_base}/{old_quote}", symbol):
+            found.setdefault(name, symbol)
+    return found
 
 
 def _asset_row(asset: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class PrivateRest:
         volume = account.volume.at(venue.now_ns)
         result: dict[str, Any] = {"currency": "ZUSD", "volume": f"{volume:.4f}", "fees": None, "fees_maker": None}
         if params.get("pair"):
-            rules = [self._pair(name) for name in params["pair"].split(",")]
+            rules = [self._pair(name) for name in dict.fromkeys(params["pair"].split(","))]
             figures = {instruments.rest_pair(rule): venue.fee_figures(account, rule) for rule in rules}
             result["fees"] = {name: _fee(taker) for name, (_maker, taker) in figures.items()}
             result["fees_maker"] = {name: _fee(maker) for name, (maker, _taker) in figures.items()}

@@ -168,7 +168,7 @@ class PublicRest:
         if not params.get("pair"):
             listed = [market.rules for market in self._exchange.venue.markets.values()]
             return {instruments.rest_pair(rules): rules for rules in listed}
-        return dict(self._named(name) for name in params["pair"].split(","))
+        return dict(self._named(name) for name in dict.fromkeys(params["pair"].split(",")))
 
     def _pair(self, params: Params) -> tuple[str, InstrumentRules]:
         if not params.get("pair"):

@@ -80,7 +80,7 @@ class RestTrading:
         if not txid and not cl_ord_id:
             raise RestError("EGeneral:Invalid arguments:txid")
         named = [(o.order_id, None) for o in account.open_orders.values() if _has_userref(o, txid)]
-        wanted = named or [(txid, None if txid else cl_ord_id)]
+        wanted: list[tuple[str | None, str | None]] = [*named] or [(txid, None if txid else cl_ord_id)]
         outcomes = [venue.cancel_order(account, order_id, other_id) for order_id, other_id in wanted]
         errors = [outcome.error for outcome in outcomes if isinstance(outcome, Refusal)]
         if len(errors) == len(outcomes):
