@@ -7,7 +7,9 @@ SIGINT. The command line registers `exchange`; rehearsals start it and read the 
 from __future__ import annotations
 
 import base64
+import errno
 import gc
+import ipaddress
 import json
 import logging
 import os
@@ -15,7 +17,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -28,7 +30,7 @@ import structlog
 from attrs import frozen
 
 from krakenbot.adapters.local_exchange.digits import parse_rfc3339
-from krakenbot.adapters.local_exchange.flow.instruments import choose_symbols, load_instruments
+from krakenbot.adapters.local_exchange.flow.instruments import choose_symbols, load_assets, load_instruments
 from krakenbot.adapters.local_exchange.flow.market import Flow, Market
 from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow
 from krakenbot.adapters.local_exchange.flow.recording import find_recordings
@@ -52,7 +54,7 @@ from krakenbot.adapters.local_exchange.playback.catalog import Catalog, survey
 from krakenbot.adapters.local_exchange.playback.flow import AtEnd, PlaybackFlow, make_playback_markets
 from krakenbot.adapters.local_exchange.playback.reader import Recording
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
-from krakenbot.adapters.local_exchange.record import RecordOfTruth
+from krakenbot.adapters.local_exchange.record import RecordOfTruth, open_record
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock, VenueClock
 
@@ -116,8 +118,8 @@ def exchange(
     stop_holds: Literal["reserve", "none_reject_at_trigger", "shared"] = "reserve",
     post_only_reject: Literal["error", "cancel"] = "error",
     fees: Fees = "flat",
-    pair_fee: Annotated[tuple[str, ...], cyclopts.Parameter(negative=())] = (),
-    rule: Annotated[tuple[str, ...], cyclopts.Parameter(negative=())] = (),
+    pair_fee: Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), show_default=False)] = (),
+    rule: Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), show_default=False)] = (),
     time: Literal["running", "stepped"] = "running",
     speed: float = 1.0,
     limits: LimitsKind = "default",
@@ -129,6 +131,8 @@ def exchange(
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
 
+    docs/exchange.md says how to use it, docs/exchange_differences.md how it differs from Kraken.
+
     Parameters
     ----------
     host
@@ -136,7 +140,7 @@ def exchange(
     port
         TCP port; 0 takes a free one, which is printed and written to the ready file.
     symbols
-        How many symbols to list, 1 to 619.
+        How many symbols to list, 1 to 619; a played-back recording lists its own.
     seed
         Seed of the flow, of ids and of latency.
     flow
@@ -145,11 +149,12 @@ def exchange(
     profile
         What kind of market the flow makes: null, toxic or edge.
     accounts
-        JSON file with accounts, keys and balances; without it one demo account whose key is printed.
+        JSON file with accounts, keys and balances (docs/exchange.md); without it one demo account with 25000 USD
+        whose key is printed.
     record
-        File to append the record of truth to, as JSON lines.
+        File to append the record of truth to, as JSON lines; every start counts from 1 again.
     ready_file
-        File that is written once the exchange listens.
+        JSON file with host, port, URLs and symbols, written once the exchange listens.
     recording
         Folder of the recording for `--flow recorded`; without it KRAKENBOT_RECORDINGS, else ../shared/kraken.
         For `--flow playback` the recording of raw frames, which must be given.
@@ -158,7 +163,7 @@ def exchange(
     taker_fee_bps
         Taker fee in basis points, for flat fees.
     latency_median_ms
-        Median delay one way; 0 turns latency off.
+        Median delay of a message one way; 0 turns latency off. Stepped time has none.
     latency_p99_ms
         99 % point of the delay one way.
     stop_holds
@@ -170,7 +175,7 @@ def exchange(
     pair_fee
         SYMBOL=MAKER/TAKER in basis points for one pair, as often as needed; a negative maker fee is a rebate.
     rule
-        NAME=VALUE for a rule that Kraken leaves open, as often as needed; docs/exchange.md lists them.
+        NAME=VALUE for a rule that Kraken leaves open, as often as needed; docs/exchange_differences.md lists them.
     time
         Whether time runs by itself, or only when POST /control/advance moves it; stepped time has no latency.
     speed
@@ -224,14 +229,33 @@ def exchange(
     )
     try:
         anyio.run(serve, options)
-    except OSError as error:
-        where = error.filename or f"{host} port {port}"
-        print(f"exchange: {f'{where}: {error.strerror}' if error.strerror else error}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"exchange: {error}", file=sys.stderr)
-        return 2
+    except ExceptionGroup as group:
+        failed, others = group.split(_is_about_a_file)
+        if failed is None or others is not None:
+            raise
+        return _refuse(_first_of(failed), options)
+    except (OSError, ValueError) as error:
+        return _refuse(error, options)
     return 0
+
+
+def _is_about_a_file(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.filename is not None
+
+
+def _first_of(group: BaseExceptionGroup) -> BaseException:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _refuse(error: BaseException, options: ExchangeOptions) -> int:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or f'{options.host} port {options.port}'}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        text += "; choose another --port, or leave it out for a free one"
+    print(f"exchange: {text}", file=sys.stderr)
+    return 2
 
 
 async def serve(options: ExchangeOptions) -> None:
@@ -245,7 +269,7 @@ async def serve(options: ExchangeOptions) -> None:
         clock = SteppedClock(parse_rfc3339(options.start_at) if options.start_at else None)
     entries = _account_entries(options)
     with ExitStack() as files:
-        record_file = files.enter_context(options.record.open("ab")) if options.record else None
+        record_file = files.enter_context(open_record(options.record)) if options.record else None
         built, flow = build(options, entries, clock, record_file)
         # The books live as long as the process: no pause of the collector to walk over them.
         gc.collect()
@@ -280,9 +304,12 @@ def _add_faults(built: Exchange, path: Path) -> None:
 
 async def _cancel_when_stdin_ends(scope: anyio.CancelScope) -> None:
     stdin = sys.stdin.fileno()
-    await anyio.wait_readable(stdin)
-    while os.read(stdin, 4096):
-        await anyio.wait_readable(stdin)
+    while True:
+        # A file or /dev/null cannot be waited for; reading it never blocks either.
+        with suppress(PermissionError):
+            await anyio.wait_readable(stdin)
+        if not os.read(stdin, 4096):
+            break
     scope.cancel()
 
 
@@ -310,6 +337,7 @@ def build(
     else:
         venue = Venue(catalog.rules, settings)
         make_playback_markets(venue)
+    _check_assets(entries, venue)
     keys = KeyRing(options.seed)
     for entry in entries:
         account = venue.open_account(entry.name, entry.balances, tier=entry.tier, volume_usd=entry.volume_usd)
@@ -329,23 +357,34 @@ def steady_clock() -> RunningClock:
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader sees all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(content, file)
-    Path(temporary).replace(path)
+    """Write a JSON file so that a reader sees all of it or nothing; raises OSError about this file."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _check(options: ExchangeOptions) -> None:
     """Refuse what nothing else refuses before the port is open; raises ValueError or FileNotFoundError."""
     if not 0 <= options.port <= MAX_PORT:
         raise ValueError(f"--port {options.port}: allowed are 0 to {MAX_PORT}")
+    try:
+        ipaddress.ip_address(options.host)
+    except ValueError:
+        raise ValueError(f"--host {options.host}: an address is needed, 127.0.0.1 or ::1") from None
     if options.flow == "playback" and options.recording is None:
         raise ValueError("--flow playback needs --recording")
+    if options.flow in ("seeded", "still") and options.recording is not None:
+        raise ValueError("--recording goes with --flow recorded or --flow playback")
     if options.start_at is not None and (options.time != "stepped" or parse_rfc3339(options.start_at) is None):
         raise ValueError(f"--start-at {options.start_at}: goes with --time stepped, as 2026-11-22T10:00:00Z")
     if not 0 <= options.start_after_s <= MAX_START_AFTER_S:
         raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
+    if options.flow != "playback" and (options.start_after_s or options.at_end != "seeded"):
+        raise ValueError("--start-after-s and --at-end go with --flow playback")
     if options.time == "stepped" and options.speed != 1.0:
         raise ValueError("--speed needs --time running")
     for name, fee_bps in (("maker", options.maker_fee_bps), ("taker", options.taker_fee_bps)):
@@ -353,6 +392,19 @@ def _check(options: ExchangeOptions) -> None:
             raise ValueError(f"--{name}-fee-bps {fee_bps:g}: allowed are 0 to {MAX_FEE_BPS:g}")
     if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"--ready-file {options.ready_file}: its folder must exist")
+    if options.ready_file is not None and options.ready_file.is_dir():
+        raise IsADirectoryError(f"--ready-file {options.ready_file}: it is a folder")
+    if options.until_stdin_ends and sys.stdin is None:
+        raise ValueError("--until-stdin-ends: there is no standard input")
+
+
+def _check_assets(entries: list[AccountEntry], venue: Venue) -> None:
+    known = set(load_assets()).union(*((market.rules.base, market.rules.quote) for market in venue.markets.values()))
+    for entry in entries:
+        unknown = sorted(set(entry.balances) - known)
+        if unknown:
+            names = "names are those of WebSocket v2, such as BTC and USD, not XBT and ZUSD"
+            raise ValueError(f"account {entry.name}: no asset {', '.join(unknown)}; {names}")
 
 
 def _make_flow(options: ExchangeOptions, built: Exchange, catalog: Catalog | None) -> Flow:

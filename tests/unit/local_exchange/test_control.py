@@ -61,7 +61,7 @@ def test_a_bare_text_is_sent_to_every_connection(desk, client, make_frames):
     readers = [make_frames(), make_frames()]
     for reader in readers:
         Session(desk.exchange, "public", reader).open()
-    standard = client.post("/control/text", json={})
+    standard = client.post("/control/text")
     chosen = client.post("/control/text", json={"text": "{"})
 
     assert {"connections": 2} == standard.json() == chosen.json()
@@ -81,7 +81,8 @@ def test_the_state_of_the_limits_can_be_read(desk, client):
     ("path", "body", "words"),
     [
         ("mode", {"system": "asleep"}, "asleep: modes are"),
-        ("mode", {"system": 5}, "system: a text is needed"),
+        ("mode", {}, "system: missing"),
+        ("mode", {"system": 5}, "system: a text in quotes is needed"),
         ("mode", {"system": "online", "upcoming_maintenance": [5]}, "a list of objects"),
         ("mode", {"mode": "online"}, "mode: known are system"),
         ("instrument", {"symbol": "NO/USD", "status": "online"}, "no pair NO/USD"),
@@ -92,7 +93,7 @@ def test_the_state_of_the_limits_can_be_read(desk, client):
         ("instrument", {"symbol": "ABC/USD", "cost_min": "1e400"}, "cost_min"),
         ("instrument", {"symbol": "ABC/USD", "has_index": "yes"}, "true or false"),
         ("balance", {"account": "nobody", "asset": "USD", "amount": "1"}, "no account nobody"),
-        ("balance", {"account": "alice", "asset": "USD", "amount": 1}, "amount: a text is needed"),
+        ("balance", {"account": "alice", "asset": "USD", "amount": 1}, "amount: a text in quotes is needed"),
         ("balance", {"account": "alice", "asset": "USD", "amount": "NaN"}, "a finite decimal"),
         ("balance", {"account": "alice", "asset": "USD", "amount": "-1"}, "positive amount"),
         ("balance", {"account": "alice", "asset": "USD", "amount": "1001", "kind": "withdrawal"}, "is free"),
@@ -100,7 +101,7 @@ def test_the_state_of_the_limits_can_be_read(desk, client):
         ("order", {"order_id": "O"}, "is not open"),
         ("tier", {"account": "alice", "tier": "gold"}, "gold: tiers are"),
         ("key", {"api_key": "nobody"}, "no key nobody"),
-        ("text", {"text": 5}, "text: a text is needed"),
+        ("text", {"text": 5}, "text: a text in quotes is needed"),
         ("key", [], "must be a JSON object"),
     ],
 )

@@ -168,7 +168,7 @@ async def _body(request: Request) -> Answer:
         if len(content) > MAX_BODY_BYTES:
             raise OperatorError("the body is too long")
     try:
-        body = msgspec.json.decode(content)
+        body = msgspec.json.decode(content or b"{}")
     except (msgspec.DecodeError, RecursionError) as error:
         raise OperatorError(f"the body is no JSON: {error}") from error
     if not isinstance(body, dict):
@@ -192,7 +192,7 @@ def _only(body: Answer, *names: str) -> None:
 def _text(body: Answer, name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise OperatorError(f"{name}: a text is needed")
+        raise OperatorError(f"{name}: {'a text in quotes is needed' if name in body else 'missing'}")
     return value
 
 

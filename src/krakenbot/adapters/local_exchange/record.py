@@ -6,8 +6,12 @@ bytes, because every time in it is the venue's.
 
 from __future__ import annotations
 
+import fcntl
+import io
+import stat
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -29,6 +33,40 @@ RECORD_KINDS = {
     "amended": "amended",
     "triggered": "triggered",
 }
+
+
+def open_record(path: Path) -> BinaryIO:
+    """Open a file to append a record to, for this process alone.
+
+    A line that a crash cut off stays, and the record goes on in the next one. Raises ValueError when another
+    exchange has the file open, OSError when it cannot be written; so does, with its name, every later write.
+    """
+    raw = _RecordFile(path, "ab")
+    file = io.BufferedWriter(raw)
+    if not stat.S_ISREG(path.stat().st_mode):
+        return file
+    try:
+        fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(f"{path}: another exchange is writing this record") from None
+    with path.open("rb") as before:
+        size = before.seek(0, io.SEEK_END)
+        before.seek(max(size - 1, 0))
+        if before.read(1) not in (b"", b"\n"):
+            file.write(b"\n")
+    return file
+
+
+class _RecordFile(io.FileIO):
+    """A file whose failed writes say which file it was: a full disk has no name of its own."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = str(self.name)
+            raise
 
 
 class RecordOfTruth:
