@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 
 from krakenbot.adapters.local_exchange.pytest_plugin import API_KEY, API_SECRET, kraken_exchange
@@ -128,6 +129,16 @@ async def test_a_step_without_sense_is_refused(kraken_exchange):
     for seconds in (-1, 10**9):
         with pytest.raises(ValueError, match="allowed are 0 to 604800"):
             kraken_exchange.advance(seconds)
+
+
+@stepped
+def test_a_step_that_is_no_number_is_refused(kraken_exchange):
+    bodies = ["[" * 50_000, "null", "{}", '{"seconds": "1"}', '{"seconds": true}', '{"seconds": NaN}']
+    url = f"{kraken_exchange.rest_url}/control/advance"
+    answers = [httpx.post(url, content=body) for body in bodies]
+
+    assert [400] * len(bodies) == [answer.status_code for answer in answers]
+    assert all("seconds" in answer.json()["error"] for answer in answers)
 
 
 @pytest.mark.parametrize("kraken_exchange", [{"speed": 60, "latency_median_ms": 0}], indirect=True)

@@ -39,6 +39,21 @@ def test_the_vendors_example_adds_up_to_eight(desk):
     assert (after_amend, count(desk)) == (1 + 1 + 2, 8)
 
 
+def test_the_age_counts_from_the_last_amendment(desk):
+    without_decay(desk)
+    order = desk.order(desk.alice, "buy", "0.5", "100.0")
+    counts = []
+    for age_s, qty in ((100, "0.4"), (104, "0.3"), (108, None)):
+        desk.venue.advance(desk.start_ns + age_s * SECOND)
+        if qty is None:
+            desk.venue.cancel_order(desk.alice, order.order_id, None)
+        else:
+            desk.venue.amend_order(desk.alice, AmendRequest(order_id=order.order_id, qty=Decimal(qty)))
+        counts.append(count(desk))
+
+    assert [1 + 1, 1 + 1 + (1 + 3), 1 + 1 + (1 + 3) + 8] == counts
+
+
 @pytest.mark.parametrize(
     ("age_s", "points"),
     [(0, 8), (4.999999999, 8), (5, 6), (10, 5), (15, 4), (44, 4), (45, 2), (90, 1), (299, 1), (300, 0)],

@@ -272,3 +272,42 @@ def test_a_pair_named_many_times_is_looked_up_once(desk, monkeypatch):
     PrivateRest(desk.exchange).answer("TradeVolume", desk.keys.keys["alice"], {"pair": names})
 
     assert ["ABCUSD", "ABCUSD"] == asked
+
+
+ENTRY = {"name": "a", "keys": [{"api_key": "k", "api_secret": "cw=="}], "balances": {"USD": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"keys": [{"api_key": "k", "api_secret": "cw==", "permissions": [["x"]]}]}, "keys[0].permissions"),
+        ({"keys": [{"api_key": "k", "api_secret": "cw==", "permission": []}]}, "keys[0]"),
+        *(({"keys": [{"api_key": key, "api_secret": "cw=="}]}, "keys[0].api_key") for key in (None, "", " ", "\u00e9")),
+        *(({"balances": {asset: "1"}}, "balances") for asset in ("", "XBT", "XDG", "USD\0")),
+        *(({"balances": {"USD": text}}, "balances.USD") for text in ("1e999999", "1e15", "0.00000000001")),
+        ({"name": "\ud800"}, "name"),
+    ],
+)
+def test_an_accounts_file_that_cannot_work_is_refused(change, place):
+    with pytest.raises(AccountsFileError) as caught:
+        parse_accounts(json.dumps([ENTRY | change]))
+
+    assert f"accounts[0].{place}" in str(caught.value)
+
+
+def test_an_accounts_file_of_brackets_is_refused():
+    with pytest.raises(AccountsFileError, match="no JSON"):
+        parse_accounts("[" * 100_000)
+
+
+def test_amounts_have_the_digits_of_their_asset(make_desk, make_frames):
+    desk = make_desk()
+    desk.market.place("sell", 1000, 9000)
+    desk.order(desk.alice, "buy", "0.5", "100.0")
+    rest, key, frames = PrivateRest(desk.exchange), desk.keys.keys["alice"], make_frames()
+    base = next(row for row in rest.answer("Ledgers", key, {})["ledger"].values() if row["asset"] == "ABC")
+    desk.exchange.private.read_balances(frames, desk.alice, snapshot=True)
+    (shown,) = frames.texts
+
+    assert ("0.5000000000", "0.0000000000") == (base["amount"], base["fee"])
+    assert f'"asset":"ABC","asset_class":"currency","balance":{base["balance"]},' in shown

@@ -24,6 +24,8 @@ from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import order_fields
 
 MAX_BODY_BYTES: Final = 1 << 16
+MAX_WHOLE_DIGITS: Final = 15
+MAX_DECIMALS: Final = 12
 CANCELLED_BY_VENUE: Final = "Cancelled by the venue"
 Answer = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
@@ -202,9 +204,12 @@ def _decimal(body: Answer, name: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation as error:
         raise OperatorError(f"{name}: a decimal in quotes is needed") from error
-    # A sign of sense: amounts beyond this are no money, and exponents would be written out.
-    if not value.is_finite() or not -20 <= value.adjusted() <= 20 or len(value.as_tuple().digits) > 40:
-        raise OperatorError(f"{name}: a finite decimal of sensible length is needed")
+    # Sums of such amounts stay exact in 28 digits.
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -MAX_DECIMALS or value.adjusted() >= MAX_WHOLE_DIGITS:
+        raise OperatorError(
+            f"{name}: a finite decimal below 10^{MAX_WHOLE_DIGITS} with at most {MAX_DECIMALS} decimals"
+        )
     return value
 
 

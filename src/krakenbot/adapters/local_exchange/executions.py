@@ -14,6 +14,7 @@ from attrs import define
 
 from krakenbot.adapters.local_exchange.digits import fixed_text, plain_text, rfc3339_us
 from krakenbot.adapters.local_exchange.feeds import Reader
+from krakenbot.adapters.local_exchange.flow.instruments import load_assets
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Changes
 from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent
@@ -24,6 +25,7 @@ from krakenbot.adapters.local_exchange.matching.settings import BurstOrder
 
 Row = dict[str, Any]
 SNAPSHOT_FILLS = 50
+DEFAULT_ASSET_PRECISION = 10
 ALWAYS_SENT = frozenset({"new", "filled", "canceled", "expired"})
 _encode = msgspec.json.Encoder().encode
 
@@ -234,13 +236,22 @@ def past_trade_row(order: ClientOrder, fill: Fill) -> Row:
     return _fill_figures(order, fill) | {"order_status": order.status} | _fees(order, fill)
 
 
+def money_text(asset: str, amount: Decimal) -> str:
+    """Return an amount with the asset's ledger digits, or more when it has more."""
+    known = load_assets().get(asset)
+    exponent = amount.as_tuple().exponent
+    digits = DEFAULT_ASSET_PRECISION if known is None else known.precision
+    return f"{amount:.{max(digits, -exponent if isinstance(exponent, int) else 0)}f}"
+
+
 def balance_row(asset: str, amount: Decimal) -> Row:
     """Return the balance of one asset: all of it in the spot wallet."""
-    wallet = {"type": "spot", "id": "main", "balance": number(plain_text(amount))}
+    balance = number(money_text(asset, amount))
+    wallet = {"type": "spot", "id": "main", "balance": balance}
     return {
         "asset": asset,
         "asset_class": "currency",
-        "balance": number(plain_text(amount)),
+        "balance": balance,
         "wallets": [wallet],
     }
 
@@ -257,9 +268,9 @@ def ledger_row(entry: LedgerEntry) -> Row:
         "category": entry.kind,
         "wallet_type": "spot",
         "wallet_id": "main",
-        "amount": number(plain_text(entry.amount)),
-        "fee": number(plain_text(entry.fee)),
-        "balance": number(plain_text(entry.balance)),
+        "amount": number(money_text(entry.asset, entry.amount)),
+        "fee": number(money_text(entry.asset, entry.fee)),
+        "balance": number(money_text(entry.asset, entry.balance)),
     }
 
 

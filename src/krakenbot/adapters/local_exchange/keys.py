@@ -29,6 +29,10 @@ PERMISSIONS: Final = (
     "create-ws-token",
 )
 TOKEN_LIFE_S: Final = 900
+MORE_KEY_FIELDS: Final = ("permissions", "nonce_window", "valid_until", "ip_allowlist")
+KEY_FIELDS: Final = frozenset({"api_key", "api_secret", *MORE_KEY_FIELDS})
+MAX_AMOUNT: Final = Decimal(10**15)
+AMOUNT_DIGITS: Final = 10
 INVALID_KEY: Final = "EAPI:Invalid key"
 INVALID_SIGNATURE: Final = "EAPI:Invalid signature"
 INVALID_NONCE: Final = "EAPI:Invalid nonce"
@@ -215,7 +219,7 @@ def parse_accounts(text: str) -> list[AccountEntry]:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AccountsFileError(f"the accounts file is no JSON: {error}") from error
     if not isinstance(document, list) or not document:
         raise AccountsFileError("the accounts file must be a list with at least one account")
@@ -232,10 +236,12 @@ def _account_entry(item: Any, place: str) -> AccountEntry:
         raise AccountsFileError(f"{place} must have exactly name, keys and balances, and may have tier and volume_usd")
     if item.get("tier", Tier.PRO) not in tuple(Tier):
         raise AccountsFileError(f"{place}.tier must be out of {', '.join(Tier)}")
-    if not isinstance(item["name"], str) or not item["name"]:
+    if not isinstance(item["name"], str) or not item["name"] or not item["name"].isprintable():
         raise AccountsFileError(f"{place}.name must be a text")
     if not isinstance(item["keys"], list) or not isinstance(item["balances"], dict):
         raise AccountsFileError(f"{place}.keys must be a list and balances an object")
+    if any(not asset.isprintable() or asset in ("", "XBT", "XDG") for asset in item["balances"]):
+        raise AccountsFileError(f"{place}.balances must name assets as WS v2 does: BTC and DOGE, not XBT and XDG")
     balances = {asset: _amount(amount, f"{place}.balances.{asset}") for asset, amount in item["balances"].items()}
     keys = [_key_entry(key, f"{place}.keys[{index}]") for index, key in enumerate(item["keys"])]
     tier = Tier(item.get("tier", Tier.PRO))
@@ -250,14 +256,21 @@ def _amount(text: Any, place: str) -> Decimal:
         raise AccountsFileError(f"{place} must be a decimal in quotes") from error
     if not isinstance(text, str) or not amount.is_finite() or amount < 0:
         raise AccountsFileError(f"{place} must be a decimal in quotes, not negative")
+    # Sums of such amounts stay exact in 28 digits.
+    if amount >= MAX_AMOUNT or amount != round(amount, AMOUNT_DIGITS):
+        raise AccountsFileError(f"{place} must be below {MAX_AMOUNT:f}, with at most {AMOUNT_DIGITS} decimals")
     return amount
 
 
 def _key_entry(item: Any, place: str) -> KeyEntry:
-    if not isinstance(item, dict) or not {"api_key", "api_secret"} <= set(item):
-        raise AccountsFileError(f"{place} must have api_key and api_secret")
+    if not isinstance(item, dict) or not {"api_key", "api_secret"} <= set(item) <= KEY_FIELDS:
+        raise AccountsFileError(f"{place} must have api_key and api_secret, and may have {', '.join(MORE_KEY_FIELDS)}")
+    if not isinstance(item["api_key"], str) or not item["api_key"].isascii() or not item["api_key"].isprintable():
+        raise AccountsFileError(f"{place}.api_key must be a printable ASCII text")
+    if not item["api_key"].strip():
+        raise AccountsFileError(f"{place}.api_key must not be empty")
     permissions = item.get("permissions", list(PERMISSIONS))
-    if not isinstance(permissions, list) or not set(permissions) <= set(PERMISSIONS):
+    if not isinstance(permissions, list) or not all(name in PERMISSIONS for name in permissions):
         raise AccountsFileError(f"{place}.permissions must be out of {', '.join(PERMISSIONS)}")
     try:
         secret = base64.b64decode(item["api_secret"], validate=True)
@@ -267,7 +280,7 @@ def _key_entry(item: Any, place: str) -> KeyEntry:
     if not isinstance(allowlist, list) or not all(isinstance(address, str) for address in allowlist):
         raise AccountsFileError(f"{place}.ip_allowlist must be a list of addresses")
     return KeyEntry(
-        api_key=str(item["api_key"]),
+        api_key=item["api_key"],
         secret=secret,
         permissions=frozenset(permissions),
         nonce_window=_whole(item, "nonce_window", place),

@@ -68,6 +68,12 @@ class Endpoints:
         }
 
 
+class _Advance(msgspec.Struct):
+    """The body of the control port's advance."""
+
+    seconds: float
+
+
 class ExchangeServer:
     """The web application of one exchange."""
 
@@ -191,8 +197,8 @@ class ExchangeServer:
         try:
             if self._stepper is None:
                 raise ValueError("time runs by itself; start the exchange with --time stepped")  # noqa: TRY301
-            now_ns = await self._stepper.advance(float(msgspec.json.decode(body or b"")["seconds"]))
-        except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
+            now_ns = await self._stepper.advance(msgspec.json.decode(body or b"", type=_Advance).seconds)
+        except (RecursionError, ValueError, msgspec.DecodeError) as error:
             content = {"error": f'expected {{"seconds": NUMBER}}: {error}'}
             return Response(_encode(content), status_code=400, media_type="application/json")
         return Response(_encode({"now_ns": now_ns}), media_type="application/json")

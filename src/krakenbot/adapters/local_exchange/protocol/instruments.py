@@ -12,14 +12,13 @@ from typing import Any
 import msgspec
 
 from krakenbot.adapters.local_exchange.digits import fixed_text
-from krakenbot.adapters.local_exchange.executions import number
+from krakenbot.adapters.local_exchange.executions import DEFAULT_ASSET_PRECISION, number
 from krakenbot.adapters.local_exchange.flow.instruments import load_assets
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 
 OLD_CRYPTO = frozenset(("BTC", "ETH", "XRP", "LTC", "XLM", "XMR", "ZEC", "ETC", "REP", "MLN"))
 OLD_MONEY = frozenset(("USD", "EUR", "GBP", "CAD", "JPY"))
-DEFAULT_ASSET_PRECISION = 10
 _encode = msgspec.json.Encoder().encode
 
 

@@ -10,8 +10,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar
 
 from krakenbot.adapters.local_exchange.digits import plain_text
+from krakenbot.adapters.local_exchange.executions import money_text
 from krakenbot.adapters.local_exchange.keys import ApiKey
-from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
+from krakenbot.adapters.local_exchange.matching.accounts import LedgerEntry
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 from krakenbot.adapters.local_exchange.matching.pricing import MILLI
 from krakenbot.adapters.local_exchange.protocol import instruments
@@ -47,7 +48,7 @@ class History:
     def open_orders(self, key: ApiKey, params: Params) -> Any:
         """Return the open orders, all or by cl_ord_id or userref."""
         orders = _by_ids(key.account.open_orders.values(), params)
-        return {"open": {o.order_id: order_object(o, key.account, params) for o in orders}}
+        return {"open": {o.order_id: order_object(o, params) for o in orders}}
 
     def closed_orders(self, key: ApiKey, params: Params) -> Any:
         """Return a page of closed orders; `closetime` says whether the opening or the closing time counts."""
@@ -59,7 +60,7 @@ class History:
         closed = [order for order in key.account.orders.values() if not order.is_open]
         closed = _by_ids(sorted(closed, key=at_ns), params)
         closed = _between(closed, params, at_ns, key.account.orders)
-        page = {o.order_id: order_object(o, key.account, params) for o in _page(closed, params)}
+        page = {o.order_id: order_object(o, params) for o in _page(closed, params)}
         return {"closed": page} | _count(closed, params)
 
     def query_orders(self, key: ApiKey, params: Params) -> Any:
@@ -73,7 +74,7 @@ class History:
             orders = _by_ids(key.account.orders.values(), params)
         else:
             raise RestError("EGeneral:Invalid arguments")
-        return {o.order_id: order_object(o, key.account, params) for o in orders}
+        return {o.order_id: order_object(o, params) for o in orders}
 
     def trades_history(self, key: ApiKey, params: Params) -> Any:
         """Return a page of fills; there are no positions, so types that ask for them find nothing."""
@@ -133,7 +134,7 @@ class History:
         return row
 
 
-def order_object(order: ClientOrder, account: Account, params: Params) -> dict[str, Any]:
+def order_object(order: ClientOrder, params: Params) -> dict[str, Any]:
     """Return an order as OpenOrders, ClosedOrders and QueryOrders show it."""
     request, rules = order.request, order.rules
     status = {"filled": "closed", "canceled": "canceled", "expired": "expired"}.get(order.status, "open")
@@ -167,7 +168,7 @@ def order_object(order: ClientOrder, account: Account, params: Params) -> dict[s
     if not order.is_open:
         result |= {"reason": order.reason, "closetm": seconds(order.closed_ns or 0)}
     if params.get("trades", "").lower() in ("true", "1") and order.exec_ids:
-        result["trades"] = [fill.exec_id for fill in account.fills if fill.order_id == order.order_id]
+        result["trades"] = list(order.exec_ids)
     return result
 
 
@@ -180,9 +181,9 @@ def ledger_object(entry: LedgerEntry) -> dict[str, Any]:
         "subtype": "",
         "aclass": "currency",
         "asset": instruments.rest_asset(entry.asset),
-        "amount": plain_text(entry.amount),
-        "fee": plain_text(entry.fee),
-        "balance": plain_text(entry.balance),
+        "amount": money_text(entry.asset, entry.amount),
+        "fee": money_text(entry.asset, entry.fee),
+        "balance": money_text(entry.asset, entry.balance),
     }
 
 

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from functools import partial
 from typing import Any, Final, Protocol
 
 from krakenbot.adapters.local_exchange.digits import fixed_text
+from krakenbot.adapters.local_exchange.executions import money_text
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
 from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, PERMISSIONS, TOKEN_LIFE_S, ApiKey
 from krakenbot.adapters.local_exchange.matching.fees import FeeFigures
@@ -105,14 +105,14 @@ class PrivateRest:
 
     def _balance(self, key: ApiKey, _params: Params) -> Any:
         balances = sorted(key.account.balances.items())
-        return {instruments.rest_asset(asset): _money(asset, amount) for asset, amount in balances}
+        return {instruments.rest_asset(asset): money_text(asset, amount) for asset, amount in balances}
 
     def _balance_ex(self, key: ApiKey, _params: Params) -> Any:
         account = key.account
         return {
             instruments.rest_asset(asset): {
-                "balance": _money(asset, amount),
-                "hold_trade": _money(asset, account.held(asset)),
+                "balance": money_text(asset, amount),
+                "hold_trade": money_text(asset, account.held(asset)),
             }
             for asset, amount in sorted(account.balances.items())
         }
@@ -134,13 +134,6 @@ class PrivateRest:
         if rules is None:
             raise RestError(UNKNOWN_PAIR)
         return rules
-
-
-def _money(asset: str, amount: Decimal) -> str:
-    """Return an amount with the asset's ledger digits, or more when it has more."""
-    exponent = amount.as_tuple().exponent
-    digits = max(instruments.asset_precision(asset), -exponent if isinstance(exponent, int) else 0)
-    return f"{amount:.{digits}f}"
 
 
 def _fee(figures: FeeFigures) -> dict[str, Any]:
