@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.fees import Rates
+from krakenbot.adapters.local_exchange.matching.operator import Operator
 from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder
 from krakenbot.adapters.local_exchange.matching.venue import Refusal, Validated
 
@@ -528,3 +530,27 @@ def test_orders_that_ended_do_not_add_up_among_those_that_expire(desk):
         desk.venue.advance(desk.venue.now_ns + 5_000_000_000)
 
     assert not desk.venue._expiring
+
+
+@pytest.mark.parametrize("preference", ["quote", "base"])
+def test_what_is_claimed_follows_every_change_of_an_order(desk, preference):
+    order = desk.order(desk.alice, "buy", "0.5", "100.0", fee_preference=preference)
+    claims = []
+
+    def claim() -> None:
+        claims.append(desk.alice.claimed("USD"))
+
+        assert claims[-1] == desk.alice.needs(order)[1]
+
+    claim()
+    desk.market.take("sell", 1000)
+    claim()
+    for qty, price in (("0.7", "100.0"), ("0.7", "99.0")):
+        request = AmendRequest(order_id=order.order_id, qty=Decimal(qty), limit_price=Decimal(price))
+        desk.venue.amend_order(desk.alice, request)
+        claim()
+    Operator(desk.venue).set_fee_rates(desk.alice.name, Rates(9000, 9000))
+    desk.venue.amend_order(desk.alice, AmendRequest(order_id=order.order_id, qty=Decimal("0.7")))
+    claim()
+
+    assert len(claims) - (preference == "base") == len(set(claims))

@@ -311,3 +311,11 @@ def test_amounts_have_the_digits_of_their_asset(make_desk, make_frames):
 
     assert ("0.5000000000", "0.0000000000") == (base["amount"], base["fee"])
     assert f'"asset":"ABC","asset_class":"currency","balance":{base["balance"]},' in shown
+
+
+def test_balance_ex_shows_what_open_orders_hold(desk):
+    desk.order(desk.alice, "buy", "0.5", "100.0")
+    desk.order(desk.alice, "sell", "0.25", "110.0")
+    shown = PrivateRest(desk.exchange).answer("BalanceEx", desk.keys.keys["alice"], {})
+
+    assert {"ABC": "0.2500000000", "ZUSD": "50.20000"} == {asset: row["hold_trade"] for asset, row in shown.items()}

@@ -106,7 +106,7 @@ class Account:
         resting: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         waiting: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         for order in self.open_orders.values():
-            order_asset, amount = self.needs(order)
+            order_asset, amount = self._remembered_needs(order)
             if order_asset == asset:
                 group = waiting if order.waits_for_trigger else resting
                 group[order.rules.symbol, order.side] += amount
@@ -141,6 +141,21 @@ class Account:
         price = price_ticks or order.limit_ticks or order.trigger_ticks or 0
         raw = remaining * price
         return rules.quote, self.purchase_needs(order, raw)
+
+    def _remembered_needs(self, order: ClientOrder) -> tuple[str, Decimal]:
+        """Return what an order needs, worked out anew only when it changed: each new order asks for all."""
+        figures = (
+            order.qty_lots,
+            order.filled_lots,
+            order.limit_ticks,
+            order.trigger_ticks,
+            order.hold_ppm,
+            order.cost_raw,
+            order.fee_raw,
+        )
+        if order.needs is None or order.needs[0] != figures:
+            order.needs = (figures, self.needs(order))
+        return order.needs[1]
 
     def purchase_needs(self, order: ClientOrder, raw: int) -> Decimal:
         """Return the quote amount that a purchase of raw cost `raw` still needs, the dearer fee included."""

@@ -105,7 +105,8 @@ class ClientOrder:
     """An accepted order; `resting` is set while it stands in a book.
 
     `trigger_ticks` is the price at which a stop fires now; `trigger` and `limit` are as the client gave them.
-    Peak and reference are thousandths of a tick. `hold_ppm` is the fee rate that holds cover.
+    Peak and reference are thousandths of a tick. `hold_ppm` is the fee rate that holds cover. `needs` is the account's
+    memory of what the order needs, with the figures that it was worked out from.
     """
 
     order_id: str
@@ -135,6 +136,7 @@ class ClientOrder:
     is_amended: bool = False
     changed_ns: int = 0
     exec_ids: list[str] = field(factory=list)
+    needs: tuple[tuple[int | None, ...], tuple[str, Decimal]] | None = None
 
     @property
     def side(self) -> Side:
