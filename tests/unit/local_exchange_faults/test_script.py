@@ -95,6 +95,11 @@ def test_comments_and_empty_lines_are_no_rules() -> None:
         ("at book:", 1, 9, "expected an action"),
         ("at 500000 h: mode online", 1, 4, "a year at most"),
         ("at book: set data.0.qty to high", 1, 28, "expected a value"),
+        ("at add_order: delay by -5 ms", 1, 24, "not negative"),
+        ("at -5 s: mode online", 1, 4, "not negative"),
+        ("at status: bloat to 99999999 kb", 1, 21, "from 1 to 65536"),
+        ("at book: duplicate 1001 times", 1, 20, "from 1 to 1000"),
+        ("at executions.new: skip sequence by 0", 1, 37, "from 1 to"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_place_and_the_nearest_word(

@@ -27,6 +27,8 @@ from krakenbot.adapters.local_exchange.faults.vocabulary import (
 
 MAX_LINES: Final = 2000
 MAX_LINE_CHARS: Final = 20_000
+COUNTS: Final = {"bloat": (1, 65_536), "duplicate": (1, 1000), "skip_sequence": (1, 999_999_999)}
+"""Least and most of the counts that would otherwise do nothing, or fill the memory."""
 WHEN_WORDS: Final = ("at", "on", "after", "every", "for", "from", "of", "with", "once")
 TYPES: Final = {
     "int": "a whole number",
@@ -261,7 +263,7 @@ def _probability(reader: _Reader) -> float:
     return float(token.text)
 
 
-def _duration(reader: _Reader) -> int:
+def _duration(reader: _Reader, *, is_signed: bool = False) -> int:
     number = _expect(reader, "number", "duration")
     unit = reader.take()
     if unit.text not in UNITS_NS:
@@ -269,6 +271,8 @@ def _duration(reader: _Reader) -> int:
     nanoseconds = round(float(number.text) * UNITS_NS[unit.text])
     if abs(nanoseconds) > 366 * 24 * UNITS_NS["h"]:
         raise reader.error(number, "expected a duration of a year at most")
+    if nanoseconds < 0 and not is_signed:
+        raise reader.error(number, "expected a duration that is not negative")
     return nanoseconds
 
 
@@ -358,9 +362,13 @@ def _element(reader: _Reader, element: str, action: Action) -> None:
             raise reader.error(token, f"expected {listed}", WORD_LISTS[kind])
         action.arguments[name] = token.text
     elif kind == "duration":
-        action.arguments[name] = str(_duration(reader))
+        action.arguments[name] = str(_duration(reader, is_signed=action.name == "shift_timestamps"))
     elif kind == "int":
-        action.arguments[name] = str(_whole(reader, _expect(reader, "number", "int")))
+        count = _whole(reader, token := _expect(reader, "number", "int"))
+        least, most = COUNTS.get(action.name, (count, count))
+        if not least <= count <= most:
+            raise reader.error(token, f"expected a number from {least} to {most}")
+        action.arguments[name] = str(count)
     elif kind == "number":
         number = _expect(reader, "number", "number")
         if not re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", number.text):
