@@ -412,3 +412,30 @@ def test_lists_of_more_than_a_thousand_entries_are_refused_whole(connect, desk):
 
 
 LONG_LISTS: dict[str, list[Any]] = {"order_id": ["A"] * 1001, "cl_ord_id": ["A"] * 1001, "order_userref": [7] * 1001}
+
+
+def test_what_a_reader_is_told_is_in_the_record_already(desk):
+    seen: list[tuple[str, int]] = []
+
+    class Watching:
+        def push(self, text: str) -> None:
+            (row,) = json.loads(text)["data"] or [{}]
+            seen.append((row.get("exec_type", ""), desk.record.counts["opened"] + desk.record.counts["cancelled"]))
+
+    desk.exchange.private.read_executions(
+        Watching(), desk.alice, snap_orders=False, snap_trades=False, order_status=False
+    )
+    order = desk.order(desk.alice, "buy", "0.5", "100.0")
+    desk.venue.cancel_order(desk.alice, order.order_id, None)
+
+    assert [("", 0), ("new", 1), ("canceled", 2)] == seen
+
+
+def test_orders_of_one_instant_stand_in_level3_with_times_that_rise(connect, desk):
+    for _ in range(3):
+        desk.order(desk.alice, "buy", "0.5", "100.0")
+    _ack, snapshot = connect("level3", desk.alice).send("subscribe", channel="level3", symbol=[desk.symbol])
+    times = [row["timestamp"] for row in snapshot["data"][0]["bids"]]
+
+    assert 3 == len(times)
+    assert sorted(set(times)) == times

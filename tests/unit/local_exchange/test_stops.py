@@ -478,3 +478,19 @@ def test_rest_shows_trigger_and_peak_of_a_trailing_stop(traded):
     assert isinstance(order, ClientOrder)
     assert ("+1.0000%", "0") == (shown["descr"]["price"], shown["descr"]["price2"])
     assert (Decimal("109.0"), Decimal("110.0")) == (Decimal(shown["stopprice"]), Decimal(shown["limitprice"]))
+
+
+def test_the_index_moves_by_a_twentieth_of_its_distance_to_the_mid(desk):
+    first = [desk.market.place("buy", 900, 1000), desk.market.place("sell", 1100, 1000)]
+    desk.market.sample_index()
+    indices = [desk.market.index_milliticks]
+    for number in first:
+        desk.market.cancel(number)
+    desk.market.sample_index()
+    desk.market.place("buy", 1000, 1000)
+    desk.market.place("sell", 1200, 1000)
+    for _ in range(2):
+        desk.market.sample_index()
+        indices.append(desk.market.index_milliticks)
+
+    assert [1_000_000, 1_005_000, 1_009_750] == indices
