@@ -440,7 +440,7 @@ def _account_entries(options: ExchangeOptions) -> list[AccountEntry]:
 
 def _announce(options: ExchangeOptions, endpoints: Endpoints, built: Exchange, entries: list[AccountEntry]) -> None:
     parameters = built.venue.flow.parameters() if built.venue.flow else {}
-    ready = {
+    ready: dict[str, Any] = {
         "host": endpoints.host,
         "port": endpoints.port,
         **endpoints.urls(),
@@ -451,6 +451,7 @@ def _announce(options: ExchangeOptions, endpoints: Endpoints, built: Exchange, e
     if options.accounts is None:
         key = entries[0].keys[0]
         secret = base64.b64encode(key.secret).decode()
+        ready |= {"api_key": key.api_key, "api_secret": secret}
         print(f"demo account: API key {key.api_key} secret {secret}", flush=True)
     urls = " ".join(f"{name.removesuffix('_url')}={url}" for name, url in endpoints.urls().items())
     print(f"local exchange: {urls}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -79,9 +80,35 @@ def test_a_users_tests_run_in_a_folder_of_their_own(tmp_path):
     assert "the exchange has exit code -9" in done.stdout
 
 
+def documented_examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.timeout(60)
+def test_the_first_order_of_the_documentation_is_placed_and_cancelled(tmp_path):
+    script, ready, record = (tmp_path / name for name in ("first_order.py", "ready.json", "record.jsonl"))
+    script.write_text(documented_examples()[0], encoding="utf-8")
+    command = [sys.executable, "-m", "krakenbot", "exchange", "--symbols", "1", "--until-stdin-ends"]
+    command += ["--ready-file", str(ready), "--record", str(record)]
+    exchange = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        until = time.perf_counter() + 20
+        while not ready.exists() and time.perf_counter() < until:
+            time.sleep(0.05)
+        done = subprocess.run(
+            [sys.executable, str(script), str(ready)], capture_output=True, text=True, check=False, timeout=30
+        )
+    finally:
+        exchange.communicate(timeout=15)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    kinds = [json.loads(line)["kind"] for line in record.read_text(encoding="utf-8").splitlines()]
+    assert ["deposited", "accepted", "opened", "amended", "cancelled"] == kinds
+
+
 @pytest.mark.timeout(60)
 def test_the_example_of_the_documentation_runs(tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    _, example = documented_examples()
     (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
     done = run_pytest(tmp_path)
 

@@ -21,7 +21,7 @@ from krakenbot.adapters.local_exchange.protocol.rest_public import RestError
 from krakenbot.adapters.local_exchange.protocol.session import Session
 
 SECOND = 1_000_000_000
-DOCS = Path(__file__).parents[3] / "docs" / "exchange.md"
+DOCS = Path(__file__).parents[3] / "docs" / "exchange_differences.md"
 
 
 def test_every_switch_lists_the_values_of_its_setting_with_the_default_first():

@@ -1,7 +1,7 @@
 """Say which limits apply, and with which figures.
 
 The figures are documented ones where Kraken documents them (FACTS 1, 8, 14); the rest is chosen and marked so
-in docs/exchange.md. A figure of 0 turns its limit off.
+in docs/exchange_differences.md. A figure of 0 turns its limit off.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """List what Kraken offers and this exchange refuses, in one place, with the words of the refusal.
 
-Decoders read it; docs/exchange.md quotes it; a test sends each of them.
+Decoders read it; docs/exchange_differences.md quotes it; a test sends each of them.
 """
 
 from __future__ import annotations
