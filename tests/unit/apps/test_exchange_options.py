@@ -56,11 +56,11 @@ def test_a_file_in_a_folder_that_is_absent_is_named_before_the_port_is_open(
 
 def test_an_asset_that_nobody_lists_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     accounts = tmp_path / "accounts.json"
-    accounts.write_text(json.dumps([{"name": "trader", "keys": [], "balances": {"USD": "1", "XBT": "2"}}]))
+    accounts.write_text(json.dumps([{"name": "trader", "keys": [], "balances": {"USD": "1", "UDS": "2"}}]))
     code = exchange(accounts=accounts, flow="still", symbols=1)
 
     shown = capsys.readouterr().err
-    assert (2, True) == (code, shown.startswith("exchange: account trader: no asset XBT;")), shown
+    assert (2, True) == (code, shown.startswith("exchange: account trader: no asset UDS;")), shown
 
 
 def test_a_port_in_use_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
