@@ -64,6 +64,8 @@ PPM_PER_BP = 100
 MAX_PORT = 65_535
 MAX_FEE_BPS = 1_000.0
 MAX_START_AFTER_S = 86_400.0
+FIRST_START, LAST_START = "2000-01-01T00:00:00Z", "2200-01-01T00:00:00Z"
+"""Times before the epoch and years of five digits have no text on the wire."""
 
 
 @frozen(kw_only=True)
@@ -381,6 +383,8 @@ def _check(options: ExchangeOptions) -> None:
         raise ValueError("--recording goes with --flow recorded or --flow playback")
     if options.start_at is not None and (options.time != "stepped" or parse_rfc3339(options.start_at) is None):
         raise ValueError(f"--start-at {options.start_at}: goes with --time stepped, as 2026-11-22T10:00:00Z")
+    if options.start_at is not None and not FIRST_START <= options.start_at < LAST_START:
+        raise ValueError(f"--start-at {options.start_at}: allowed are {FIRST_START} to {LAST_START}")
     if not 0 <= options.start_after_s <= MAX_START_AFTER_S:
         raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
     if options.flow != "playback" and (options.start_after_s or options.at_end != "seeded"):

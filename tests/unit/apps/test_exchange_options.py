@@ -29,6 +29,8 @@ from krakenbot.apps.exchange import exchange
         ({"flow": "still", "recording": Path("any")}, "--recording goes with --flow recorded or --flow playback"),
         ({"host": "localhost"}, "--host localhost: an address is needed, 127.0.0.1 or ::1"),
         ({"ready_file": Path()}, "--ready-file .: it is a folder"),
+        ({"time": "stepped", "start_at": "1969-12-31T23:59:00Z"}, "allowed are 2000-01-01T00:00:00Z to 2200"),
+        ({"time": "stepped", "start_at": "9999-12-31T23:59:59Z"}, "allowed are 2000-01-01T00:00:00Z to 2200"),
         ({"symbols": 0}, "0 symbols: allowed are 1 to"),
         ({"host": "0.0.0.0"}, "loopback addresses only"),  # noqa: S104  # refused
     ],

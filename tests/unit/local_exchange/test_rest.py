@@ -319,3 +319,13 @@ def test_balance_ex_shows_what_open_orders_hold(desk):
     shown = PrivateRest(desk.exchange).answer("BalanceEx", desk.keys.keys["alice"], {})
 
     assert {"ABC": "0.2500000000", "ZUSD": "50.20000"} == {asset: row["hold_trade"] for asset, row in shown.items()}
+
+
+def test_rest_pads_prices_to_five_digits(desk):
+    desk.market.place("sell", 1000, 9000)
+    desk.order(desk.alice, "buy", "0.5", "100.0")
+    rest, private = PublicRest(desk.exchange), PrivateRest(desk.exchange)
+    (trade,) = private.answer("TradesHistory", desk.keys.keys["alice"], {})["trades"].values()
+    asks = rest.answer("Depth", {"pair": "ABCUSD"})["ABCUSD"]["asks"]
+
+    assert ["100.00000"] * 3 == [rest.answer("Ticker", {})["ABCUSD"]["c"][0], asks[0][0], trade["price"]]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder
+from krakenbot.adapters.local_exchange.matching import pricing
+from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder, Price
 from krakenbot.adapters.local_exchange.matching.venue import Refusal
 from krakenbot.adapters.local_exchange.protocol.rest_private import PrivateRest
 from krakenbot.adapters.local_exchange.protocol.rest_public import RestError
@@ -494,3 +495,10 @@ def test_the_index_moves_by_a_twentieth_of_its_distance_to_the_mid(desk):
         indices.append(desk.market.index_milliticks)
 
     assert [1_000_000, 1_005_000, 1_009_750] == indices
+
+
+@pytest.mark.parametrize(("is_buy", "limit_ticks"), [(False, 980), (True, 975)])
+def test_the_limit_of_a_trailing_stop_is_rounded_to_the_passive_side(desk, is_buy, limit_ticks):
+    offset = Price(Decimal("-0.3"), "pct")
+
+    assert limit_ticks == pricing.limit_from_trigger(offset, 980, desk.market.rules, is_buy=is_buy)
