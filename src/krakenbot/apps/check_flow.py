@@ -11,7 +11,9 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import cyclopts
 
 from krakenbot.adapters.local_exchange.flow.parameters import Profile
 from krakenbot.adapters.local_exchange.flow.recording import find_recordings
@@ -28,7 +30,7 @@ MOST_PROCESSES = 64
 def check_flow(
     *,
     profile: Literal["null", "toxic", "edge", "recorded", "all"] = "all",
-    seed: list[int] | None = None,
+    seed: Annotated[list[int] | None, cyclopts.Parameter(negative=())] = None,
     duration_s: int = 7200,
     symbols: int = 3,
     processes: int = 2,
@@ -73,7 +75,7 @@ def check_flow(
             if profile == "recorded":
                 return _refuse(str(missing))
             unchecked = "The recorded flow was not checked: no recording was found."
-            print(f"{unchecked} {missing}", end="\n\n")
+            print(f"The recorded flow is not checked: {missing}", end="\n\n")
         else:
             cases += [recorded_case(folder, seed=number, duration_s=duration_s) for number in seeds]
     reports: list[CaseReport] = []
