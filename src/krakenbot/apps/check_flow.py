@@ -75,7 +75,7 @@ def check_flow(
             if profile == "recorded":
                 return _refuse(str(missing))
             unchecked = "The recorded flow was not checked: no recording was found."
-            print(f"The recorded flow is not checked: {missing}", end="\n\n")
+            print(f"The recorded flow was not checked: {missing}", end="\n\n")
         else:
             cases += [recorded_case(folder, seed=number, duration_s=duration_s) for number in seeds]
     reports: list[CaseReport] = []
