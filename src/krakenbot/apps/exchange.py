@@ -432,7 +432,10 @@ def _make_flow(options: ExchangeOptions, built: Exchange, catalog: Catalog | Non
 
 def _account_entries(options: ExchangeOptions) -> list[AccountEntry]:
     if options.accounts is not None:
-        return parse_accounts(options.accounts.read_text())
+        try:
+            return parse_accounts(options.accounts.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{options.accounts}: {error}") from error
     random = Random(f"demo-{options.seed}")  # noqa: S311, a key of a loopback peer
     key = KeyEntry(
         api_key=base64.b64encode(random.randbytes(42)).decode(),

@@ -65,6 +65,19 @@ def test_an_asset_that_nobody_lists_is_named(tmp_path: Path, capsys: pytest.Capt
     assert (2, True) == (code, shown.startswith("exchange: account trader: no asset UDS;")), shown
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{}", b"not JSON"])
+def test_an_accounts_file_that_cannot_be_read_is_named(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accounts = tmp_path / "accounts.json"
+    accounts.write_bytes(content)
+    code = exchange(accounts=accounts, flow="still", symbols=1)
+
+    shown = capsys.readouterr().err
+    assert (2, 1) == (code, shown.count("\n")), shown
+    assert shown.startswith(f"exchange: {accounts}: ")
+
+
 def test_a_port_in_use_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
