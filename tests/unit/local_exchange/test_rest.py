@@ -329,3 +329,15 @@ def test_rest_pads_prices_to_five_digits(desk):
     asks = rest.answer("Depth", {"pair": "ABCUSD"})["ABCUSD"]["asks"]
 
     assert ["100.00000"] * 3 == [rest.answer("Ticker", {})["ABCUSD"]["c"][0], asks[0][0], trade["price"]]
+
+
+def test_an_amended_order_is_described_as_it_stands(desk):
+    rest, key = PrivateRest(desk.exchange), desk.keys.keys["alice"]
+    answer = rest.answer("AddOrder", key, ORDER)
+    (order_id,) = answer["txid"]
+    rest.answer("AmendOrder", key, {"txid": order_id, "order_qty": "0.2", "limit_price": "91.5"})
+    shown = rest.answer("OpenOrders", key, {})["open"][order_id]["descr"]
+
+    assert "buy 0.1000 ABCUSD @ limit 90.0" == answer["descr"]["order"]
+    assert ("91.5", "buy 0.2000 ABCUSD @ limit 91.5") == (shown["price"], shown["order"])
+    assert answer["descr"] == rest.answer("AddOrder", key, ORDER | {"validate": "true"})["descr"]

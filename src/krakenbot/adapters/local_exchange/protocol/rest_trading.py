@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Literal, cast
 
 from krakenbot.adapters.local_exchange.digits import fixed_text, parse_rfc3339, rfc3339_s
-from krakenbot.adapters.local_exchange.flow.market import Side
+from krakenbot.adapters.local_exchange.flow.market import InstrumentRules, Side
 from krakenbot.adapters.local_exchange.keys import ApiKey
 from krakenbot.adapters.local_exchange.matching import checks
 from krakenbot.adapters.local_exchange.matching.listeners import Refusal, Validated
@@ -45,9 +45,9 @@ class RestTrading:
             case Refusal():
                 raise RestError(outcome.error)
             case Validated():
-                return {"descr": {"order": _sentence(request, venue.markets[request.symbol].rules)}}
+                return {"descr": {"order": _wished(request, venue.markets[request.symbol].rules)}}
             case _:
-                return {"descr": {"order": _sentence(request, outcome.rules)}, "txid": [outcome.order_id]}
+                return {"descr": {"order": describe_order(outcome)["order"]}, "txid": [outcome.order_id]}
 
     def amend_order(self, key: ApiKey, params: Params, received_ns: int) -> Any:
         """Change an order in place; the deadline counts from `received_ns`."""
@@ -179,33 +179,36 @@ def describe_order(order: ClientOrder) -> dict[str, Any]:
         "price": "0" if first is None else price_text(first, precision),
         "price2": "0" if second is None else price_text(second, precision),
         "leverage": "none",
-        "order": _sentence(order.request, order.rules),
+        "order": _sentence(order.request, order.rules, order.qty_text(order.qty_lots), order.trigger, order.limit),
         "close": "",
     }
 
 
-def _sentence(request: OrderRequest, rules: Any) -> str:
-    """Return the venue's one-line description: `buy 1.25000000 XBTUSD @ limit 27500.0`."""
+def _sentence(
+    request: OrderRequest, rules: InstrumentRules, qty_text: str, trigger: Price | None, limit: Price | None
+) -> str:
+    """Return the venue's one-line description of present figures: `buy 1.25000000 XBTUSD @ limit 27500.0`."""
     parts = []
-    if request.trigger_price is not None:
+    if trigger is not None:
         kind = request.order_type.removesuffix("-limit").replace("-", " ")
-        trigger = Price(request.trigger_price, request.trigger_price_type)
         parts.append(f"{kind} {price_text(trigger, rules.price_precision)}")
-    if request.limit_price is not None:
-        limit = Price(request.limit_price, request.limit_price_type)
+    if limit is not None:
         parts.append(f"limit {price_text(limit, rules.price_precision)}")
-    qty = _padded(request.qty, rules.qty_precision)
-    return f"{request.side} {qty} {instruments.altname(rules)} @ {' -> '.join(parts) or 'market'}"
+    return f"{request.side} {qty_text} {instruments.altname(rules)} @ {' -> '.join(parts) or 'market'}"
+
+
+def _wished(request: OrderRequest, rules: InstrumentRules) -> str:
+    """Describe an order that was only validated."""
+    trigger = None if request.trigger_price is None else Price(request.trigger_price, request.trigger_price_type)
+    limit = None if request.limit_price is None else Price(request.limit_price, request.limit_price_type)
+    # It was admitted, so the value fits its precision exactly.
+    qty = fixed_text(int(request.qty.scaleb(rules.qty_precision)), rules.qty_precision)
+    return _sentence(request, rules, qty, trigger, limit)
 
 
 def _has_userref(order: ClientOrder, text: str | None) -> bool:
     userref = order.request.order_userref
     return userref is not None and str(userref) == text
-
-
-def _padded(value: Decimal, precision: int) -> str:
-    # Only admitted orders are described, so the value fits its precision exactly.
-    return fixed_text(int(value.scaleb(precision)), precision)
 
 
 def _number(params: Params, name: str) -> Decimal | None:
