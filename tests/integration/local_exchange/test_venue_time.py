@@ -195,3 +195,13 @@ async def test_stepped_sleepers_wake_in_order_of_time():
     assert 10 == first
     assert [0, 10, 20] == at_twenty
     assert [0, 10, 20, 30] == woken
+
+
+@pytest.mark.parametrize("kraken_exchange", [{"flow": "still", "speed": 10, "latency_median_ms": 0}], indirect=True)
+async def test_a_rest_order_that_was_late_on_its_way_is_past_its_deadline(kraken_exchange, api):
+    kraken_exchange.faults("at rest.AddOrder: delay by 25 s")
+    deadline = datetime.fromtimestamp(kraken_exchange.status()["now_ns"] / 1e9 + 20, UTC).isoformat()
+    order = {"pair": "XBTUSD", "type": "buy", "ordertype": "limit", "volume": "0.01", "price": "1000"}
+    answer = await api.post("AddOrder", key=API_KEY, secret=API_SECRET, deadline=deadline, **order)
+
+    assert ["EService:Deadline elapsed"] == answer["error"]
