@@ -554,3 +554,13 @@ def test_what_is_claimed_follows_every_change_of_an_order(desk, preference):
     claim()
 
     assert len(claims) - (preference == "base") == len(set(claims))
+
+
+def test_long_texts_of_a_client_neither_stay_nor_fill_the_record(make_desk):
+    file = io.BytesIO()
+    desk = make_desk(file)
+    outcome = desk.order(desk.alice, "buy", "0.5", "90.0", sender_sub_id="x" * 1_000_000)
+    desk.venue.cancel_order(desk.alice, "x" * 1_000_000, None)
+
+    assert Refusal(error="EGeneral:Invalid arguments:sender_sub_id") == outcome
+    assert len(file.getvalue()) < 2000

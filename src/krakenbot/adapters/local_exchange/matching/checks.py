@@ -52,6 +52,8 @@ NO_LIQUIDITY: Final = "No liquidity"
 FUNDS_REASON: Final = "Insufficient funds"
 SHARED_HOLD_REASON: Final = "Funds taken by a triggered stop"
 MONTH_NS: Final = 31 * 86_400 * 1_000_000_000
+MAX_DETAIL: Final = 200
+"""Characters of a field that the record shows of a request."""
 MAX_COST_UNITS: Final = 10**27
 
 
@@ -117,6 +119,8 @@ def check_shape(request: OrderRequest, rules: InstrumentRules, settings: VenueSe
         return "EGeneral:Invalid arguments:cl_ord_id and userref are mutually exclusive"
     if request.cl_ord_id is not None and not is_cl_ord_id(request.cl_ord_id):
         return "EGeneral:Invalid arguments:cl_ord_id"
+    if request.sender_sub_id is not None and len(request.sender_sub_id) > MAX_DETAIL:
+        return "EGeneral:Invalid arguments:sender_sub_id"
     if kind in STOP_TYPES and request.trigger_reference == "index" and not rules.has_index:
         return "EGeneral:Invalid arguments:Index unavailable"
     return None

@@ -320,7 +320,8 @@ class Venue:
             listener.on_order(event, order, self.now_ns)
 
     def refuse(self, account: Account, action: str, detail: dict[str, str], error: str) -> Refusal:
-        """Tell the listeners of a refusal and return it."""
+        """Tell the listeners of a refusal, its long texts cut, and return it."""
+        detail = {name: text[: checks.MAX_DETAIL] for name, text in detail.items()}
         for listener in self.listeners:
             listener.on_refusal(account, action, detail, error, self.now_ns)
         return Refusal(error=error)
