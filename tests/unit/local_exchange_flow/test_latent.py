@@ -3,12 +3,13 @@ from __future__ import annotations
 import statistics
 from random import Random
 
-from krakenbot.adapters.local_exchange.flow.latent import CommonFactor, Excitation, LatentPrice
+from krakenbot.adapters.local_exchange.flow.hawkes import Excitation
+from krakenbot.adapters.local_exchange.flow.latent import CommonFactor, LatentPrice
 from krakenbot.adapters.local_exchange.flow.parameters import SymbolParameters
 
 
 def make_latent(seed: int, *, sigma_bps_sqrt_min: float = 8.0) -> LatentPrice:
-    parameters = SymbolParameters(half_spread_bps=200, sigma_bps_sqrt_min=sigma_bps_sqrt_min)
+    parameters = SymbolParameters(half_spread_bps=200, sigma_bps_sqrt_min=sigma_bps_sqrt_min, vol_of_vol=0.2)
     factor = CommonFactor(Random(f"{seed}/factor"))
     return LatentPrice(price_ticks=100_000, parameters=parameters, factor=factor, rng=Random(seed))
 
@@ -39,7 +40,7 @@ def test_two_symbols_move_together_through_the_factor():
     first, second = (
         LatentPrice(
             price_ticks=1e6,
-            parameters=SymbolParameters(half_spread_bps=200, factor_share=0.3),
+            parameters=SymbolParameters(half_spread_bps=200, factor_share=0.4),
             factor=factor,
             rng=Random(seed),
         )
@@ -55,7 +56,9 @@ def test_two_symbols_move_together_through_the_factor():
 
 
 def test_excitation_keeps_its_mean_rate_and_clusters():
-    excitation = Excitation(mean_rate=3.0, branching=0.6, decay_per_s=0.8, rng=Random(1))
+    excitation = Excitation(
+        mean_rate=3.0, branching=0.6, slow_share=0.5, fast_decay_per_s=0.8, slow_decay_per_s=0.03, rng=Random(1)
+    )
     now, times = 0.0, []
     while now < 20_000:
         now = excitation.next_after_s(now)

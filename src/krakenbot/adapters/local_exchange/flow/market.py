@@ -12,6 +12,17 @@ from typing import Literal, Protocol
 from attrs import frozen
 
 Side = Literal["buy", "sell"]
+SIDES: tuple[Side, Side] = ("buy", "sell")
+
+
+def opposite(side: Side) -> Side:
+    """Return the other side."""
+    return "sell" if side == "buy" else "buy"
+
+
+def sign_of(side: Side) -> Literal[1, -1]:
+    """Return 1 for buy and -1 for sell."""
+    return 1 if side == "buy" else -1
 
 
 @frozen(kw_only=True)

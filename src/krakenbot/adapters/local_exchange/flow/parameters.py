@@ -33,39 +33,61 @@ class SymbolParameters:
     level_count: int = 24
     touch_depth_usd: float = 1000.0
     level_depth_usd: float = 900.0
-    undercut_share: float = 0.02
-    client_tolerance: float = 5.0
-    # Makers' orders: rates, sizes and how long they stay.
+    # Makers' orders: rates, sizes, how long they stay, how fast a touch comes back.
     maker_adds_per_s: float = 12.0
     maker_size_usd: float = 260.0
     maker_size_alpha: float = 2.2
     touch_share: float = 0.12
     reaction_s: float = 0.15
-    lifetime_s: float = 12.0
+    requote_s: float = 0.5
+    refill_s: float = 1.5
+    appetite_bps: float = 1.5
+    appetite_reversion_s: float = 4.0
+    improvement: tuple[float, float] = (0.5, 1.0)
+    lifetime_s: float = 9.0
     lifetime_alpha: float = 2.0
     cancel_share_front: float = 0.3
-    # Takers: a Hawkes process with exponential kernel, Pareto sizes, persistent signs.
+    # Clients: makers go before them, follow them and takers are drawn to them.
+    undercut_share: float = 0.02
+    client_tolerance: float = 5.0
+    client_draw: float = 0.1
+    # Takers: a Hawkes process with two exponentials, Pareto sizes, orders that are split.
     takers_per_s: float = 3.4
-    branching: float = 0.5
-    kernel_decay_per_s: float = 0.8
+    branching: float = 0.8
+    slow_share: float = 0.6
+    fast_decay_per_s: float = 0.8
+    slow_decay_per_s: float = 0.033
     taker_size_usd: float = 55.0
-    taker_size_alpha: float = 1.9
-    taker_size_cap: float = 12.0
-    sign_persistence: float = 0.25
+    taker_size_alpha: float = 1.8
+    taker_size_cap: float = 30.0
+    split_orders: int = 2
+    split_alpha: float = 1.5
+    split_pieces_least: float = 2.0
+    cascade_share: float = 0.7
+    cascade_delay_s: float = 3.0
+    cascade_arrivals: float = 6.0
+    # What trades do to prices.
+    impact_bps: float = 0.5
+    impact_lasting_share: float = 0.75
+    impact_decay_s: float = 15.0
+    shade_limit: float = 1.0
+    sign_learning: float = 0.12
+    sign_foresight: float = 0.75
+    # Informed takers.
     informed_share: float = 0.1
     informed_horizon_s: int = 10
-    impact_bps: float = 0.15
-    impact_decay_s: float = 15.0
+    informed_accuracy: float = 0.95
+    sniper_s: float = 0.15
     # Latent price: a martingale with stochastic volatility, a common factor, and jumps where they are set.
     sigma_bps_sqrt_min: float = 8.0
     beta: float = 1.0
     factor_share: float = 0.3
-    vol_of_vol: float = 0.15
-    vol_reversion_s: float = 180.0
-    jump_interval_s: float | None = None
-    jump_bps: float = 0.0
+    vol_of_vol: float = 0.7
+    vol_reversion_s: float = 100.0
+    jump_interval_s: float = 150.0
+    jump_bps: float = 10.0
     jump_leak_s: float = 6.0
-    insider_size: float = 2.5
+    jump_log_vol: float = 0.7
     activity: float = 1.0
 
 
@@ -92,7 +114,15 @@ def edge_parameters(position: int, rng: Random) -> SymbolParameters:
     tight = position < 2 or position % 6 == 5
     return SymbolParameters(
         half_spread_bps=rng.uniform(60, 80) if tight else rng.uniform(195, 255),
-        sigma_bps_sqrt_min=rng.uniform(6.0, 9.0),
+        sigma_bps_sqrt_min=rng.uniform(5.0, 7.0),
+        level_depth_usd=1050.0,
+        appetite_bps=4.0,
+        impact_bps=0.7,
+        impact_lasting_share=0.85,
+        informed_horizon_s=30,
+        vol_of_vol=0.85,
+        vol_reversion_s=130.0,
+        jump_bps=11.0,
         takers_per_s=rng.uniform(3.8, 4.6),
         beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
         informed_share=0.1,
@@ -100,21 +130,36 @@ def edge_parameters(position: int, rng: Random) -> SymbolParameters:
 
 
 def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
-    """Return wide spreads in which six of ten takers know of a jump to come."""
-    half_spread_bps = rng.uniform(55, 75)
+    """Return wide spreads in which six of ten takers know the next jump, which is larger than the spread."""
+    half_spread_bps = rng.uniform(21, 25)
     return SymbolParameters(
         half_spread_bps=half_spread_bps,
         touch_step_bps=2.0,
-        touch_depth_usd=500.0,
-        reaction_s=0.3,
-        touch_tolerance_bps=3.0,
-        sigma_bps_sqrt_min=rng.uniform(10, 14),
-        vol_of_vol=0.4,
-        takers_per_s=1.6,
-        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
+        touch_tolerance_bps=6.0,
+        level_spacing_bps=10.0,
+        touch_depth_usd=300.0,
+        level_depth_usd=500.0,
+        maker_size_usd=150.0,
+        requote_s=0.12,
+        improvement=(0.85, 1.0),
+        appetite_bps=16.0,
+        appetite_reversion_s=6.0,
+        taker_size_usd=60.0,
+        takers_per_s=2.4,
         informed_share=0.6,
-        jump_interval_s=50.0,
-        jump_bps=half_spread_bps * 3.2,
+        impact_bps=9.0,
+        impact_lasting_share=0.0,
+        sign_foresight=1.0,
+        shade_limit=3.0,
+        sigma_bps_sqrt_min=rng.uniform(25, 30),
+        vol_of_vol=0.6,
+        vol_reversion_s=300.0,
+        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
+        informed_accuracy=1.0,
+        jump_interval_s=0.5,
+        jump_leak_s=22.0,
+        jump_bps=8.0 * half_spread_bps,
+        jump_log_vol=0.0,
         undercut_share=0.2,
         client_tolerance=1.0,
     )
@@ -124,14 +169,18 @@ def null_parameters(position: int, rng: Random) -> SymbolParameters:
     """Return a spread far below two maker fees around a martingale."""
     return SymbolParameters(
         half_spread_bps=rng.uniform(1.5, 3.0),
-        touch_step_bps=0.5,
         touch_tolerance_bps=0.8,
         level_spacing_bps=2.0,
-        sigma_bps_sqrt_min=rng.uniform(14, 18),
+        requote_s=0.3,
+        appetite_bps=1.9,
         takers_per_s=3.0,
-        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
         informed_share=0.6,
-        impact_bps=0.05,
+        impact_bps=0.4,
+        impact_lasting_share=0.0,
+        shade_limit=1.2,
+        sigma_bps_sqrt_min=rng.uniform(9, 12),
+        beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
+        jump_bps=15.0,
         undercut_share=0.3,
         client_tolerance=1.0,
     )

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Mapping
 from random import Random
 
+from krakenbot.adapters.local_exchange.flow.cascades import Cascades
 from krakenbot.adapters.local_exchange.flow.instruments import load_reference_prices, reference_price
 from krakenbot.adapters.local_exchange.flow.latent import CommonFactor
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules, Market
@@ -63,6 +64,7 @@ class SeededFlow:
         self._seed = seed
         self.events = EventHeap()
         self._factor = CommonFactor(Random(f"{seed}/factor"))
+        self._cascades = Cascades(Random(f"{seed}/cascades"))
         self.symbols: dict[str, SymbolFlow] = {}
         for position, (symbol, market) in enumerate(markets.items()):
             numbers = draw_parameters(profile, position, len(markets), Random(f"{seed}/{symbol}/parameters"))
@@ -77,6 +79,7 @@ class SeededFlow:
             price_ticks=price_ticks,
             lots_per_usd=lots_per_usd(market.rules, price_ticks),
             factor=self._factor,
+            cascades=self._cascades,
             rng=Random(f"{self._seed}/{market.rules.symbol}"),
             schedule=self.events.schedule,
         )
