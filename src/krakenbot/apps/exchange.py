@@ -6,99 +6,33 @@ SIGINT. The command line registers `exchange`; rehearsals start it and read the 
 
 from __future__ import annotations
 
-import base64
 import errno
 import gc
-import ipaddress
-import json
 import logging
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from decimal import Decimal
 from pathlib import Path
-from random import Random
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import anyio
-import attrs
 import cyclopts
 import structlog
-from attrs import frozen
 
 from krakenbot.adapters.local_exchange.digits import parse_rfc3339
-from krakenbot.adapters.local_exchange.flow.instruments import choose_symbols, load_assets, load_instruments
-from krakenbot.adapters.local_exchange.flow.market import Flow, Market
-from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow
-from krakenbot.adapters.local_exchange.flow.recording import find_recordings
-from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
-from krakenbot.adapters.local_exchange.flow.still import StillFlow
-from krakenbot.adapters.local_exchange.keys import (
-    PERMISSIONS,
-    AccountEntry,
-    KeyEntry,
-    KeyRing,
-    parse_accounts,
-)
 from krakenbot.adapters.local_exchange.latency import LatencySettings
-from krakenbot.adapters.local_exchange.limits.settings import LimitSettings, LimitsKind
+from krakenbot.adapters.local_exchange.limits.settings import LimitsKind
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
-from krakenbot.adapters.local_exchange.matching.fees import parse_pair_fees
-from krakenbot.adapters.local_exchange.matching.settings import Fees, VenueSettings, parse_rules
-from krakenbot.adapters.local_exchange.matching.venue import Venue
-from krakenbot.adapters.local_exchange.pacing import PacedFlow
-from krakenbot.adapters.local_exchange.playback.catalog import Catalog, survey
-from krakenbot.adapters.local_exchange.playback.flow import AtEnd, PlaybackFlow, make_playback_markets
-from krakenbot.adapters.local_exchange.playback.reader import Recording
+from krakenbot.adapters.local_exchange.matching.settings import Fees
+from krakenbot.adapters.local_exchange.playback.flow import AtEnd
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
-from krakenbot.adapters.local_exchange.record import RecordOfTruth, open_record
-from krakenbot.adapters.local_exchange.server import Endpoints, serving
+from krakenbot.adapters.local_exchange.record import open_record
+from krakenbot.adapters.local_exchange.server import serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock, VenueClock
-
-FlowKind = Literal["seeded", "recorded", "still", "playback"]
-Profile = Literal["null", "toxic", "edge"]
-PPM_PER_BP = 100
-MAX_PORT = 65_535
-MAX_FEE_BPS = 1_000.0
-MAX_START_AFTER_S = 86_400.0
-FIRST_START, LAST_START = "2000-01-01T00:00:00Z", "2200-01-01T00:00:00Z"
-"""Times before the epoch and years of five digits have no text on the wire."""
-
-
-@frozen(kw_only=True)
-class ExchangeOptions:
-    """Everything that one exchange process is told."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    symbols: int = 12
-    seed: int = 1
-    flow: FlowKind = "seeded"
-    profile: Profile = "edge"
-    accounts: Path | None = None
-    record: Path | None = None
-    ready_file: Path | None = None
-    recording: Path | None = None
-    maker_fee_bps: float = 25.0
-    taker_fee_bps: float = 40.0
-    latency_median_ms: float = 30.0
-    latency_p99_ms: float = 150.0
-    stop_holds: StopHolds = StopHolds.RESERVE
-    post_only_reject: Literal["error", "cancel"] = "error"
-    fees: Fees = "flat"
-    pair_fees: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
-    time: Literal["running", "stepped"] = "running"
-    speed: float = 1.0
-    limits: LimitsKind = "default"
-    until_stdin_ends: bool = False
-    at_end: AtEnd = "seeded"
-    start_after_s: float = 0.0
-    start_at: str | None = None
-    faults: Path | None = None
+from krakenbot.apps.exchange_announcement import announce
+from krakenbot.apps.exchange_building import account_entries, build
+from krakenbot.apps.exchange_options import ExchangeOptions, FlowKind, Profile, check_options
 
 
 def exchange(
@@ -265,11 +199,11 @@ async def serve(options: ExchangeOptions) -> None:
 
     Raises ValueError or OSError when the options, the accounts file or the port cannot be used.
     """
-    _check(options)
+    check_options(options)
     clock: VenueClock = RunningClock(options.speed)
     if options.time == "stepped":
         clock = SteppedClock(parse_rfc3339(options.start_at) if options.start_at else None)
-    entries = _account_entries(options)
+    entries = account_entries(options)
     with ExitStack() as files:
         record_file = files.enter_context(open_record(options.record)) if options.record else None
         built, flow = build(options, entries, clock, record_file)
@@ -286,7 +220,7 @@ async def serve(options: ExchangeOptions) -> None:
             async with serving(
                 built, flow, latency, host=options.host, port=options.port, seed=options.seed
             ) as endpoints:
-                _announce(options, endpoints, built, entries)
+                announce(options, endpoints, built, entries)
                 async with anyio.create_task_group() as tasks:
                     if options.until_stdin_ends:
                         tasks.start_soon(_cancel_when_stdin_ends, tasks.cancel_scope)
@@ -313,173 +247,3 @@ async def _cancel_when_stdin_ends(scope: anyio.CancelScope) -> None:
         if not os.read(stdin, 4096):
             break
     scope.cancel()
-
-
-def build(
-    options: ExchangeOptions,
-    entries: list[AccountEntry],
-    clock: VenueClock,
-    record_file: BinaryIO | None,
-) -> tuple[Exchange, PacedFlow]:
-    """Return an exchange with open books, ready to be served."""
-    catalog = survey(Recording(options.recording)) if options.flow == "playback" and options.recording else None
-    settings = VenueSettings(
-        seed=options.seed,
-        maker_ppm=round(options.maker_fee_bps * PPM_PER_BP),
-        taker_ppm=round(options.taker_fee_bps * PPM_PER_BP),
-        fees=options.fees,
-        pair_fees=parse_pair_fees(options.pair_fees),
-        stop_holds=options.stop_holds,
-        post_only_reject=options.post_only_reject,
-    )
-    settings = attrs.evolve(settings, **parse_rules(options.rules))
-    if catalog is None:
-        listed = load_instruments()
-        venue = Venue({symbol: listed[symbol] for symbol in choose_symbols(options.symbols)}, settings)
-    else:
-        venue = Venue(catalog.rules, settings)
-        make_playback_markets(venue)
-    _check_assets(entries, venue)
-    keys = KeyRing(options.seed)
-    for entry in entries:
-        account = venue.open_account(entry.name, entry.balances, tier=entry.tier, volume_usd=entry.volume_usd)
-        for key in entry.keys:
-            keys.add_entry(key, account)
-    record = RecordOfTruth(venue, record_file)
-    built = Exchange(venue, keys, record, clock, LimitSettings.of(options.limits))
-    flow = PacedFlow(_make_flow(options, built, catalog))
-    venue.open(flow, clock.now_ns())
-    record.deposits()
-    return built, flow
-
-
-def steady_clock() -> RunningClock:
-    """Return a clock of real time."""
-    return RunningClock()
-
-
-def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader sees all of it or nothing; raises OSError about this file."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w") as file:
-            json.dump(content, file)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _check(options: ExchangeOptions) -> None:
-    """Refuse what nothing else refuses before the port is open; raises ValueError or FileNotFoundError."""
-    if not 0 <= options.port <= MAX_PORT:
-        raise ValueError(f"--port {options.port}: allowed are 0 to {MAX_PORT}")
-    try:
-        ipaddress.ip_address(options.host)
-    except ValueError:
-        raise ValueError(f"--host {options.host}: an address is needed, 127.0.0.1 or ::1") from None
-    if options.flow == "playback" and options.recording is None:
-        raise ValueError("--flow playback needs --recording")
-    if options.flow in ("seeded", "still") and options.recording is not None:
-        raise ValueError("--recording goes with --flow recorded or --flow playback")
-    if options.start_at is not None and (options.time != "stepped" or parse_rfc3339(options.start_at) is None):
-        raise ValueError(f"--start-at {options.start_at}: goes with --time stepped, as 2026-11-22T10:00:00Z")
-    if options.start_at is not None and not FIRST_START <= options.start_at < LAST_START:
-        raise ValueError(f"--start-at {options.start_at}: allowed are {FIRST_START} to {LAST_START}")
-    if not 0 <= options.start_after_s <= MAX_START_AFTER_S:
-        raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
-    if options.flow != "playback" and (options.start_after_s or options.at_end != "seeded"):
-        raise ValueError("--start-after-s and --at-end go with --flow playback")
-    if options.time == "stepped" and options.speed != 1.0:
-        raise ValueError("--speed needs --time running")
-    for name, fee_bps in (("maker", options.maker_fee_bps), ("taker", options.taker_fee_bps)):
-        if not 0 <= fee_bps <= MAX_FEE_BPS:
-            raise ValueError(f"--{name}-fee-bps {fee_bps:g}: allowed are 0 to {MAX_FEE_BPS:g}")
-    if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--ready-file {options.ready_file}: its folder must exist")
-    if options.ready_file is not None and options.ready_file.is_dir():
-        raise IsADirectoryError(f"--ready-file {options.ready_file}: it is a folder")
-    if options.until_stdin_ends and sys.stdin is None:
-        raise ValueError("--until-stdin-ends: there is no standard input")
-
-
-def _check_assets(entries: list[AccountEntry], venue: Venue) -> None:
-    known = set(load_assets()).union(*((market.rules.base, market.rules.quote) for market in venue.markets.values()))
-    for entry in entries:
-        unknown = sorted(set(entry.balances) - known)
-        if unknown:
-            names = "names are those of WebSocket v2, such as BTC and USD, not XBT and ZUSD"
-            raise ValueError(f"account {entry.name}: no asset {', '.join(unknown)}; {names}")
-
-
-def _make_flow(options: ExchangeOptions, built: Exchange, catalog: Catalog | None) -> Flow:
-    if catalog is not None:
-        return PlaybackFlow(
-            built.venue,
-            built.public,
-            catalog,
-            at_end=options.at_end,
-            seed=options.seed,
-            profile=options.profile,
-            starts_after_ns=round(options.start_after_s * 1e9),
-        )
-    markets: dict[str, Market] = dict(built.venue.markets)
-    if options.flow != "recorded":
-        seeded = SeededFlow(markets, profile=options.profile, seed=options.seed)
-        return StillFlow(seeded) if options.flow == "still" else seeded
-    folder = find_recordings(options.recording)
-    return RecordedFlow(markets, recording_dir=folder, seed=options.seed, profile=options.profile)
-
-
-def _account_entries(options: ExchangeOptions) -> list[AccountEntry]:
-    if options.accounts is not None:
-        try:
-            return parse_accounts(options.accounts.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{options.accounts}: {error}") from error
-    random = Random(f"demo-{options.seed}")  # noqa: S311, a key of a loopback peer
-    key = KeyEntry(
-        api_key=base64.b64encode(random.randbytes(42)).decode(),
-        secret=random.randbytes(64),
-        permissions=frozenset(PERMISSIONS),
-    )
-    return [AccountEntry(name="demo", keys=[key], balances={"USD": Decimal(25_000)})]
-
-
-def _announce(options: ExchangeOptions, endpoints: Endpoints, built: Exchange, entries: list[AccountEntry]) -> None:
-    parameters = built.venue.flow.parameters() if built.venue.flow else {}
-    ready: dict[str, Any] = {
-        "host": endpoints.host,
-        "port": endpoints.port,
-        **endpoints.urls(),
-        "symbols": list(built.venue.markets),
-        "flow": {"kind": options.flow, "profile": options.profile, "seed": options.seed, "parameters": parameters},
-        "pid": os.getpid(),
-    }
-    if options.accounts is None:
-        key = entries[0].keys[0]
-        secret = base64.b64encode(key.secret).decode()
-        ready |= {"api_key": key.api_key, "api_secret": secret}
-        print(f"demo account: API key {key.api_key} secret {secret}", flush=True)
-    urls = " ".join(f"{name.removesuffix('_url')}={url}" for name, url in endpoints.urls().items())
-    print(f"local exchange: {urls}", flush=True)
-    for line in flow_lines(options, parameters):
-        print(line, flush=True)
-    if options.ready_file is not None:
-        write_atomically(options.ready_file, ready)
-
-
-def flow_lines(options: ExchangeOptions, parameters: Mapping[str, Any]) -> list[str]:
-    """Return the flow's parameters for a person: one value where all symbols share it, else lowest to highest."""
-    values: dict[str, set[Any]] = {}
-    for numbers in parameters.get("symbols", {}).values():
-        for name, number in numbers.items():
-            values.setdefault(name, set()).add(number["value"])
-    texts = [f"{name} {_span(found)}" for name, found in values.items() if found != {None}]
-    head = f"flow {options.flow}, profile {options.profile}, seed {options.seed}; {parameters.get('notice', '')}"
-    return [head, *(f"  {', '.join(texts[start : start + 6])}" for start in range(0, len(texts), 6))]
-
-
-def _span(values: set[Any]) -> str:
-    numbers = sorted(value for value in values if value is not None)
-    shown = [f"{number:.4g}" if isinstance(number, float) else str(number) for number in (numbers[0], numbers[-1])]
-    return shown[0] if len(numbers) == 1 else f"{shown[0]} to {shown[1]}"

@@ -17,7 +17,8 @@ from krakenbot.adapters.kraken.signing import Credentials
 from krakenbot.adapters.local_exchange.keys import parse_accounts
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.server import serving
-from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
+from krakenbot.apps.exchange_building import build, steady_clock
+from krakenbot.apps.exchange_options import ExchangeOptions
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import Side, Symbol
 

@@ -24,7 +24,8 @@ from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySe
 from krakenbot.adapters.local_exchange.keys import parse_accounts
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.server import serving
-from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
+from krakenbot.apps.exchange_building import build, steady_clock
+from krakenbot.apps.exchange_options import ExchangeOptions
 from krakenbot.domain.decision.plan import StopTrigger
 from krakenbot.domain.errors import VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.order import Order, OrderRole, OrderType

@@ -19,7 +19,8 @@ from krakenbot.adapters.local_exchange.keys import AccountEntry, parse_accounts
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
-from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
+from krakenbot.apps.exchange_building import build, steady_clock
+from krakenbot.apps.exchange_options import ExchangeOptions
 
 SECRET = base64.b64encode(b"a secret of the tests").decode()
 _nonces = itertools.count(time.time_ns())

@@ -26,7 +26,8 @@ from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.instruments import instrument_frame
 from krakenbot.adapters.local_exchange.server import serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock
-from krakenbot.apps.exchange import ExchangeOptions, build
+from krakenbot.apps.exchange_building import build
+from krakenbot.apps.exchange_options import ExchangeOptions
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,8 @@ import websockets
 from krakenbot.adapters.local_exchange import connection
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
 from krakenbot.adapters.local_exchange.server import NotLoopbackError, serving
-from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
+from krakenbot.apps.exchange_building import build, steady_clock
+from krakenbot.apps.exchange_options import ExchangeOptions
 
 pytestmark = pytest.mark.anyio
 

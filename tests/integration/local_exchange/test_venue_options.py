@@ -12,7 +12,8 @@ from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
 from krakenbot.adapters.local_exchange.matching.fees import Rates
 from krakenbot.adapters.local_exchange.matching.settings import RULES
 from krakenbot.adapters.local_exchange.pytest_plugin import kraken_exchange
-from krakenbot.apps.exchange import ExchangeOptions, build, steady_clock
+from krakenbot.apps.exchange_building import build, steady_clock
+from krakenbot.apps.exchange_options import ExchangeOptions
 
 __all__ = ["kraken_exchange"]
 

@@ -24,7 +24,8 @@ from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.server import Endpoints, serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, VenueClock
-from krakenbot.apps.exchange import ExchangeOptions, FlowKind, build
+from krakenbot.apps.exchange_building import build
+from krakenbot.apps.exchange_options import ExchangeOptions, FlowKind
 
 SECRET = base64.b64encode(b"a secret of the tests").decode()
 ACCOUNTS = [
