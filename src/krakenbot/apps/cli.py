@@ -6,13 +6,12 @@ shell has it, 130 when interrupted at once and 141 when the reader of the output
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import anyio
 from cyclopts import App, Parameter
@@ -21,6 +20,7 @@ from krakenbot.adapters.telemetry.events import mask_secrets
 from krakenbot.apps import check_flow, databases, exchange, processes
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
+from krakenbot.apps.standard_output import OutputError, discard_standard_output, watch_standard_output
 from krakenbot.apps.status import print_status
 from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
 
@@ -30,6 +30,7 @@ exchange_app.default(exchange.exchange)
 exchange_app.command(check_flow.check_flow, name="check-flow")
 app.command(exchange_app)
 
+_ErrorT = TypeVar("_ErrorT", bound=BaseException)
 Config = Annotated[Path | None, Parameter(name="--config", help="TOML file with settings.")]
 
 
@@ -116,17 +117,28 @@ def rehearse(
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    code: int | None = 128 + signal.SIGPIPE
+    code: int | None = None
     try:
+        watch_standard_output()
         try:
             code = app(result_action="return_value")
         finally:
             sys.stdout.flush()
-    except* BrokenPipeError:  # `krakenbot status | head`: no fault, and nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except* OutputError as group:
+        code = _say_output(group)
     except* KeyboardInterrupt:
         code = 128 + signal.SIGINT
     sys.exit(code)
+
+
+def _say_output(group: BaseExceptionGroup[OutputError]) -> int:
+    """Name what is wrong with standard output once; a reader that left (`krakenbot status | head`) is no fault."""
+    discard_standard_output()
+    error = _leaves(group)[0]
+    if error.is_reader_gone:
+        return 128 + signal.SIGPIPE
+    print(f"krakenbot: standard output: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) -> int:
@@ -140,9 +152,11 @@ def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) ->
 
     try:
         return _named(run, secrets)
-    except BrokenPipeError:
+    except OutputError:
         raise
-    except Exception:  # noqa: BLE001  # a bug shows itself, the secrets in its texts do not
+    except Exception as error:  # a bug shows itself, the secrets in its texts do not
+        if isinstance(error, ExceptionGroup) and error.split(OutputError)[1] is None:
+            raise
         print(mask_secrets(traceback.format_exc(), secrets), file=sys.stderr)
         return 1
 
@@ -166,8 +180,8 @@ def _say(group: BaseExceptionGroup[KrakenbotError], code: int, secrets: Collecti
     return code
 
 
-def _leaves(group: BaseExceptionGroup[KrakenbotError]) -> list[KrakenbotError]:
-    found: list[KrakenbotError] = []
+def _leaves(group: BaseExceptionGroup[_ErrorT]) -> list[_ErrorT]:
+    found: list[_ErrorT] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             found += _leaves(error)

@@ -33,6 +33,7 @@ from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedC
 from krakenbot.apps.exchange_announcement import announce
 from krakenbot.apps.exchange_building import account_entries, build
 from krakenbot.apps.exchange_options import ExchangeOptions, FlowKind, Profile, check_options
+from krakenbot.apps.standard_output import OutputError
 
 
 def exchange(
@@ -170,6 +171,8 @@ def exchange(
         if failed is None or others is not None:
             raise
         return _refuse(_first_of(failed), options)
+    except OutputError:
+        raise
     except (OSError, ValueError) as error:
         return _refuse(error, options)
     return 0

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskStatus
@@ -26,7 +27,8 @@ async def run_until_signal(work: Callable[[], Awaitable[None]]) -> str:
                 task_status.started()
                 async for number in signals:
                     if reason != "finished":
-                        sys.stdout.flush()
+                        with suppress(OSError):  # the output may be what hangs
+                            sys.stdout.flush()
                         os._exit(128 + number)
                     reason = signal.Signals(number).name
                     worker.cancel()

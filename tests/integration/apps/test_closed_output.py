@@ -1,4 +1,4 @@
-"""Readers of the output that leave early, as `head` does."""
+"""Readers of the output that leave early, as `head` does, and output that cannot be written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 KRAKENBOT = [sys.executable, "-m", "krakenbot"]
 
@@ -39,3 +41,38 @@ def test_help_ends_without_a_traceback_when_its_reader_leaves(tmp_path: Path) ->
         _, errors = process.communicate(timeout=15)
 
     assert b"" == errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["exchange", "--symbols", "1", "--flow", "still"],
+        ["exchange", "check-flow", "--profile", "null", "--duration-s", "600", "--symbols", "1"],
+    ],
+)
+def test_a_full_disk_behind_the_output_is_said_on_one_line(arguments: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*KRAKENBOT, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(tmp_path),
+            timeout=20,
+            check=False,
+        )
+
+    assert (1, b"krakenbot: standard output: No space left on device\n") == (ended.returncode, ended.stderr)
+
+
+def test_a_closed_output_is_said_on_one_line(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -m krakenbot exchange >&-', sys.executable],
+        stderr=subprocess.PIPE,
+        env=environment(tmp_path),
+        timeout=20,
+        check=False,
+    )
+
+    assert (1, b"krakenbot: standard output: it is closed\n") == (ended.returncode, ended.stderr)
