@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -205,3 +208,34 @@ async def test_a_rest_order_that_was_late_on_its_way_is_past_its_deadline(kraken
     answer = await api.post("AddOrder", key=API_KEY, secret=API_SECRET, deadline=deadline, **order)
 
     assert ["EService:Deadline elapsed"] == answer["error"]
+
+
+def test_a_sigterm_during_a_long_advance_ends_it_quietly(tmp_path):
+    ready_file = tmp_path / "ready.json"
+    command = [sys.executable, "-m", "krakenbot", "exchange", "--symbols", "1", "--time", "stepped"]
+    command += ["--ready-file", str(ready_file)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(ready_file.exists)
+            url = json.loads(ready_file.read_text())["rest_url"]
+            before = httpx.get(f"{url}/control/status", trust_env=False).json()["now_ns"]
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(
+                    httpx.post, f"{url}/control/advance", json={"seconds": 604_800}, timeout=15, trust_env=False
+                )
+                wait_until(lambda: httpx.get(f"{url}/control/status", trust_env=False).json()["now_ns"] > before)
+                process.terminate()
+                answer = asked.result(15)
+            _, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
+
+    assert (503, {"error": "the exchange ends"}) == (answer.status_code, answer.json())
+    assert (0, "") == (process.returncode, errors)
+
+
+def wait_until(holds, timeout_s=15.0):
+    until = time.perf_counter() + timeout_s
+    while not holds():
+        assert time.perf_counter() < until
+        time.sleep(0.02)

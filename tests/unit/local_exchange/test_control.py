@@ -9,6 +9,7 @@ import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from krakenbot.adapters.local_exchange.control import Control
 from krakenbot.adapters.local_exchange.protocol.session import Session
@@ -17,8 +18,8 @@ from krakenbot.adapters.local_exchange.protocol.session import Session
 class Caller:
     """Someone at an address who calls the control port."""
 
-    def __init__(self, desk: Any, address: str) -> None:
-        app = Starlette(routes=Control(desk.exchange).routes())
+    def __init__(self, desk: Any, address: str, routes: list[Route] | None = None) -> None:
+        app = Starlette(routes=routes or Control(desk.exchange).routes())
         self._transport = httpx.ASGITransport(app=app, client=(address, 5000))
 
     def post(self, path: str, **content: Any) -> httpx.Response:
@@ -126,3 +127,13 @@ def test_strangers_are_refused(desk):
     assert 403 == stranger.post("/control/mode", json={"system": "maintenance"}).status_code
     assert 403 == stranger.get("/control/limits").status_code
     assert "online" == desk.venue.system
+
+
+def test_the_index_lists_the_paths_with_their_methods(desk):
+    control = Control(desk.exchange)
+    others = [Route("/control/other", lambda _request: None, methods=["DELETE"]), Route("/0/x", lambda _request: None)]
+    answer = Caller(desk, "127.0.0.1", [control.index(others)]).get("/control/").json()
+
+    assert ["DELETE"] == answer["paths"]["/control/other"]
+    assert ["POST"] == answer["paths"]["/control/mode"]
+    assert {route.path for route in control.routes()} | {"/control/other"} == set(answer["paths"])

@@ -7,14 +7,14 @@ routes. Only loopback addresses are served, whoever else may reach the port.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from krakenbot.adapters.local_exchange.digits import plain_text, to_units
 from krakenbot.adapters.local_exchange.matching.operator import BookingKind, Operator, OperatorError
@@ -51,6 +51,19 @@ class Control:
         }
         routes = [Route(f"/control/{name}", self._post(action), methods=["POST"]) for name, action in actions.items()]
         return [*routes, Route("/control/limits", self._limits, methods=["GET"])]
+
+    def index(self, others: Sequence[BaseRoute]) -> Route:
+        """Return the route that lists the control port's paths: these and those of `others`."""
+        paths: dict[str, set[str]] = {}
+        for route in (*others, *self.routes()):
+            if isinstance(route, Route) and route.path.startswith("/control/"):
+                paths.setdefault(route.path, set()).update((route.methods or set()) - {"HEAD"})
+        listed = {path: sorted(methods) for path, methods in sorted(paths.items())}
+
+        async def endpoint(_request: Request) -> Response:
+            return _json({"paths": listed})
+
+        return Route("/control/", endpoint, methods=["GET"])
 
     def mode(self, body: Answer) -> Answer:
         """Change the mode of the engine: `{"system"}`, and optionally the list of `upcoming_maintenance`."""

@@ -36,7 +36,7 @@ from krakenbot.adapters.local_exchange.protocol.rest_gate import RestCall, RestG
 from krakenbot.adapters.local_exchange.protocol.rest_public import RestError
 from krakenbot.adapters.local_exchange.protocol.session import Path
 from krakenbot.adapters.local_exchange.sockets import BatchingWebSocket
-from krakenbot.adapters.local_exchange.stepping import Stepper
+from krakenbot.adapters.local_exchange.stepping import Stepper, StoppedError
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -89,9 +89,15 @@ class ExchangeServer:
         clock = exchange.clock
         self._stepper = Stepper(exchange, clock, self._backlog) if isinstance(clock, SteppedClock) else None
 
+    def stop(self) -> None:
+        """End what would otherwise go on for long."""
+        if self._stepper is not None:
+            self._stepper.stop()
+
     def application(self) -> Starlette:
         """Return the routes."""
-        return Starlette(
+        control = Control(self._exchange)
+        app = Starlette(
             routes=[
                 WebSocketRoute("/public/v2", self._websocket("public")),
                 WebSocketRoute("/private/v2", self._websocket("private")),
@@ -103,9 +109,11 @@ class ExchangeServer:
                 Route("/control/status", self._status, methods=["GET"]),
                 Route("/control/advance", self._advance, methods=["POST"]),
                 *FaultControl(self._exchange.faults).routes(),
-                *Control(self._exchange).routes(),
+                *control.routes(),
             ]
         )
+        app.router.routes.append(control.index(app.router.routes))
+        return app
 
     def _websocket(self, path: Path) -> Callable[[WebSocket], Awaitable[None]]:
         async def endpoint(websocket: WebSocket) -> None:
@@ -198,6 +206,8 @@ class ExchangeServer:
             if self._stepper is None:
                 raise ValueError("time runs by itself; start the exchange with --time stepped")  # noqa: TRY301
             now_ns = await self._stepper.advance(msgspec.json.decode(body or b"", type=_Advance).seconds)
+        except StoppedError as error:
+            return Response(_encode({"error": str(error)}), status_code=503, media_type="application/json")
         except (RecursionError, ValueError, msgspec.DecodeError) as error:
             content = {"error": f'expected {{"seconds": NUMBER}}: {error}'}
             return Response(_encode(content), status_code=400, media_type="application/json")
@@ -236,8 +246,9 @@ async def serving(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        web = ExchangeServer(exchange, latency, seed)
         config = uvicorn.Config(
-            ExchangeServer(exchange, latency, seed).application(),
+            web.application(),
             http=faulted_http(exchange.faults),
             ws=BatchingWebSocket,
             ws_per_message_deflate=False,
@@ -264,6 +275,7 @@ async def serving(
             finally:
                 engine.cancel()
                 exchange.faults.stop()
+                web.stop()
                 server.should_exit = True
                 exchange.record.flush()
     finally:

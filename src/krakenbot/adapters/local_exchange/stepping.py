@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
-import anyio.lowlevel
 
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.venue_clock import SteppedClock
@@ -23,6 +22,10 @@ READER_PATIENCE_S: Final = 5.0
 _TURNS_TO_SETTLE: Final = 3
 
 
+class StoppedError(Exception):
+    """The exchange ends before the time has passed."""
+
+
 class Stepper:
     """Advances one exchange; `backlog` tells how many frames the slowest open connection has still to send."""
 
@@ -31,11 +34,16 @@ class Stepper:
         self._clock = clock
         self._backlog = backlog
         self._turn = anyio.Lock()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """End the advance that is under way, and refuse every later one."""
+        self._is_stopped = True
 
     async def advance(self, duration_s: float) -> int:
         """Let venue time pass and return what it is then, in nanoseconds.
 
-        Raises ValueError when the duration is not in 0 to 7 days.
+        Raises ValueError when the duration is not in 0 to 7 days, StoppedError when the exchange ends meanwhile.
         """
         if not 0 <= duration_s <= LONGEST_ADVANCE_S:
             raise ValueError(f"seconds: allowed are 0 to {LONGEST_ADVANCE_S}")
@@ -50,13 +58,18 @@ class Stepper:
             now_ns = min(end_ns, self._clock.now_ns() + LONGEST_STEP_NS, end_ns if due_ns is None else due_ns)
             # The venue goes first: a heartbeat follows what happened before it.
             while not self._exchange.venue.advance(now_ns, max_steps=EVENTS_PER_TURN):
-                await anyio.lowlevel.checkpoint()
+                await self._pause()
             self._clock.move_to(now_ns)
             self._exchange.record.flush()
             for _ in range(_TURNS_TO_SETTLE):
-                await anyio.lowlevel.checkpoint()
+                await self._pause()
             while self._backlog() > MAX_BACKLOG_FRAMES and patience_s > 0:
-                await anyio.sleep(0.005)
+                await self._pause(0.005)
                 patience_s -= 0.005
             if now_ns >= end_ns:
                 return
+
+    async def _pause(self, duration_s: float = 0) -> None:
+        await anyio.sleep(duration_s)
+        if self._is_stopped:
+            raise StoppedError("the exchange ends")
