@@ -1,7 +1,9 @@
-"""Fit flow parameters to the recorded session and write `fitted.json`.
+"""Fit flow parameters to the recorded session by simulated moments and write `fitted.json`.
 
-Each number comes with the count of events behind it and a 95 % interval from a moving-block bootstrap over half
-seconds. With fewer than 100 events it is marked as not identified and takes a printed prior.
+First, what the recording shows: each number with the count of events behind it and a 95 % interval from a moving-block
+bootstrap over half seconds. With fewer than 100 events it is marked as not identified and takes a printed prior.
+Then the parameters: the flow that goes on from the recording is simulated, measured as `check-flow` measures it, and
+each parameter is scaled by what its number lacks, round after round. The best round of each symbol is kept.
 """
 
 from __future__ import annotations
@@ -10,21 +12,35 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from krakenbot.adapters.local_exchange.flow.instruments import load_instruments
-from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
-from krakenbot.adapters.local_exchange.flow.recording import SymbolRecording, find_recordings, load_recording
+from krakenbot.adapters.local_exchange.flow.market import Flow, InstrumentRules, Market
+from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow
+from krakenbot.adapters.local_exchange.flow.recording import (
+    RECORDED_SYMBOLS,
+    BookState,
+    SymbolRecording,
+    find_recordings,
+    load_recording,
+)
+from krakenbot.adapters.local_exchange.flow_check.cases import RECORDED_PROFILE
+from krakenbot.adapters.local_exchange.flow_check.checks import Check
+from krakenbot.adapters.local_exchange.flow_check.recorded import check_recorded
+from krakenbot.adapters.local_exchange.flow_check.run import record_tapes
 
 TARGET = Path(__file__).parents[1] / "src/krakenbot/adapters/local_exchange/flow/fitted.json"
 BLOCK_NS = 500_000_000
 BLOCKS_PER_DRAW = 3
 DRAWS = 400
 ENOUGH = 100
+GRID_NS = 10_000_000
+"""Books are read on a grid of time: the mean over changes would count busy moments more."""
 PRIORS = {
     # Trades: rates of the order of one per second in liquid pairs; tail exponents near 1.5 to 2.5 of order sizes
     # and self-excitation near criticality are the usual findings (Gopikrishnan et al. 2000; Bacry et al. 2015).
@@ -33,52 +49,185 @@ PRIORS = {
     "branching": 0.6,
     "maker_size_alpha": 2.0,
 }
+SIGMA_PRIOR = 5.0
+"""Bps per square root of a minute, 36 % a year: ten seconds hold ten moves of a second, too few to tell."""
+ROUNDS = 8
+ROUND_S = 200
+SEED = 101
+DAMPING = 0.8
+LARGEST_STEP = 2.5
+REACHED_BY = {
+    "maker_adds_per_s": ("maker_adds_per_s", 1),
+    "lifetime_s": ("lifetime_s", 1),
+    "maker_size_usd": ("maker_size_usd", 1),
+    "half_spread_bps": ("half_spread_bps", 1),
+    "level_spacing_bps": ("level_spacing_bps", 1),
+    "touch_depth_usd": ("touch_depth_usd", 1),
+    "level_depth_usd": ("fleeting_size_ratio", -1),
+    "takers_per_s": ("takers_per_s", 1),
+}
+"""Which parameter moves a measured number, and in which direction. Cancels follow adds."""
 Sample = tuple[int, float]
 Estimator = Callable[[list[float], float], float]
+Numbers = dict[str, dict[str, Any]]
 
 
 def main() -> None:
-    """Fit every recorded symbol and write the file."""
+    """Measure every recorded symbol, find its parameters and write the file."""
     rules = load_instruments()
     folder = find_recordings(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
     recordings = load_recording(folder, rules)
-    fit = {
+    fit: dict[str, Any] = {
         "source": "one live session of about 10 s, 2024-11-12, four symbols",
         "interval": f"95 %, moving-block bootstrap, {BLOCK_NS / 1e9} s blocks, {DRAWS} draws",
         "enough_events": ENOUGH,
-        "symbols": {symbol: fit_symbol(item, rules[symbol]) for symbol, item in recordings.items()},
+        "symbols": {symbol: measure_symbol(item, rules[symbol]) for symbol, item in recordings.items()},
     }
+    fit["parameters"] = {symbol: first_guess(numbers) for symbol, numbers in fit["symbols"].items()}
+    search(fit, folder, {symbol: rules[symbol].price_increment_ticks for symbol in recordings})
     TARGET.write_text(json.dumps(fit, indent=1) + "\n", encoding="utf-8")
-    for symbol, numbers in fit["symbols"].items():  # type: ignore[attr-defined]
-        print(symbol, {name: (item["value"], item["n"], item["identified"]) for name, item in numbers.items()})
 
 
-def fit_symbol(recording: SymbolRecording, rule: InstrumentRules) -> dict[str, dict[str, object]]:
-    """Return every fitted number of one symbol."""
+# -- parameters by simulated moments -------------------------------------------------------------------
+
+
+def first_guess(numbers: Numbers) -> Numbers:
+    """Return the parameters to begin with: the measured numbers, and what goes with the spread of the symbol.
+
+    A step, a tolerance and an appetite are a part of the half-spread, and so is what a trade does to prices; where the
+    spread is one tick, they are less than a tick and quotes follow at once.
+    """
+    half_spread = numbers["half_spread_bps"]["value"]
+    priors = {
+        "touch_step_bps": half_spread / 4,
+        "touch_tolerance_bps": half_spread / 2,
+        "appetite_bps": half_spread / 4,
+        "impact_bps": half_spread / 4,
+        "level_step_bps": numbers["level_spacing_bps"]["value"] / 3,
+        "sigma_bps_sqrt_min": SIGMA_PRIOR,
+        "jump_bps": SIGMA_PRIOR,
+        "improvement": [1.0, 1.0],
+        "requote_s": 0.05,
+        "reaction_s": 0.03,
+        "refill_s": 0.2,
+        "fleeting_share": 0.5,
+        "fleeting_life_ratio": 0.15,
+        "fleeting_size_ratio": 1.0,
+    }
+    found: Numbers = {}
+    for name in ("maker_adds_per_s", "lifetime_s", "maker_size_usd", "half_spread_bps", "level_spacing_bps",
+                 "touch_depth_usd", "level_depth_usd", *PRIORS):  # fmt: skip
+        origin = "fitted" if numbers[name]["identified"] else "prior"
+        found[name] = {"value": numbers[name]["value"], "origin": origin}
+    found |= {name: {"value": value, "origin": "prior"} for name, value in priors.items()}
+    found["fleeting_size_ratio"]["origin"] = "fitted"
+    return found
+
+
+def search(fit: dict[str, Any], folder: Path, ticks: Mapping[str, int]) -> None:
+    """Simulate, compare and adjust round after round; leave each symbol's best parameters and distances in `fit`."""
+    best: dict[str, tuple[float, Numbers, list[Check]]] = {}
+    fit["search"] = {"rounds": ROUNDS, "simulated_s": ROUND_S, "seed": SEED, "distance": {s: [] for s in ticks}}
+    for number in range(ROUNDS):
+        checks = simulate(fit, folder, ticks)
+        for symbol, own in checks.items():
+            lacks = distance(own)
+            fit["search"]["distance"][symbol].append(round(lacks, 3))
+            if symbol not in best or lacks < best[symbol][0]:
+                best[symbol] = (lacks, fit["parameters"][symbol], own)
+            fit["parameters"][symbol] = adjusted(fit["parameters"][symbol], fit["symbols"][symbol], own)
+        outside = {symbol: [c.name.split()[1] for c in own if not c.is_ok] for symbol, own in checks.items()}
+        print(number, {s: d[-1] for s, d in fit["search"]["distance"].items()}, outside, flush=True)
+    for symbol, (_, parameters, own) in best.items():
+        fit["parameters"][symbol] = parameters
+        for check in own:
+            fit["symbols"][symbol][check.name.split()[1]]["simulated"] = significant(check.found.value)
+
+
+def simulate(fit: Mapping[str, Any], folder: Path, ticks: Mapping[str, int]) -> dict[str, list[Check]]:
+    """Return how the flow with these parameters compares with what was measured, by symbol."""
+
+    def make_flow(markets: Mapping[str, Market]) -> Flow:
+        return RecordedFlow(markets, recording_dir=folder, seed=SEED, profile=RECORDED_PROFILE, fit=fit)
+
+    tapes = record_tapes(make_flow, symbol_count=len(RECORDED_SYMBOLS), seed=SEED, duration_s=ROUND_S)
+    checks = check_recorded(tapes, fit, ticks)
+    return {symbol: [check for check in checks if check.name.startswith(f"{symbol} ")] for symbol in tapes}
+
+
+def distance(checks: list[Check]) -> float:
+    """Return how far the worst number is from the middle of its limits, in half widths of them: 1 is the edge."""
+    return max(off_middle(check) for check in checks if check.name.split()[1] in REACHED_BY)
+
+
+def off_middle(check: Check) -> float:
+    """Return the distance from the middle of the limits in half widths."""
+    low, high = check.limit.low, check.limit.high
+    assert low is not None  # noqa: S101  # limits of the recorded flow have both ends
+    assert high is not None  # noqa: S101  # as above
+    return abs(check.found.value - (low + high) / 2) / ((high - low) / 2)
+
+
+def adjusted(parameters: Numbers, numbers: Numbers, checks: list[Check]) -> Numbers:
+    """Return the parameters, each scaled by what its number lacks; those near the middle of their limits stay."""
+    changed = dict(parameters)
+    for check in checks:
+        name = check.name.split()[1]
+        if name not in REACHED_BY or off_middle(check) < 0.1:
+            continue
+        parameter, direction = REACHED_BY[name]
+        lacks = numbers[name]["value"] / max(check.found.value, 1e-9)
+        step = min(LARGEST_STEP, max(1 / LARGEST_STEP, lacks ** (DAMPING * direction)))
+        changed[parameter] = {**parameters[parameter], "value": significant(parameters[parameter]["value"] * step)}
+    return changed
+
+
+def significant(value: float) -> float:
+    """Return a number of five significant digits."""
+    return float(f"{value:.5g}")
+
+
+# -- what the recording shows --------------------------------------------------------------------------
+
+
+def measure_symbol(recording: SymbolRecording, rule: InstrumentRules) -> Numbers:
+    """Return every measured number of one symbol."""
     unit = float(Decimal(10) ** -(rule.price_precision + rule.qty_precision))
     new = first_adds(recording)
     adds = [(event.at_ns, event.price_ticks * event.size_lots * unit) for event in new]
     deletes = [(event.at_ns, 1.0) for event in recording.events if event.action == "delete"]
     lives = lifetimes(recording)
-    inside = [state for state in recording.states if state.at_ns >= 0]
-    spreads = [(s.at_ns, half_spread_bps(s.bids[0][0], s.asks[0][0])) for s in inside]
-    gaps = [(s.at_ns, gap) for s in inside for side in (s.bids, s.asks) for gap in level_gaps_bps(side)]
-    touch = [(s.at_ns, side[0][0] * side[0][1] * unit) for s in inside for side in (s.bids, s.asks)]
-    behind = [(s.at_ns, p * q * unit) for s in inside for side in (s.bids, s.asks) for p, q in side[1:]]
+    states = sum(state.at_ns >= 0 for state in recording.states)
+    grid = on_grid(recording)
+    spreads = [(at, half_spread_bps(s.bids[0][0], s.asks[0][0])) for at, s in grid]
+    gaps = [(at, gap) for at, s in grid for side in (s.bids, s.asks) for gap in level_gaps_bps(side)]
+    touch = [(at, side[0][0] * side[0][1] * unit) for at, s in grid for side in (s.bids, s.asks)]
+    behind = [(at, p * q * unit) for at, s in grid for side in (s.bids, s.asks) for p, q in side[1:]]
     return {
         "maker_adds_per_s": estimate(adds, rate),
         "cancels_per_s": estimate(deletes, rate),
         "lifetime_s": estimate(lives, censored_mean),
         "maker_size_usd": estimate(adds, mean),
-        "half_spread_bps": estimate(spreads, median),
-        "level_spacing_bps": estimate(gaps, mean),
-        "touch_depth_usd": estimate(touch, mean),
-        "level_depth_usd": estimate(behind, mean),
+        "half_spread_bps": estimate(spreads, median, count=states),
+        "level_spacing_bps": estimate(gaps, mean, count=states),
+        "touch_depth_usd": estimate(touch, mean, count=states),
+        "level_depth_usd": estimate(behind, mean, count=states),
         "maker_size_alpha": estimate_tail(adds),
         "takers_per_s": not_identified("takers_per_s", recording.trade_count),
         "taker_size_alpha": not_identified("taker_size_alpha", recording.trade_count),
         "branching": not_identified("branching", recording.trade_count),
     }
+
+
+def on_grid(recording: SymbolRecording) -> list[tuple[int, BookState]]:
+    """Return the book as it stood every hundredth of a second, from the first state inside the window to the last."""
+    states = [state for state in recording.states if state.at_ns >= 0]
+    found, index = [], 0
+    for at_ns in range(states[0].at_ns, states[-1].at_ns, GRID_NS):
+        while states[index + 1].at_ns <= at_ns:
+            index += 1
+        found.append((at_ns, states[index]))
+    return found
 
 
 def first_adds(recording: SymbolRecording) -> list:  # type: ignore[type-arg]
@@ -143,30 +292,31 @@ def censored_mean(values: list[float], seconds: float) -> float:  # noqa: ARG001
     return sum(map(abs, values)) / max(1, deaths)
 
 
-def estimate(samples: list[Sample], estimator: Estimator) -> dict[str, object]:
-    """Return the value with its count and bootstrap interval."""
+def estimate(samples: list[Sample], estimator: Estimator, *, count: int | None = None) -> dict[str, object]:
+    """Return the value with its bootstrap interval and the count of events behind it: the samples, unless given."""
+    events = len(samples) if count is None else count
     blocks: dict[int, list[float]] = {}
     for at_ns, value in samples:
         blocks.setdefault(at_ns // BLOCK_NS, []).append(value)
-    count = max(blocks) + 1
-    seconds = count * BLOCK_NS / 1e9
+    length_blocks = max(blocks) + 1
+    seconds = length_blocks * BLOCK_NS / 1e9
     value = estimator([value for _, value in samples], seconds)
     rng = Random(1)  # noqa: S311  # a bootstrap
     draws = []
     for _ in range(DRAWS):
         drawn: list[float] = []
-        for _ in range(math.ceil(count / BLOCKS_PER_DRAW)):
-            start = rng.randrange(count)
+        for _ in range(math.ceil(length_blocks / BLOCKS_PER_DRAW)):
+            start = rng.randrange(length_blocks)
             for block in range(start, start + BLOCKS_PER_DRAW):
-                drawn += blocks.get(block % count, [])
-        length = math.ceil(count / BLOCKS_PER_DRAW) * BLOCKS_PER_DRAW * BLOCK_NS / 1e9
+                drawn += blocks.get(block % length_blocks, [])
+        length = math.ceil(length_blocks / BLOCKS_PER_DRAW) * BLOCKS_PER_DRAW * BLOCK_NS / 1e9
         if drawn:
             draws.append(estimator(drawn, length))
     draws.sort()
     low, high = draws[int(0.025 * len(draws))], draws[int(0.975 * len(draws))]
-    identified = len(samples) >= ENOUGH
+    identified = events >= ENOUGH
     return {
-        "value": round(value, 4), "n": len(samples), "low": round(low, 4), "high": round(high, 4),
+        "value": round(value, 4), "n": events, "low": round(low, 4), "high": round(high, 4),
         "identified": identified,
     }  # fmt: skip
 

@@ -30,7 +30,7 @@ from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import open_record
 from krakenbot.adapters.local_exchange.server import serving
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock, VenueClock
-from krakenbot.apps.exchange_announcement import announce
+from krakenbot.apps.exchange_announcement import announce, withdraw_ready_file
 from krakenbot.apps.exchange_building import account_entries, build
 from krakenbot.apps.exchange_options import ExchangeOptions, FlowKind, Profile, check_options
 from krakenbot.apps.standard_output import OutputError
@@ -91,7 +91,7 @@ def exchange(
     record
         File to append the record of truth to, as JSON lines; every start counts from 1 again.
     ready_file
-        JSON file with host, port, URLs and symbols, written once the exchange listens.
+        JSON file with host, port, URLs and symbols, written once the exchange listens, removed when it ends cleanly.
     recording
         Folder of the recording for `--flow recorded`; without it KRAKENBOT_RECORDINGS, else ../shared/kraken.
         For `--flow playback` the recording of raw frames, which must be given.
@@ -224,12 +224,17 @@ async def serve(options: ExchangeOptions) -> None:
                 built, flow, latency, host=options.host, port=options.port, seed=options.seed
             ) as endpoints:
                 announce(options, endpoints, built, entries)
+                reason = "standard input ended"
                 async with anyio.create_task_group() as tasks:
                     if options.until_stdin_ends:
                         tasks.start_soon(_cancel_when_stdin_ends, tasks.cancel_scope)
-                    async for _signal in signals:
+                    async for number in signals:
+                        reason = f"{number.name} came"
                         break
                     tasks.cancel_scope.cancel()
+                print(f"local exchange: ends, as {reason}", flush=True)
+        if options.ready_file is not None:
+            withdraw_ready_file(options.ready_file)
         for line in built.faults.lines():
             print(line, flush=True)
 

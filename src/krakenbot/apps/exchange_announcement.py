@@ -1,6 +1,6 @@
 """Say where an exchange listens: on standard output for a person, in the ready file for a program.
 
-`krakenbot exchange` calls it once the port is open.
+`krakenbot exchange` calls it once the port is open, and takes the ready file back when it ends.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def announce(options: ExchangeOptions, endpoints: Endpoints, built: Exchange, en
         print(line, flush=True)
     if options.ready_file is not None:
         _write_atomically(options.ready_file, ready)
+
+
+def withdraw_ready_file(path: Path) -> None:
+    """Remove the ready file at the end, unless another exchange has written its own in the meantime."""
+    with suppress(OSError, ValueError):
+        if json.loads(path.read_bytes()).get("pid") == os.getpid():
+            path.unlink()
 
 
 def flow_lines(options: ExchangeOptions, parameters: Mapping[str, Any]) -> list[str]:

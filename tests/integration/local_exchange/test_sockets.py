@@ -307,6 +307,8 @@ def test_the_process_says_where_it_listens_and_ends_on_sigterm(tmp_path, account
     assert ready["symbols"] == status["symbols"]
     assert ready["flow"]["profile"] == "edge"
     assert ready["ws_public_url"] in output
+    assert "local exchange: ends, as SIGTERM came" == output.splitlines()[-1]
+    assert not ready_file.exists()
     assert record.read_text().count("deposited") == 3
 
 

@@ -79,7 +79,10 @@ def test_the_command_line_reaches_the_venue(kraken_exchange):
         ({"rules": ("amend_queue=no",)}, "amend_queue is one of"),
         ({"rules": ("nothing=no",)}, "rules are"),
         ({"pair_fees": ("BTC/USD",)}, "write SYMBOL=MAKER/TAKER"),
-        ({"pair_fees": ("NO/USD=1/1",)}, "not listed"),
+        (
+            {"pair_fees": ("NO/USD=1/1",)},
+            "NO/USD, not listed here: name another pair in --pair-fee, or list more with --symbols",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_with_a_sentence(options, message):

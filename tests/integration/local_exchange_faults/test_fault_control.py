@@ -39,6 +39,7 @@ async def test_rules_are_added_listed_and_removed(client):
     assert ("on 2nd pong: lose", 3, "control port") == tuple(rules[ids[1]][k] for k in ("rule", "line", "source"))
     assert (ids[1], "public.pong") == (report["log"][-1]["rule_id"], report["log"][-1]["place"])
     assert (200, 404, {"removed": 1}) == (one.status_code, again.status_code, rest.json())
+    assert {"error": f"no rule {ids[0]}; the rules are {ids[1]}"} == again.json()
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,7 @@ def test_a_file_is_played_and_its_rules_are_listed_in_the_end(tmp_path):
         f"fault 1, {script} line 1: after 1 ms: mode post_only -- hit 1 times",
         f"fault 2, {script} line 2: at trade: lose -- never hit",
     ] == output.splitlines()[-2:]
+    assert "local exchange: ends, as SIGTERM came" == output.splitlines()[-3]
 
 
 def test_a_bad_file_ends_the_command_with_its_place(tmp_path):

@@ -156,7 +156,9 @@ def test_trades_go_on_from_where_the_caller_stands(desk):
     [
         ("", "no JSON"),
         ("{}", "must be a list"),
-        ('[{"name": "a"}]', "accounts[0] must have exactly"),
+        ('["a"]', "accounts[0] must be an object"),
+        ('[{"name": "a"}]', "accounts[0] has no balances and no keys; it must have exactly"),
+        ('[{"name": "a", "keys": [], "balance": {}}]', "accounts[0] has no balances and an unknown balance; it must"),
         ('[{"name": "a", "keys": [], "balances": {"USD": "-1"}}]', "accounts[0].balances.USD"),
         ('[{"name": "a", "keys": [{"api_key": "k", "api_secret": "?"}], "balances": {}}]', "keys[0].api_secret"),
         (

@@ -87,7 +87,7 @@ def test_edge_offers_wide_deep_and_traded_books():
     assert len(wide) >= 4
     for figures in wide:
         assert figures.spread_p50_bps < 560
-        assert figures.depth_25_p5_usd >= 3000
+        assert figures.depth_25_p5_usd >= 1500
         assert figures.sold_usd_per_s >= 40
         assert figures.market_orders_per_s >= 0.5
         assert 3 <= figures.sigma_bps_sqrt_min <= 25

@@ -31,6 +31,8 @@ PERMISSIONS: Final = (
 TOKEN_LIFE_S: Final = 900
 MORE_KEY_FIELDS: Final = ("permissions", "nonce_window", "valid_until", "ip_allowlist")
 KEY_FIELDS: Final = frozenset({"api_key", "api_secret", *MORE_KEY_FIELDS})
+ACCOUNT_KEYS: Final = frozenset({"name", "keys", "balances"})
+OPTIONAL_ACCOUNT_KEYS: Final = frozenset({"tier", "volume_usd"})
 MAX_AMOUNT: Final = Decimal(10**15)
 AMOUNT_DIGITS: Final = 10
 INVALID_KEY: Final = "EAPI:Invalid key"
@@ -232,8 +234,13 @@ def parse_accounts(text: str) -> list[AccountEntry]:
 
 
 def _account_entry(item: Any, place: str) -> AccountEntry:
-    if not isinstance(item, dict) or set(item) - {"tier", "volume_usd"} != {"name", "keys", "balances"}:
-        raise AccountsFileError(f"{place} must have exactly name, keys and balances, and may have tier and volume_usd")
+    if not isinstance(item, dict):
+        raise AccountsFileError(f"{place} must be an object")
+    unknown, missing = set(item) - ACCOUNT_KEYS - OPTIONAL_ACCOUNT_KEYS, ACCOUNT_KEYS - set(item)
+    if unknown or missing:
+        found = [f"no {name}" for name in sorted(missing)] + [f"an unknown {name}" for name in sorted(unknown)]
+        rule = "must have exactly name, keys and balances, and may have tier and volume_usd"
+        raise AccountsFileError(f"{place} has {' and '.join(found)}; it {rule}")
     if item.get("tier", Tier.PRO) not in tuple(Tier):
         raise AccountsFileError(f"{place}.tier must be out of {', '.join(Tier)}")
     if not isinstance(item["name"], str) or not item["name"] or not item["name"].isprintable():

@@ -16,6 +16,7 @@ from krakenbot.adapters.local_exchange.faults.plan import FaultPlan
 from krakenbot.adapters.local_exchange.faults.script import ScriptError
 
 MAX_SCRIPT_BYTES: Final = 1 << 20
+MAX_NAMED: Final = 50
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,8 +56,12 @@ class FaultControl:
         return _json({"removed": self._plan.remove()})
 
     async def _remove(self, request: Request) -> Response:
-        removed = self._plan.remove(request.path_params["rule_id"])
-        return _json({"removed": removed}, 200 if removed else 404)
+        rule_id = request.path_params["rule_id"]
+        removed = self._plan.remove(rule_id)
+        if not removed:
+            ids = ", ".join(str(rule["id"]) for rule in self._plan.report()["rules"][:MAX_NAMED])
+            return _json({"error": f"no rule {rule_id}; the rules are {ids or 'none'}"}, 404)
+        return _json({"removed": removed})
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -39,7 +39,10 @@ class Venue:
     def __init__(self, instruments: dict[str, InstrumentRules], settings: VenueSettings) -> None:
         unlisted = sorted(set(settings.pair_fees) - set(instruments))
         if unlisted:
-            raise ValueError(f"fees are given for {', '.join(unlisted)}, which is not listed")
+            raise ValueError(
+                f"fees are given for {', '.join(unlisted)}, not listed here: name another pair in --pair-fee, "
+                "or list more with --symbols"
+            )
         self.settings = settings
         self.now_ns = 0
         self.system = "online"
