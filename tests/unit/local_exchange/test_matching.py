@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from krakenbot.adapters.local_exchange.matching import claims
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.claims import needs
 from krakenbot.adapters.local_exchange.matching.fees import Rates
 from krakenbot.adapters.local_exchange.matching.operator import Operator
 from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder
@@ -535,12 +537,12 @@ def test_orders_that_ended_do_not_add_up_among_those_that_expire(desk):
 @pytest.mark.parametrize("preference", ["quote", "base"])
 def test_what_is_claimed_follows_every_change_of_an_order(desk, preference):
     order = desk.order(desk.alice, "buy", "0.5", "100.0", fee_preference=preference)
-    claims = []
+    seen = []
 
     def claim() -> None:
-        claims.append(desk.alice.claimed("USD"))
+        seen.append(desk.alice.claimed("USD"))
 
-        assert claims[-1] == desk.alice.needs(order)[1]
+        assert seen[-1] == needs(order)[1]
 
     claim()
     desk.market.take("sell", 1000)
@@ -553,7 +555,7 @@ def test_what_is_claimed_follows_every_change_of_an_order(desk, preference):
     desk.venue.amend_order(desk.alice, AmendRequest(order_id=order.order_id, qty=Decimal("0.7")))
     claim()
 
-    assert len(claims) - (preference == "base") == len(set(claims))
+    assert len(seen) - (preference == "base") == len(set(seen))
 
 
 def test_long_texts_of_a_client_neither_stay_nor_fill_the_record(make_desk):
@@ -564,3 +566,21 @@ def test_long_texts_of_a_client_neither_stay_nor_fill_the_record(make_desk):
 
     assert Refusal(error="EGeneral:Invalid arguments:sender_sub_id") == outcome
     assert len(file.getvalue()) < 2000
+
+
+def test_a_new_order_costs_the_same_work_beside_many_open_ones(desk, monkeypatch):
+    asked = []
+    monkeypatch.setattr(claims, "needs", lambda order: asked.append(order) or needs(order))
+
+    def work_of_one_more() -> int:
+        asked.clear()
+        order = desk.order(desk.alice, "buy", "0.01", "90.0")
+        desk.venue.advance(desk.venue.now_ns + 1_000_000_000)
+
+        assert order.is_open
+        return len(asked)
+
+    work = [work_of_one_more() for _ in range(150)]
+
+    assert max(work[:5]) == max(work)
+    assert desk.alice.claimed("USD") == 150 * Decimal("0.90360")

@@ -19,6 +19,7 @@ import msgspec
 from krakenbot.adapters.local_exchange.digits import plain_text
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Changes
+from krakenbot.adapters.local_exchange.matching.claims import needs
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 from krakenbot.adapters.local_exchange.matching.venue import OrderEvent, Venue
@@ -92,8 +93,7 @@ class RecordOfTruth:
 
     def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
         """Record an order's transition, with what it holds afterwards."""
-        account = self._venue.accounts[order.account]
-        asset, amount = account.needs(order)
+        asset, amount = needs(order)
         held = {"asset": asset, "amount": plain_text(amount)} if order.is_open else None
         row = order_fields(order)
         if event == "pending_new":

@@ -6,19 +6,17 @@ the open orders, so they cannot drift from them.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from decimal import Decimal
 from enum import StrEnum
 
 from attrs import define, field, frozen
 
-from krakenbot.adapters.local_exchange.digits import from_units
+from krakenbot.adapters.local_exchange.matching.claims import ZERO, Claims
 from krakenbot.adapters.local_exchange.matching.fees import Rates, TradedVolume
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 from krakenbot.adapters.local_exchange.matching.rate_counter import RateCounter
 from krakenbot.adapters.local_exchange.matching.tiers import LIMITS, Tier, TierLimits
-
-ZERO = Decimal(0)
 
 
 class StopHolds(StrEnum):
@@ -57,6 +55,8 @@ class Account:
     orders: dict[str, ClientOrder] = field(factory=dict)
     open_orders: dict[str, ClientOrder] = field(factory=dict)
     open_by_cl_ord_id: dict[str, ClientOrder] = field(factory=dict)
+    open_counts: Counter[str] = field(factory=Counter)
+    claims: Claims = field(factory=Claims)
     fills: list[Fill] = field(factory=list)
     ledger: list[LedgerEntry] = field(factory=list)
     cancel_all_at_ns: int | None = None
@@ -103,67 +103,18 @@ class Account:
 
     def claimed(self, asset: str) -> Decimal:
         """Return what the open orders need of an asset together, by the rule for untriggered stops."""
-        resting: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-        waiting: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-        for order in self.open_orders.values():
-            order_asset, amount = self._remembered_needs(order)
-            if order_asset == asset:
-                group = waiting if order.waits_for_trigger else resting
-                group[order.rules.symbol, order.side] += amount
+        sums = self.claims.sums(asset)
         match self.stop_holds:
             case StopHolds.RESERVE:
-                return sum(resting.values(), ZERO) + sum(waiting.values(), ZERO)
+                return sum((one.resting + one.waiting for one in sums), ZERO)
             case StopHolds.NONE_REJECT_AT_TRIGGER:
-                return sum(resting.values(), ZERO)
+                return sum((one.resting for one in sums), ZERO)
             case StopHolds.SHARED:
-                keys = {*resting, *waiting}
-                return sum((max(resting[key], waiting[key]) for key in keys), ZERO)
+                return sum((max(one.resting, one.waiting) for one in sums), ZERO)
 
     def holds(self) -> dict[str, Decimal]:
         """Return every asset that is held, and how much."""
-        assets = {self.needs(order)[0] for order in self.open_orders.values()}
-        return {asset: held for asset in sorted(assets) if (held := self.held(asset))}
-
-    def needs(self, order: ClientOrder, price_ticks: int | None = None) -> tuple[str, Decimal]:
-        """Return the asset and amount that the rest of an order can still cost at its price.
-
-        A sale costs base; a purchase costs quote and the dearer fee. `price_ticks` stands in for an order
-        without a price of its own. What was already paid is not counted again.
-        """
-        rules = order.rules
-        remaining = order.remaining_lots
-        if order.side == "sell":
-            lots = remaining
-            if order.pays_fee_in_base:
-                lots += order.fee_units(order.fee_raw + remaining * order.hold_ppm, up=True)
-                lots -= order.fee_units(order.fee_raw)
-            return rules.base, from_units(lots, rules.qty_precision)
-        price = price_ticks or order.limit_ticks or order.trigger_ticks or 0
-        raw = remaining * price
-        return rules.quote, self.purchase_needs(order, raw)
-
-    def _remembered_needs(self, order: ClientOrder) -> tuple[str, Decimal]:
-        """Return what an order needs, worked out anew only when it changed: each new order asks for all."""
-        figures = (
-            order.qty_lots,
-            order.filled_lots,
-            order.limit_ticks,
-            order.trigger_ticks,
-            order.hold_ppm,
-            order.cost_raw,
-            order.fee_raw,
-        )
-        if order.needs is None or order.needs[0] != figures:
-            order.needs = (figures, self.needs(order))
-        return order.needs[1]
-
-    def purchase_needs(self, order: ClientOrder, raw: int) -> Decimal:
-        """Return the quote amount that a purchase of raw cost `raw` still needs, the dearer fee included."""
-        units = order.cost_units(order.cost_raw + raw, up=True) - order.cost_units(order.cost_raw)
-        if not order.pays_fee_in_base:
-            units += order.fee_units(order.fee_raw + raw * order.hold_ppm, up=True)
-            units -= order.fee_units(order.fee_raw)
-        return from_units(units, order.rules.cost_precision)
+        return {asset: held for asset in self.claims.assets() if (held := self.held(asset))}
 
     def book(
         self, *, ledger_id: str, ref_id: str, at_ns: int, kind: str, asset: str, amount: Decimal, fee: Decimal
@@ -184,9 +135,18 @@ class Account:
         self.ledger.append(entry)
         return entry
 
+    def open(self, order: ClientOrder) -> None:
+        """Count an accepted order among the open ones."""
+        self.orders[order.order_id] = self.open_orders[order.order_id] = order
+        if order.request.cl_ord_id is not None:
+            self.open_by_cl_ord_id[order.request.cl_ord_id] = order
+        self.open_counts[order.rules.symbol] += 1
+        self.claims.add(order)
+
     def close(self, order: ClientOrder) -> None:
         """Take an order from the open ones."""
-        self.open_orders.pop(order.order_id, None)
-        cl_ord_id = order.request.cl_ord_id
-        if cl_ord_id is not None:
-            self.open_by_cl_ord_id.pop(cl_ord_id, None)
+        del self.open_orders[order.order_id]
+        if order.request.cl_ord_id is not None:
+            del self.open_by_cl_ord_id[order.request.cl_ord_id]
+        self.open_counts[order.rules.symbol] -= 1
+        self.claims.remove(order)

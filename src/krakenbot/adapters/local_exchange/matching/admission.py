@@ -42,7 +42,7 @@ def admit(
     error = checks.check_minimums(rules, figures.qty_lots, price)
     if error is not None:
         return error
-    if sum(order.rules.symbol == rules.symbol for order in account.open_orders.values()) >= account.limits.open_orders:
+    if account.open_counts[rules.symbol] >= account.limits.open_orders:
         return checks.ORDERS_LIMIT
     order = ClientOrder(
         order_id=venue_id("O", number, settings.seed),

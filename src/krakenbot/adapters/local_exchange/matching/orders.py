@@ -7,13 +7,16 @@ living order; `Fill` is one of its executions. All sizes are lots, all prices ti
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from attrs import define, field, frozen
+from attrs import Attribute, define, field, frozen
 
 from krakenbot.adapters.local_exchange.digits import fixed_text, from_units, rescale
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules, Side
 from krakenbot.adapters.local_exchange.matching.book import RestingOrder
+
+if TYPE_CHECKING:
+    from krakenbot.adapters.local_exchange.matching.claims import Claims
 
 PPM: Final = 6
 """Fee rates are parts per million: 25 bps are 2500."""
@@ -100,13 +103,19 @@ class Fill:
     ledger_ids: tuple[str, str]
 
 
+def _tell_claims(order: ClientOrder, _attribute: Attribute[Any], value: Any) -> Any:
+    if order.claims is not None:
+        order.claims.touch(order)
+    return value
+
+
 @define(eq=False, kw_only=True)
 class ClientOrder:
     """An accepted order; `resting` is set while it stands in a book.
 
     `trigger_ticks` is the price at which a stop fires now; `trigger` and `limit` are as the client gave them.
-    Peak and reference are thousandths of a tick. `hold_ppm` is the fee rate that holds cover. `needs` is the account's
-    memory of what the order needs, with the figures that it was worked out from.
+    Peak and reference are thousandths of a tick. `hold_ppm` is the fee rate that holds cover. `claims` counts what the
+    order needs while it is open, and hears when a figure changes on which that depends.
     """
 
     order_id: str
@@ -114,29 +123,29 @@ class ClientOrder:
     rules: InstrumentRules
     request: OrderRequest
     number: int
-    qty_lots: int
-    limit_ticks: int | None
-    trigger_ticks: int | None
+    qty_lots: int = field(on_setattr=_tell_claims)
+    limit_ticks: int | None = field(on_setattr=_tell_claims)
+    trigger_ticks: int | None = field(on_setattr=_tell_claims)
     opened_ns: int
     trigger: Price | None = None
     limit: Price | None = None
     peak_milliticks: int = 0
     reference_milliticks: int = 0
-    hold_ppm: int = 0
+    hold_ppm: int = field(default=0, on_setattr=_tell_claims)
     status: Status = "pending_new"
-    is_triggered: bool = False
+    is_triggered: bool = field(default=False, on_setattr=_tell_claims)
     triggered_ns: int | None = None
     post_only: bool = False
-    filled_lots: int = 0
-    cost_raw: int = 0
-    fee_raw: int = 0
+    filled_lots: int = field(default=0, on_setattr=_tell_claims)
+    cost_raw: int = field(default=0, on_setattr=_tell_claims)
+    fee_raw: int = field(default=0, on_setattr=_tell_claims)
     resting: RestingOrder | None = None
     reason: str | None = None
     closed_ns: int | None = None
     is_amended: bool = False
     changed_ns: int = 0
     exec_ids: list[str] = field(factory=list)
-    needs: tuple[tuple[int | None, ...], tuple[str, Decimal]] | None = None
+    claims: Claims | None = None
 
     @property
     def side(self) -> Side:

@@ -12,6 +12,7 @@ from krakenbot.adapters.local_exchange.digits import from_units
 from krakenbot.adapters.local_exchange.flow.instruments import load_reference_prices
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Trade
+from krakenbot.adapters.local_exchange.matching.claims import needs, purchase_needs
 from krakenbot.adapters.local_exchange.matching.fees import Rates
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
@@ -26,21 +27,22 @@ def can_pay(account: Account, market: VenueMarket, order: ClientOrder) -> bool:
             left -= min(left, size)
             if not left:
                 break
-        return account.purchase_needs(order, raw) <= account.available(order.rules.quote)
-    asset, _amount = account.needs(order)
-    known = order.order_id in account.open_orders
-    account.open_orders[order.order_id] = order
+        return purchase_needs(order, raw) <= account.available(order.rules.quote)
+    asset, _amount = needs(order)
+    known = order in account.claims
+    if not known:
+        account.claims.add(order)
     funded = account.claimed(asset) <= account.balance(asset)
     if not known:
-        del account.open_orders[order.order_id]
+        account.claims.remove(order)
     return funded
 
 
 def can_pay_at_trigger(account: Account, market: VenueMarket, order: ClientOrder) -> bool:
     """Tell whether the funds carry a stop that fires; it stands among the open orders and must not count twice."""
-    del account.open_orders[order.order_id]
+    account.claims.remove(order)
     funded = can_pay(account, market, order)
-    account.open_orders[order.order_id] = order
+    account.claims.add(order)
     return funded
 
 

@@ -365,10 +365,8 @@ class Venue:
 
     def _open(self, account: Account, order: ClientOrder) -> None:
         request = order.request
-        self.orders[order.order_id] = account.orders[order.order_id] = order
-        account.open_orders[order.order_id] = order
-        if request.cl_ord_id is not None:
-            account.open_by_cl_ord_id[request.cl_ord_id] = order
+        self.orders[order.order_id] = order
+        account.open(order)
         if request.expire_at_ns is not None:
             heappush(self._expiring, (request.expire_at_ns, order.number, order))
         self.tell("pending_new", order)
