@@ -370,6 +370,32 @@ def test_a_shared_hold_carries_stop_and_limit_and_the_stop_wins(make_desk):
     assert desk.alice.balance("ABC") == Decimal(4)
 
 
+def test_a_stop_that_lacks_funds_even_without_its_rivals_leaves_them(make_desk):
+    desk = make_desk(stop_holds=StopHolds.SHARED)
+    stop = desk.order(desk.alice, "sell", "6", order_type="stop-loss", trigger_price="99.0")
+    sold = desk.order(desk.alice, "sell", "6", "101.0")
+    rival = desk.order(desk.alice, "sell", "4", "110.0")
+    desk.market.take("buy", 60_000)
+    desk.market.place("buy", 990, 90_000)
+    desk.market.take("sell", 100)
+
+    assert ("filled", "new") == (sold.status, rival.status)
+    assert ("canceled", "Insufficient funds") == (stop.status, stop.reason)
+    assert desk.alice.claimed("ABC") == Decimal(4)
+
+
+def test_a_stop_takes_no_more_rivals_away_than_it_needs(make_desk):
+    desk = make_desk(stop_holds=StopHolds.SHARED)
+    stop = desk.order(desk.alice, "sell", "6", order_type="stop-loss", trigger_price="99.0")
+    rivals = [desk.order(desk.alice, "sell", "3", price) for price in ("110.0", "111.0", "112.0")]
+    desk.market.place("buy", 990, 90_000)
+    desk.market.take("sell", 100)
+
+    assert ["canceled", "canceled", "new"] == [rival.status for rival in rivals]
+    assert "filled" == stop.status
+    assert desk.alice.claimed("ABC") == Decimal(3)
+
+
 def test_the_dead_mans_switch_cancels_everything_once(desk):
     order = desk.order(desk.alice, "buy", "0.1", "100.0")
     desk.venue.cancel_all_after(desk.alice, 5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from krakenbot.adapters.local_exchange.matching import checks, settlement, triggers
-from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.accounts import Account, StopHolds
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder
 
@@ -43,12 +43,30 @@ class StopDesk:
         order.triggered_ns = venue.now_ns
         venue.tell("triggered", order)
         account = venue.accounts[order.account]
-        if venue.settings.stop_holds is StopHolds.SHARED:
-            rivals = [o for o in account.open_orders.values() if o.resting and o.rules.symbol == order.rules.symbol]
-            for rival in rivals:
-                if rival.side == order.side and not settlement.can_pay_at_trigger(account, market, order):
-                    venue.withdraw(rival, checks.SHARED_HOLD_REASON)
-        if settlement.can_pay_at_trigger(account, market, order):
-            venue.work(market, order)
-        else:
+        rivals = self._rivals_in_the_way(account, market, order)
+        if rivals is None:
             venue.close(order, "canceled", checks.FUNDS_REASON)
+            return
+        for rival in rivals:
+            venue.withdraw(rival, checks.SHARED_HOLD_REASON)
+        venue.work(market, order)
+
+    def _rivals_in_the_way(self, account: Account, market: VenueMarket, order: ClientOrder) -> list[ClientOrder] | None:
+        """Return the resting orders that must go for a stop to be payable, oldest first; None when that is not enough.
+
+        Only where stops share what they hold does a stop take funds from others.
+        """
+        rivals = [
+            rival
+            for rival in account.open_orders.values()
+            if self._venue.settings.stop_holds is StopHolds.SHARED
+            and rival.resting is not None
+            and (rival.rules.symbol, rival.side) == (order.rules.symbol, order.side)
+        ]
+        gone: list[ClientOrder] = []
+        while not (payable := settlement.can_pay_at_trigger(account, market, order)) and len(gone) < len(rivals):
+            gone.append(rivals[len(gone)])
+            account.claims.remove(gone[-1])
+        for rival in gone:
+            account.claims.add(rival)
+        return gone if payable else None
