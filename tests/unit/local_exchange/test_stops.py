@@ -285,6 +285,17 @@ def test_post_only_is_not_for_stops(traded, kind):
     assert Refusal(error="EGeneral:Invalid arguments:post_only") == outcome
 
 
+def test_an_amendment_may_not_make_a_waiting_stop_post_only(traded):
+    order = traded.order(
+        traded.alice, "sell", "0.5", "89.0", order_type="stop-loss-limit", trigger_price="90.0", time_in_force="gtc"
+    )
+    request = AmendRequest(order_id=order.order_id, limit_price=Decimal("88.0"), post_only=True)
+    outcome = traded.venue.amend_order(traded.alice, request)
+
+    assert Refusal(error="EGeneral:Invalid arguments:post_only") == outcome
+    assert (890, False) == (order.limit_ticks, order.post_only)
+
+
 def test_fill_or_kill_takes_all_or_nothing(desk):
     desk.market.place("sell", 1000, 3000)
     short = desk.order(desk.alice, "buy", "0.5", "100.0", time_in_force="fok")

@@ -205,6 +205,8 @@ def check_amend(order: ClientOrder, request: AmendRequest, reference_milliticks:
         return "EGeneral:Invalid arguments:limit_price"
     if request.trigger_price is not None and not order.waits_for_trigger:
         return "EGeneral:Invalid arguments:triggers"
+    if request.post_only and order.waits_for_trigger:
+        return "EGeneral:Invalid arguments:post_only"
     change = _amended_prices(order, request, qty_lots, reference_milliticks)
     if isinstance(change, Figures) and qty_lots > order.filled_lots:
         error = check_minimums(rules, qty_lots, change.limit_ticks or change.trigger_ticks)
