@@ -557,7 +557,7 @@ def test_orders_that_ended_do_not_add_up_among_those_that_expire(desk):
         desk.venue.cancel_order(desk.alice, order.order_id, None)
         desk.venue.advance(desk.venue.now_ns + 5_000_000_000)
 
-    assert not desk.venue._expiring
+    assert not desk.venue.endings._due
 
 
 @pytest.mark.parametrize("preference", ["quote", "base"])

@@ -252,6 +252,57 @@ def test_a_stop_that_ended_during_maintenance_does_not_fire_on_return(desk, oper
     assert (stop.status, stop.is_triggered) == ("expired", False)
 
 
+def test_expiries_and_the_dead_mans_switch_wait_for_the_end_of_a_pairs_maintenance(desk, operator):
+    expiring = desk.order(desk.alice, "buy", "0.1", "90.0", time_in_force="gtd", expire_at_ns=desk.start_ns + SECOND)
+    cancelled = desk.order(desk.bob, "buy", "0.1", "90.0")
+    desk.venue.cancel_all_after(desk.bob, 1)
+    operator.set_status(desk.symbol, "maintenance")
+    desk.venue.advance(desk.start_ns + 2 * SECOND)
+    during = [expiring.status, cancelled.status, desk.bob.cancel_all_at_ns]
+    operator.set_system("maintenance")
+    operator.set_status(desk.symbol, "cancel_only")
+    still = [expiring.status, cancelled.status]
+    operator.set_system("online")
+
+    assert ["new", "new", None] == during
+    assert ["new", "new"] == still
+    assert [("expired", None), ("canceled", "User requested")] == [(o.status, o.reason) for o in (expiring, cancelled)]
+    assert expiring.closed_ns == desk.start_ns + 2 * SECOND
+
+
+def test_what_ends_late_after_a_pairs_maintenance_neither_fires_nor_ends_twice(desk, operator):
+    desk.market.place("sell", 1000, 100)
+    desk.market.take("buy", 100)
+    stop = desk.order(
+        desk.alice,
+        "sell",
+        "0.5",
+        order_type="stop-loss",
+        trigger_price="98.0",
+        time_in_force="gtd",
+        expire_at_ns=desk.start_ns + SECOND,
+    )
+    desk.venue.cancel_all_after(desk.alice, 1)
+    operator.set_status(desk.symbol, "maintenance")
+    desk.market.stats.last_ticks = 950
+    desk.venue.advance(desk.start_ns + 2 * SECOND)
+    operator.set_status(desk.symbol, "online")
+    desk.venue.advance(desk.start_ns + 3 * SECOND)
+
+    assert (stop.status, stop.is_triggered) == ("expired", False)
+    assert 1 == desk.record.counts["expired"] + desk.record.counts["cancelled"]
+
+
+def test_cancel_all_leaves_the_orders_of_a_pair_in_maintenance(desk, operator):
+    order = desk.order(desk.alice, "buy", "0.1", "90.0")
+    operator.set_status(desk.symbol, "maintenance")
+    count = desk.venue.cancel_all(desk.alice)
+    left = order.status
+    operator.set_status(desk.symbol, "online")
+
+    assert (0, "new", 1) == (count, left, desk.venue.cancel_all(desk.alice))
+
+
 @pytest.mark.parametrize(("rule", "status"), [("survive", "new"), ("cancelled", "canceled")])
 def test_whether_stops_survive_maintenance_is_a_switch(make_desk, rule, status):
     desk = make_desk(stops_in_maintenance=rule)

@@ -110,6 +110,8 @@ class Operator:
             listener.on_rules(market)
         if market.rules.status == "delisted":
             self._clear(market)
+        elif market.rules.status != "maintenance":
+            self._venue.endings.resume(market)
         self._venue.stops.fire(market)
         return market
 

@@ -7,7 +7,6 @@ man's switches up to a time. Listeners hear of everything as it happens. Same ca
 from __future__ import annotations
 
 from decimal import Decimal
-from heapq import heappop, heappush
 from typing import Final, Literal
 
 from krakenbot.adapters.local_exchange.digits import venue_id
@@ -17,6 +16,7 @@ from krakenbot.adapters.local_exchange.matching.accounts import Account
 from krakenbot.adapters.local_exchange.matching.activation import StopDesk
 from krakenbot.adapters.local_exchange.matching.admission import admit
 from krakenbot.adapters.local_exchange.matching.book import Changes, RestingOrder, Trade
+from krakenbot.adapters.local_exchange.matching.endings import NEVER, Endings
 from krakenbot.adapters.local_exchange.matching.fees import FeeBook, FeeFigures, Rates
 from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent, Refusal, Validated, VenueListener
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
@@ -28,7 +28,6 @@ from krakenbot.adapters.local_exchange.matching.tiers import Tier
 __all__ = ["OrderEvent", "Refusal", "Validated", "Venue", "VenueListener", "VenueSettings"]
 
 INDEX_EVERY_NS: Final = 250_000_000
-NEVER: Final = 2**63 - 1
 ZERO: Final = Decimal(0)
 MATCHING_STATUSES: Final = frozenset({"online", "limit_only", "reduce_only"})
 
@@ -54,10 +53,9 @@ class Venue:
         flat = Rates(settings.maker_ppm, settings.taker_ppm) if settings.fees == "flat" else None
         self.fee_book = FeeBook(flat, dict(settings.pair_fees))
         self._numbers = {"order": 0, "exec": 0, "ledger": 0, "amend": 0, "transfer": 0}
-        # A heap of (when, order number, order); closed orders leave it when their time comes up.
-        self._expiring: list[tuple[int, int, ClientOrder]] = []
         self._next_index_ns = 0
         self.stops = StopDesk(self)
+        self.endings = Endings(self)
         self._flow_behind_ns = 0
         self._flow_stopped_ns: int | None = None
         for market in self.markets.values():
@@ -87,11 +85,7 @@ class Venue:
 
     def next_at_ns(self) -> int:
         """Return when something is due by itself; in maintenance nothing but the index moves."""
-        due = [self._next_index_ns or NEVER, self._flow_next_ns()]
-        if self.system != "maintenance":
-            due.append(self._next_expiry_ns())
-            due.extend(account.cancel_all_at_ns or NEVER for account in self.accounts.values())
-        return min(due)
+        return min(self._next_index_ns or NEVER, self._flow_next_ns(), self.endings.next_ns())
 
     def advance(self, now_ns: int, *, max_steps: int = NEVER) -> bool:
         """Carry out what is due at or before `now_ns` in order of time; False when `max_steps` ran out."""
@@ -150,7 +144,7 @@ class Venue:
         error = checks.UNKNOWN_ORDER if order is None else None
         if order is not None:
             market = self.markets[order.rules.symbol]
-            if "maintenance" in (self.system, market.rules.status):
+            if self.in_maintenance(order):
                 error = checks.UNAVAILABLE
             elif not self.charge(account, market, age_points(CANCEL_AGES, self.now_ns - order.changed_ns)):
                 error = checks.RATE_LIMIT
@@ -163,14 +157,18 @@ class Venue:
     def cancel_all(self, account: Account) -> int | Refusal:
         """Cancel every open order of an account, untriggered stops too; return how many.
 
-        Each counts like a cancel, but like a batch it is carried out beyond the threshold.
+        Each counts like a cancel, but like a batch it is carried out beyond the threshold. Those of pairs in
+        maintenance stay.
         """
         if self.system == "maintenance":
             return self.refuse(account, "cancel_all", {}, checks.UNAVAILABLE)
-        for order in account.open_orders.values():
+        orders = [order for order in account.open_orders.values() if not self.in_maintenance(order)]
+        for order in orders:
             points = age_points(CANCEL_AGES, self.now_ns - order.changed_ns)
             account.counter(order.rules.symbol).charge(points, self.now_ns)
-        return self._cancel_everything(account)
+        for order in orders:
+            self.withdraw(order, checks.USER_REQUESTED)
+        return len(orders)
 
     def cancel_all_after(self, account: Account, timeout_s: int) -> int | Refusal | None:
         """Arm the dead man's switch of an account, or disarm it with 0; return when it fires."""
@@ -197,6 +195,10 @@ class Venue:
         counter.charge(points, self.now_ns)
         return True
 
+    def in_maintenance(self, order: ClientOrder) -> bool:
+        """Tell whether the engine or the pair of an order is in maintenance: nothing ends there until it is over."""
+        return "maintenance" in (self.system, order.rules.status)
+
     def matches(self, market: VenueMarket) -> bool:
         """Tell whether a market trades in the present mode."""
         return self.system == "online" and market.rules.status in MATCHING_STATUSES
@@ -212,7 +214,7 @@ class Venue:
         for market in self.markets.values():
             self.gate(market)
         # Before any stop fires: what ended meanwhile must not trade.
-        self._end_due()
+        self.endings.end_due()
         if mode != "online":
             self._flow_stopped_ns = self.now_ns if was_online else self._flow_stopped_ns
             return
@@ -331,7 +333,7 @@ class Venue:
 
     def _run_due(self) -> None:
         now = self.now_ns
-        self._end_due()
+        self.endings.end_due()
         if self._next_index_ns and self._next_index_ns <= now:
             self._next_index_ns += INDEX_EVERY_NS
             for market in self.markets.values():
@@ -340,23 +342,6 @@ class Venue:
                     self.stops.fire(market)
         if self.flow is not None and self._flow_next_ns() <= now:
             self.flow.step(now - self._flow_behind_ns)
-
-    def _end_due(self) -> None:
-        """Expire orders and fire the dead man's switches whose time has come; in maintenance they wait."""
-        now = self.now_ns
-        if self.system == "maintenance":
-            return
-        while self._next_expiry_ns() <= now:
-            self.withdraw(heappop(self._expiring)[2], None, status="expired")
-        for account in self.accounts.values():
-            if account.cancel_all_at_ns is not None and account.cancel_all_at_ns <= now:
-                account.cancel_all_at_ns = None
-                self._cancel_everything(account)
-
-    def _next_expiry_ns(self) -> int:
-        while self._expiring and not self._expiring[0][2].is_open:
-            heappop(self._expiring)
-        return self._expiring[0][0] if self._expiring else NEVER
 
     def _flow_next_ns(self) -> int:
         if self.flow is None or self._flow_stopped_ns is not None:
@@ -368,7 +353,7 @@ class Venue:
         self.orders[order.order_id] = order
         account.open(order)
         if request.expire_at_ns is not None:
-            heappush(self._expiring, (request.expire_at_ns, order.number, order))
+            self.endings.expire_at(order, request.expire_at_ns)
         self.tell("pending_new", order)
         order.status = "new"
         self.tell("new", order)
@@ -389,12 +374,6 @@ class Venue:
             listener.on_fill(order, fill, entries)
         if order.remaining_lots == 0:
             self.close(order, "filled", None)
-
-    def _cancel_everything(self, account: Account) -> int:
-        orders = list(account.open_orders.values())
-        for order in orders:
-            self.withdraw(order, checks.USER_REQUESTED)
-        return len(orders)
 
     def _find(self, account: Account, order_id: str | None, cl_ord_id: str | None) -> ClientOrder | None:
         if order_id is not None:
