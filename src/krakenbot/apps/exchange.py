@@ -7,7 +7,6 @@ SIGINT. The command line registers `exchange`; rehearsals start it and read the 
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ import cyclopts
 import structlog
 
 from krakenbot.adapters.local_exchange.digits import parse_rfc3339
+from krakenbot.adapters.local_exchange.garbage import collect_garbage, lasting_objects
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.limits.settings import LimitsKind
 from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
@@ -211,8 +211,7 @@ async def serve(options: ExchangeOptions) -> None:
         record_file = files.enter_context(open_record(options.record)) if options.record else None
         built, flow = build(options, entries, clock, record_file)
         # The books live as long as the process: no pause of the collector to walk over them.
-        gc.collect()
-        gc.freeze()
+        files.enter_context(lasting_objects())
         if options.faults is not None:
             _add_faults(built, options.faults)
         latency = LatencySettings(median_ms=options.latency_median_ms, p99_ms=options.latency_p99_ms)
@@ -226,6 +225,7 @@ async def serve(options: ExchangeOptions) -> None:
                 announce(options, endpoints, built, entries)
                 reason = "standard input ended"
                 async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(collect_garbage)
                     if options.until_stdin_ends:
                         tasks.start_soon(_cancel_when_stdin_ends, tasks.cancel_scope)
                     async for number in signals:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -42,6 +43,7 @@ class Connection:
         self._clock_ns: Callable[[], int] = exchange.clock_ns
         self._faults = exchange.faults
         self._link = Link(exchange.faults, path, self, exchange.faults.transports.of(socket.scope))
+        self._transport = exchange.faults.transports.of(socket.scope)
         self._session = Session(exchange, path, self)
         self._requests: deque[tuple[int, int, str]] = deque()
         self._frames: deque[tuple[int, Frame]] = deque()
@@ -50,6 +52,8 @@ class Connection:
         self._has_frame = anyio.Event()
         self._has_room = anyio.Event()
         self._is_too_slow = False
+        self._is_writer_at_work = False
+        self._is_write_planned = False
 
     def push(self, text: str) -> None:
         """Send one frame, as far as no scripted fault has it."""
@@ -67,7 +71,9 @@ class Connection:
         if len(self._frames) > MAX_QUEUED_FRAMES or self._queued_chars > MAX_QUEUED_CHARS:
             self._is_too_slow = True
             self._exchange.counters["slow_readers_dropped"] += 1
-        self._has_frame.set()
+            self._has_frame.set()
+        elif not self._is_writer_at_work:
+            self._plan_write()
 
     @property
     def queued_frames(self) -> int:
@@ -89,6 +95,8 @@ class Connection:
             self._session.close()
             self._link.forget()
             self._frames.clear()
+            self._requests.clear()
+            self._is_writer_at_work = True  # nothing follows the close frame
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._close()
 
@@ -111,13 +119,36 @@ class Connection:
                 return
             received_ns = self._clock_ns()
             # A binary frame is no request: it is answered as any other malformed text.
-            self._requests.append((self._inbound.due_ns(received_ns), received_ns, message.get("text") or ""))
-            self._has_request.set()
+            text = message.get("text") or ""
+            due_ns = self._inbound.due_ns(received_ns)
+            if due_ns <= received_ns and not self._requests and not self._faults.is_armed:
+                self._handle(text, received_ns)
+                # Nothing else gives way while a client's requests keep coming.
+                await anyio.lowlevel.checkpoint()
+                continue
+            self._requests.append((due_ns, received_ns, text))
+            if self._faults.is_armed:
+                self._has_request.set()
+            elif len(self._requests) == 1:
+                self._clock.call_at_ns(due_ns, self._answer_due)
             while len(self._requests) >= MAX_WAITING_REQUESTS:
                 self._has_room = anyio.Event()
                 await self._has_room.wait()
 
+    def _answer_due(self) -> None:
+        """Handle a request that is due, and have the next one handled in its turn."""
+        if self._faults.is_armed:
+            self._has_request.set()
+            return
+        if self._requests and self._requests[0][0] <= self._clock_ns():
+            _due_ns, received_ns, text = self._requests.popleft()
+            self._has_room.set()
+            self._handle(text, received_ns)
+        if self._requests:
+            self._clock.call_at_ns(self._requests[0][0], self._answer_due)
+
     async def _answer(self) -> None:
+        """Handle requests while faults may hold them back; without faults `_answer_due` does."""
         while True:
             await self._has_request.wait()
             self._has_request = anyio.Event()
@@ -126,10 +157,7 @@ class Connection:
                 await self._sleep_until(due_ns)
                 self._requests.popleft()
                 self._has_room.set()
-                if self._faults.is_armed:
-                    await self._link.carry(text, received_ns, self._handle)
-                else:
-                    self._handle(text, received_ns)
+                await self._link.carry(text, received_ns, self._handle)
 
     def _handle(self, text: str, received_ns: int) -> None:
         self._exchange.counters["requests"] += 1
@@ -139,6 +167,31 @@ class Connection:
             self._exchange.counters["internal_errors"] += 1
             _log.error("request_failed", traceback=traceback.format_exc(limit=8))
             self.push('{"error":"EGeneral:Internal error","method":"error","success":false}')
+        if not self._is_writer_at_work and self._frames:
+            # The answer does not wait for its turn, as long as no earlier frame does.
+            self._write_due()
+
+    def _plan_write(self) -> None:
+        if not self._is_write_planned:
+            self._is_write_planned = True
+            self._clock.call_at_ns(self._frames[0][0], self._write_planned)
+
+    def _write_planned(self) -> None:
+        self._is_write_planned = False
+        if not self._is_writer_at_work and self._frames:
+            self._write_due()
+
+    def _write_due(self) -> None:
+        """Write what is due, as long as the socket takes it at once; else wake the writer, which can wait."""
+        transport, first = self._transport, self._frames[0]
+        if transport is None or not isinstance(first[1], str) or transport.get_write_buffer_size():
+            self._is_writer_at_work = True
+            self._has_frame.set()
+        elif not transport.is_closing():
+            texts, _no_special = self._take_due()
+            transport.write(b"".join(texts))
+            if self._frames:
+                self._plan_write()
 
     async def _write(self) -> None:
         while not self._is_too_slow:
@@ -152,13 +205,17 @@ class Connection:
                         await send_frames(self._socket, texts)
                     if special is not None:
                         await self._link.send_special(self._socket, special)
+            self._is_writer_at_work = False
 
     def _take_due(self) -> tuple[list[bytes], Special | None]:
         """Take what is due from the queue, up to one write of texts and to the first special frame."""
         texts: list[bytes] = []
         frames, now_ns = self._frames, self._clock_ns()
         while frames and frames[0][0] <= now_ns and len(texts) < MAX_FRAMES_PER_WRITE:
-            _due_ns, frame = frames.popleft()
+            frame = frames[0][1]
+            if not isinstance(frame, str) and texts:
+                break
+            frames.popleft()
             self._queued_chars -= len(frame)
             if not isinstance(frame, str):
                 return texts, frame

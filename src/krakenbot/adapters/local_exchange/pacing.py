@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import anyio
 import anyio.lowlevel
 
 from krakenbot.adapters.local_exchange.flow.market import Flow
+from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock
 
 MAX_LAG_NS: Final = 1_000_000_000
 """Of real time, as the longest sleep is."""
-STEPS_PER_TURN: Final = 16
-"""About a millisecond: requests and their answers go in between."""
+TURN_NS: Final = 500_000
+"""Of real time, measured between a few steps each: requests and their answers go in between."""
+STEPS_PER_LOOK: Final = 2
 SHORTEST_SLEEP_S: Final = 0.002
 """Events of so long a time go out together: what is woken and written once costs less. Requests do not wait for it."""
 LONGEST_SLEEP_S: Final = 0.02
@@ -52,7 +55,7 @@ async def run_venue(exchange: Exchange, flow: PacedFlow, clock: RunningClock) ->
     """Advance the venue for ever; ends by cancellation."""
     venue = exchange.venue
     while True:
-        caught_up = venue.advance(clock.now_ns(), max_steps=STEPS_PER_TURN)
+        caught_up = _take_turn(venue, clock.now_ns())
         exchange.record.flush()
         if caught_up:
             wait_s = (venue.next_at_ns() - clock.now_ns()) / 1e9 / clock.speed
@@ -63,3 +66,12 @@ async def run_venue(exchange: Exchange, flow: PacedFlow, clock: RunningClock) ->
             flow.behind_ns += lag_ns
             exchange.counters["flow_held_back_ms"] += lag_ns // 1_000_000
         await anyio.lowlevel.checkpoint()
+
+
+def _take_turn(venue: Venue, now_ns: int) -> bool:
+    """Carry out what is due for as long as one turn lasts; tell whether that was all."""
+    until_ns = time.perf_counter_ns() + TURN_NS
+    while not venue.advance(now_ns, max_steps=STEPS_PER_LOOK):
+        if time.perf_counter_ns() >= until_ns:
+            return False
+    return True

@@ -5,6 +5,7 @@ Everything that waits or stamps inside the exchange asks a `VenueClock`. The com
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import time
@@ -27,6 +28,9 @@ class VenueClock(Protocol):
 
     async def sleep_until_ns(self, due_ns: int) -> None:
         """Wait until the venue's time is at least `due_ns`; give way once when it already is."""
+
+    def call_at_ns(self, due_ns: int, callback: Callable[[], object]) -> None:
+        """Have the event loop call back at `due_ns`, in its next turn when that has passed; no task has to wake."""
 
 
 class RunningClock:
@@ -59,13 +63,21 @@ class RunningClock:
         """Wait until the venue's time is at least `due_ns`; give way once when it already is."""
         await anyio.sleep(max(0, due_ns - self.now_ns()) / 1e9 / self.speed)
 
+    def call_at_ns(self, due_ns: int, callback: Callable[[], object]) -> None:
+        """Have the event loop call back at `due_ns`, in its next turn when that has passed; perhaps ns early."""
+        delay_ns, loop = due_ns - self.now_ns(), asyncio.get_running_loop()
+        if delay_ns > 0:
+            loop.call_later(delay_ns / 1e9 / self.speed, callback)
+        else:
+            loop.call_soon(callback)
+
 
 class SteppedClock:
     """Venue time that stands still until `move_to` is called."""
 
     def __init__(self, start_ns: int | None = None) -> None:
         self._now_ns = _steady_ns()() if start_ns is None else start_ns
-        self._sleepers: list[tuple[int, int, anyio.Event]] = []
+        self._sleepers: list[tuple[int, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
 
     def now_ns(self) -> int:
@@ -78,8 +90,15 @@ class SteppedClock:
             await anyio.lowlevel.checkpoint()
             return
         woken = anyio.Event()
-        heapq.heappush(self._sleepers, (due_ns, next(self._numbers), woken))
+        self.call_at_ns(due_ns, woken.set)
         await woken.wait()
+
+    def call_at_ns(self, due_ns: int, callback: Callable[[], object]) -> None:
+        """Call back when the time is moved to `due_ns` or beyond, in the event loop's next turn when it already is."""
+        if due_ns <= self._now_ns:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            heapq.heappush(self._sleepers, (due_ns, next(self._numbers), callback))
 
     def next_due_ns(self) -> int | None:
         """Return when the next sleeper wants to wake; None when nobody sleeps."""
@@ -89,7 +108,7 @@ class SteppedClock:
         """Set the time, never back, and wake everybody whose time has come."""
         self._now_ns = max(self._now_ns, now_ns)
         while self._sleepers and self._sleepers[0][0] <= self._now_ns:
-            heapq.heappop(self._sleepers)[2].set()
+            heapq.heappop(self._sleepers)[2]()
 
 
 def _steady_ns() -> Callable[[], int]:
