@@ -23,7 +23,7 @@ from krakenbot.adapters.local_exchange.digits import parse_rfc3339
 from krakenbot.adapters.local_exchange.garbage import collect_garbage, lasting_objects
 from krakenbot.adapters.local_exchange.latency import LatencySettings
 from krakenbot.adapters.local_exchange.limits.settings import LimitsKind
-from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.accounts import KEEP_CLOSED, StopHolds
 from krakenbot.adapters.local_exchange.matching.settings import Fees
 from krakenbot.adapters.local_exchange.playback.flow import AtEnd
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
@@ -65,6 +65,7 @@ def exchange(
     start_after_s: float = 0.0,
     start_at: str | None = None,
     faults: Path | None = None,
+    keep_closed: int = KEEP_CLOSED,
 ) -> int:
     """Serve a local exchange that speaks Kraken's protocol, until SIGTERM or Ctrl-C.
 
@@ -129,6 +130,8 @@ def exchange(
         When stepped time starts, as 2026-11-22T10:00:00Z; without it at the present, and no two runs are alike.
     faults
         File with a script of faults to play (docs/faults.md); how often each rule was hit is printed in the end.
+    keep_closed
+        How many closed orders, fills and bookings each account keeps in memory; the record has them all.
 
     """
     options = ExchangeOptions(
@@ -159,6 +162,7 @@ def exchange(
         start_after_s=start_after_s,
         start_at=start_at,
         faults=faults,
+        keep_closed=keep_closed,
     )
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -57,6 +57,7 @@ def build(
         pair_fees=parse_pair_fees(options.pair_fees),
         stop_holds=options.stop_holds,
         post_only_reject=options.post_only_reject,
+        keep_closed=options.keep_closed,
     )
     settings = attrs.evolve(settings, **parse_rules(options.rules))
     if catalog is None:

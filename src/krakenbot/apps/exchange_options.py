@@ -14,7 +14,7 @@ from attrs import frozen
 
 from krakenbot.adapters.local_exchange.digits import parse_rfc3339
 from krakenbot.adapters.local_exchange.limits.settings import LimitsKind
-from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.accounts import KEEP_CLOSED, StopHolds
 from krakenbot.adapters.local_exchange.matching.settings import Fees
 from krakenbot.adapters.local_exchange.playback.flow import AtEnd
 
@@ -58,6 +58,7 @@ class ExchangeOptions:
     start_after_s: float = 0.0
     start_at: str | None = None
     faults: Path | None = None
+    keep_closed: int = KEEP_CLOSED
 
 
 def check_options(options: ExchangeOptions) -> None:
@@ -80,6 +81,8 @@ def check_options(options: ExchangeOptions) -> None:
         raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
     if options.flow != "playback" and (options.start_after_s or options.at_end != "seeded"):
         raise ValueError("--start-after-s and --at-end go with --flow playback")
+    if options.keep_closed < 1:
+        raise ValueError(f"--keep-closed {options.keep_closed}: at least 1 is kept")
     if options.time == "stepped" and options.speed != 1.0:
         raise ValueError("--speed needs --time running")
     for name, fee_bps in (("maker", options.maker_fee_bps), ("taker", options.taker_fee_bps)):

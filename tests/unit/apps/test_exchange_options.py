@@ -31,6 +31,7 @@ from krakenbot.apps.exchange import exchange
         ({"ready_file": Path()}, "--ready-file .: it is a folder"),
         ({"time": "stepped", "start_at": "1969-12-31T23:59:00Z"}, "allowed are 2000-01-01T00:00:00Z to 2200"),
         ({"time": "stepped", "start_at": "9999-12-31T23:59:59Z"}, "allowed are 2000-01-01T00:00:00Z to 2200"),
+        ({"keep_closed": 0}, "--keep-closed 0: at least 1 is kept"),
         ({"symbols": 0}, "0 symbols: allowed are 1 to"),
         ({"host": "0.0.0.0"}, "loopback addresses only"),  # noqa: S104  # refused
     ],

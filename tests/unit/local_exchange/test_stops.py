@@ -385,7 +385,7 @@ def test_ws_takes_distances_and_offsets(traded, make_frames, params, trigger, li
     reply = ws_add(traded, make_frames(), **params)
 
     assert reply["success"], reply
-    order = traded.venue.orders[reply["result"]["order_id"]]
+    order = traded.alice.orders[reply["result"]["order_id"]]
     assert (trigger, limit) == (order.trigger_ticks, order.limit_ticks)
 
 
@@ -415,7 +415,7 @@ def rest_add(desk: Any, **params: str) -> Any:
     rest = PrivateRest(desk.exchange)
     full = {"pair": "ABCUSD", "volume": "0.5"} | params
     result = rest.answer("AddOrder", desk.keys.keys["alice"], full)
-    return desk.venue.orders[result["txid"][0]], result["descr"]["order"]
+    return desk.alice.orders[result["txid"][0]], result["descr"]["order"]
 
 
 @pytest.mark.parametrize(

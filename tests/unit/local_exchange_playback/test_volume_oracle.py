@@ -164,7 +164,7 @@ def test_books_stay_right_and_orders_keep_their_rest_over_the_seam(
     assert [Decimal(price).scaleb(-1) for price, _ in market.levels("sell", 10)] == shown["asks"]
     bid, ask = market.best("buy"), market.best("sell")
     assert bid is None or ask is None or bid < ask
-    for order in played.venue.orders.values():
+    for order in [order for account in played.venue.accounts.values() for order in account.orders.values()]:
         assert (order.resting is not None) == order.is_open
         assert order.resting is None or order.resting.remaining_lots == order.remaining_lots
         assert order.resting is None or market.book.orders[order.number] is order.resting

@@ -7,6 +7,7 @@ later rows carry what changed. The last trade row still says partially_filled; `
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -76,8 +77,12 @@ class PrivateFeeds:
         if snap_orders:
             rows.extend(_encode(snapshot_row(order)) for order in account.open_orders.values())
         if snap_trades:
-            fills = account.fills[-SNAPSHOT_FILLS:]
-            rows.extend(_encode(past_trade_row(account.orders[fill.order_id], fill)) for fill in reversed(fills))
+            # An account that keeps little may have the fill and no longer its order.
+            rows.extend(
+                _encode(past_trade_row(account.orders[fill.order_id], fill))
+                for fill in islice(reversed(account.fills), SNAPSHOT_FILLS)
+                if fill.order_id in account.orders
+            )
         subscription.send("executions", "snapshot", rows)
 
     def read_balances(self, reader: Reader, account: Account, *, snapshot: bool) -> None:

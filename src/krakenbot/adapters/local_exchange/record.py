@@ -137,9 +137,9 @@ class RecordOfTruth:
             "sequence": self.sequence,
             "at_ns": self._venue.now_ns,
             "counts": {
-                "orders": sum(len(account.orders) for account in accounts),
+                "orders": sum(len(account.orders) + account.dropped["orders"] for account in accounts),
                 "open_orders": sum(len(account.open_orders) for account in accounts),
-                "fills": sum(len(account.fills) for account in accounts),
+                "fills": sum(len(account.fills) + account.dropped["fills"] for account in accounts),
             }
             | dict(sorted(self.counts.items())),
             "accounts": [account_fields(account) for account in accounts],
@@ -174,6 +174,7 @@ def account_fields(account: Account) -> dict[str, Any]:
         "holds": {asset: plain_text(amount) for asset, amount in account.holds().items()},
         "orders": [order_fields(order) for order in account.orders.values()],
         "fills": [fill_fields(fill) for fill in account.fills],
+        "dropped": {kind: account.dropped[kind] for kind in ("orders", "fills", "ledger")},
     }
 
 

@@ -6,9 +6,10 @@ the open orders, so they cannot drift from them.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final, TypeVar
 
 from attrs import define, field, frozen
 
@@ -17,6 +18,9 @@ from krakenbot.adapters.local_exchange.matching.fees import Rates, TradedVolume
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 from krakenbot.adapters.local_exchange.matching.rate_counter import RateCounter
 from krakenbot.adapters.local_exchange.matching.tiers import LIMITS, Tier, TierLimits
+
+KEEP_CLOSED: Final = 50_000
+T = TypeVar("T")
 
 
 class StopHolds(StrEnum):
@@ -43,7 +47,10 @@ class LedgerEntry:
 
 @define(eq=False, kw_only=True)
 class Account:
-    """One client: several API keys may act for it. `fixed_rates` stand in for the schedule when set."""
+    """One client: several API keys may act for it. `fixed_rates` stand in for the schedule when set.
+
+    Of its closed orders, of its fills and of its bookings the latest `keep_closed` stay; `dropped` counts the others.
+    """
 
     name: str
     stop_holds: StopHolds
@@ -57,8 +64,11 @@ class Account:
     open_by_cl_ord_id: dict[str, ClientOrder] = field(factory=dict)
     open_counts: Counter[str] = field(factory=Counter)
     claims: Claims = field(factory=Claims)
-    fills: list[Fill] = field(factory=list)
-    ledger: list[LedgerEntry] = field(factory=list)
+    keep_closed: int = KEEP_CLOSED
+    fills: deque[Fill] = field(factory=deque)
+    ledger: deque[LedgerEntry] = field(factory=deque)
+    dropped: Counter[str] = field(factory=Counter)
+    _closed: deque[str] = field(factory=deque)
     cancel_all_at_ns: int | None = None
 
     @property
@@ -133,7 +143,13 @@ class Account:
             balance=balance,
         )
         self.ledger.append(entry)
+        self._drop_oldest("ledger", self.ledger)
         return entry
+
+    def keep_fill(self, fill: Fill) -> None:
+        """Keep an execution."""
+        self.fills.append(fill)
+        self._drop_oldest("fills", self.fills)
 
     def open(self, order: ClientOrder) -> None:
         """Count an accepted order among the open ones."""
@@ -150,3 +166,13 @@ class Account:
             del self.open_by_cl_ord_id[order.request.cl_ord_id]
         self.open_counts[order.rules.symbol] -= 1
         self.claims.remove(order)
+        self._closed.append(order.order_id)
+        for order_id in self._drop_oldest("orders", self._closed):
+            del self.orders[order_id]
+
+    def _drop_oldest(self, kind: str, kept: deque[T]) -> list[T]:
+        """Drop what is more than may be kept, and return it."""
+        gone = [kept.popleft() for _ in range(len(kept) - self.keep_closed)]
+        if gone:
+            self.dropped[kind] += len(gone)
+        return gone

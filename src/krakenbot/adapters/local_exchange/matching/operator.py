@@ -49,8 +49,9 @@ class Operator:
 
     def cancel_order(self, order_id: str, reason: str) -> ClientOrder:
         """Cancel a client's open order with a reason text; it costs the client no transaction count."""
-        order = self._venue.orders.get(order_id)
-        if order is None or not order.is_open:
+        accounts = self._venue.accounts.values()
+        order = next((a.open_orders[order_id] for a in accounts if order_id in a.open_orders), None)
+        if order is None:
             raise OperatorError(f"order {order_id} is not open")
         self._note("cancel_order", order_id=order_id, reason=reason)
         self._venue.withdraw(order, reason)

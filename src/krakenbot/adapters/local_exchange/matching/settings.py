@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from krakenbot.adapters.local_exchange.matching.accounts import StopHolds
+from krakenbot.adapters.local_exchange.matching.accounts import KEEP_CLOSED, StopHolds
 from krakenbot.adapters.local_exchange.matching.fees import Rates
 
 Fees = Literal["flat", "tiered"]
@@ -19,7 +19,10 @@ BurstOrder = Literal["trade_before_filled", "filled_before_trade"]
 
 @frozen(kw_only=True)
 class VenueSettings:
-    """What is chosen, not documented: fee rates and the switches for UNCONFIRMED rules."""
+    """What is chosen, not documented: fee rates and the switches for UNCONFIRMED rules.
+
+    `keep_closed` is how many closed orders, fills and bookings each account keeps in memory, at least 1.
+    """
 
     seed: int = 1
     maker_ppm: int = 2500
@@ -35,6 +38,7 @@ class VenueSettings:
     level3_token: Literal["shared", "separate"] = "shared"  # noqa: S105, a rule and no password
     mode_errors: Literal["analogous", "generic"] = "analogous"
     stops_in_maintenance: Literal["survive", "cancelled"] = "survive"
+    keep_closed: int = KEEP_CLOSED
 
 
 @frozen(kw_only=True)

@@ -88,7 +88,7 @@ def settle_fill(
         ledger_ids=ledger_ids,
     )
     order.exec_ids.append(fill.exec_id)
-    account.fills.append(fill)
+    account.keep_fill(fill)
     return fill, _book(account, fill, order)
 
 

@@ -47,7 +47,6 @@ class Venue:
         self.system = "online"
         self.markets = {symbol: VenueMarket(rules, self) for symbol, rules in instruments.items()}
         self.accounts: dict[str, Account] = {}
-        self.orders: dict[str, ClientOrder] = {}
         self.listeners: list[VenueListener] = []
         self.flow: Flow | None = None
         flat = Rates(settings.maker_ppm, settings.taker_ppm) if settings.fees == "flat" else None
@@ -65,7 +64,13 @@ class Venue:
         self, name: str, balances: dict[str, Decimal], *, tier: Tier = Tier.PRO, volume_usd: Decimal = ZERO
     ) -> Account:
         """Open an account with its first deposits; `volume_usd` counts as traded at the opening."""
-        account = Account(name=name, stop_holds=self.settings.stop_holds, tier=tier, balances=dict(balances))
+        account = Account(
+            name=name,
+            stop_holds=self.settings.stop_holds,
+            tier=tier,
+            balances=dict(balances),
+            keep_closed=self.settings.keep_closed,
+        )
         account.volume.add(volume_usd, self.now_ns)
         self.accounts[name] = account
         return account
@@ -350,7 +355,6 @@ class Venue:
 
     def _open(self, account: Account, order: ClientOrder) -> None:
         request = order.request
-        self.orders[order.order_id] = order
         account.open(order)
         if request.expire_at_ns is not None:
             self.endings.expire_at(order, request.expire_at_ns)

@@ -80,8 +80,9 @@ class History:
         """Return a page of fills; there are no positions, so types that ask for them find nothing."""
         kind = one_of(params, "type", TRADE_TYPES) or "all"
         by_id = {fill.exec_id: fill for fill in key.account.fills}
-        fills = key.account.fills if kind in ("all", "no position") else []
-        fills = _between(fills, params, lambda fill: fill.at_ns, by_id)
+        fills = _between(
+            key.account.fills if kind in ("all", "no position") else (), params, lambda fill: fill.at_ns, by_id
+        )
         page = {fill.exec_id: self._trade_object(fill, params) for fill in _page(fills, params)}
         return {"trades": page} | _count(fills, params)
 
@@ -97,7 +98,7 @@ class History:
         """Return a page of bookings, all or by asset and type."""
         one_of(params, "aclass", ("currency",))
         kind = one_of(params, "type", LEDGER_TYPES) or "all"
-        entries: list[LedgerEntry] = key.account.ledger
+        entries = list(key.account.ledger)
         by_id = {entry.ledger_id: entry for entry in entries}
         if params.get("asset", "all") != "all":
             assets = {instruments.new_name(name.strip()) for name in params["asset"].split(",")}
