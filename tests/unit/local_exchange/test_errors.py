@@ -1,13 +1,12 @@
-"""Every error text of Kraken's that the exchange knows, made to come out by a real request.
+"""Every error text of Kraken's that the venue's own rules produce, made to come out by a real request.
 
-`REAL` lists those that the venue's own rules produce, `SEAM` those that only an interceptor can: they concern
-funding, margin and accounts that this exchange does not have, or a broken venue.
+Those that only a scripted refusal can produce are tested over sockets, with the fault scripts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
@@ -235,46 +234,6 @@ REAL: list[tuple[str, Callable[[Bench], str]]] = [
     ("EAPI:Bad request", lambda b: b.too_long()),
 ]
 
-SEAM = [
-    "EAccount:Invalid permissions:BTC trading restricted",
-    "EAuth:Account temporary disabled",
-    "EAuth:Account unconfirmed",
-    "EAuth:Failed",
-    "EAuth:Rate limit exceeded",
-    "EAuth:Too many requests",
-    "EOrder:Domain rate limit exceeded",
-    "EOrder:Positions limit exceeded",
-    "EOrder:Scheduled orders limit exceeded",
-    "EService:Busy",
-    "EGeneral:Internal error",
-    "EGeneral:Internal error:42",
-    "EOrder:Cannot open opposing position",
-    "EOrder:Margin allowance exceeded",
-    "EOrder:Margin level too low",
-    "EOrder:Margin position size exceeded",
-    "EOrder:Insufficient margin",
-    "EBM:limit exceeded:CAL",
-    "ETrade:Invalid request",
-    "ETrade:Locked",
-    "EAPI:Feature disabled",
-    "EFunding:Unknown withdraw key",
-]
-
-
-class RefuseOne:
-    """Refuse the next request of one name with a text."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        self.text: str | None = text
-
-    def before_request(self, name: str, params: Mapping[str, Any]) -> str | None:
-        assert isinstance(params, dict)
-        if name != self.name:
-            return None
-        text, self.text = self.text, None
-        return text
-
 
 @pytest.fixture
 def bench(desk, make_frames):
@@ -284,27 +243,6 @@ def bench(desk, make_frames):
 @pytest.mark.parametrize(("error", "ask"), REAL, ids=[error for error, _ask in REAL])
 def test_the_venues_rules_produce_the_text(bench, error, ask):
     assert error == ask(bench)
-
-
-@pytest.mark.parametrize("error", SEAM)
-def test_an_interceptor_produces_the_text_once_on_both_ways(bench, error):
-    before = bench.desk.record.truth()
-    bench.desk.exchange.interceptor = RefuseOne("add_order", error)
-    over_ws = bench.order()
-    bench.desk.exchange.interceptor = RefuseOne("/0/private/AddOrder", error)
-    over_rest = bench.rest("AddOrder", **ORDER)
-
-    assert error == over_ws == over_rest
-    assert before == bench.desk.record.truth()
-    assert 0 == bench.desk.keys.keys["alice"].last_nonce
-
-
-def test_a_request_after_the_intercepted_one_passes(bench):
-    bench.desk.exchange.interceptor = RefuseOne("/0/private/Balance", "EService:Busy")
-    refused = bench.rest("Balance")
-
-    assert "EService:Busy" == refused
-    assert {"ABC", "ZUSD"} == set(bench.gate.private(signed(bench, "Balance")))
 
 
 def test_a_message_beyond_the_rate_gets_the_bare_error(bench):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from krakenbot.adapters.local_exchange.executions import PrivateFeeds
 from krakenbot.adapters.local_exchange.faults.plan import FaultPlan
@@ -17,18 +16,6 @@ from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.protocol.announcements import Announcements, OpenSession
 from krakenbot.adapters.local_exchange.record import RecordOfTruth
 from krakenbot.adapters.local_exchange.venue_clock import VenueClock
-
-
-class Interceptor(Protocol):
-    """Whoever may refuse a request before the exchange looks at it: scripted faults, tests."""
-
-    def before_request(self, name: str, params: Mapping[str, Any]) -> str | None:
-        """Return the text to refuse a request with; None lets it pass.
-
-        `name` is the WS method (`add_order`, `subscribe`, `ping`), or the REST path (`/0/private/AddOrder`).
-        `params` are those of the request as they came, unchecked; they may hold a token and must not be kept.
-        A refused request changes nothing: no nonce, no counter.
-        """
 
 
 class Exchange:
@@ -51,7 +38,6 @@ class Exchange:
         self.public = PublicFeeds(venue)
         self.private = PrivateFeeds(venue.settings.burst_order)
         self.counters: Counter[str] = Counter()
-        self.interceptor: Interceptor | None = None
         self.announcements = Announcements()
         self.faults = FaultPlan(venue.settings.seed, clock)
         player = VenuePlayer(self, self.faults)
@@ -75,7 +61,3 @@ class Exchange:
         """Bring the venue to now, within bounds, and return the venue's time."""
         self.venue.advance(self.clock_ns(), max_steps=20)
         return self.venue.now_ns
-
-    def intercept(self, name: str, params: Mapping[str, Any]) -> str | None:
-        """Return the refusal of a request that is intercepted, None when it goes on."""
-        return None if self.interceptor is None else self.interceptor.before_request(name, params)

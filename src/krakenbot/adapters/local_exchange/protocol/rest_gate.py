@@ -67,7 +67,6 @@ class RestGate:
         Raises RestError with the venue's text.
         """
         params = call.query | parameters(call)
-        self._intercept(call, params)
         refusal = self._exchange.limits.public_call(call.address, self._exchange.venue.now_ns)
         if refusal is not None:
             raise RestError(refusal)
@@ -79,7 +78,6 @@ class RestGate:
         Raises RestError with the venue's text.
         """
         params = parameters(call)
-        self._intercept(call, params)
         limits, now_ns = self._exchange.limits, self._exchange.venue.now_ns
         refusal = limits.locked(call.api_key, now_ns)
         if refusal is not None:
@@ -101,11 +99,6 @@ class RestGate:
         if refusal is not None:
             raise RestError(refusal)
         return self._private.answer(call.name, key, self._exchange.faults.paged(params), call.received_ns)
-
-    def _intercept(self, call: RestCall, params: Params) -> None:
-        refusal = self._exchange.intercept(call.path, params)
-        if refusal is not None:
-            raise RestError(refusal)
 
 
 def parameters(call: RestCall) -> Params:

@@ -116,9 +116,6 @@ class Session:
         self, method: str, request: dict[str, Any], envelope: Envelope, received_ns: int, now_ns: int
     ) -> None:
         params = request.get("params")
-        error = self._exchange.intercept(method, params if isinstance(params, dict) else {})
-        if error is not None:
-            raise BadRequestError(error)
         if method == "ping":
             if "params" in request:
                 raise BadRequestError("Unsupported field: 'params' for the given msg type: ping")
