@@ -2,9 +2,11 @@
 
 A client sends and cancels resting orders at a modest rate over the private socket, while two readers take book,
 ticker, trade and level3 of all symbols. Measured from the client: the time from sending to the answer, less the
-delay of both ways, once without delay and once with 30 ms each way. Client and exchange share this machine with
-whatever else runs on it: a bare peer that only waits and answers is asked between any two orders, and what the
-exchange needs beyond that peer must stay within the limit at the 99 % point. The plain figures stand beside it.
+delay of both ways, once without delay and once with 30 ms each way, after the market has settled. The 99 % point
+must stay within the limit. Client and exchange share this machine with whatever else runs on it, and anything that
+runs delays any process: a bare peer that only waits and answers is asked between any two orders. Where that peer
+itself needs more than a millisecond at its 99 % point, its figure is taken off before the limit is held against ours.
+All figures stand here.
 """
 
 from __future__ import annotations
@@ -26,26 +28,30 @@ from tests.bench._process import exchange_process
 from tests.bench._subscriber import call, subscribe
 
 MOST_MS = 5.0
-DELAYS_MS = (0, 30)
+QUIET_MS = 1.0
+"""A bare peer that needs more at its 99 % point tells of a machine that is busy otherwise."""
+ORDERS_BY_DELAY_MS = {0: 400, 30: 150}
 SYMBOLS = 100
-ORDERS = 120
+SETTLE_S = 3
 GAP_S = 0.01
 
 
 def run() -> dict[str, Any]:
-    report: dict[str, Any] = {"passed": True, "most_ms_beyond_the_bare_peer_p99": MOST_MS, "symbols": SYMBOLS}
+    report: dict[str, Any] = {"passed": True, "most_ms": MOST_MS, "symbols": SYMBOLS}
     with tempfile.TemporaryDirectory(prefix="kb-bench-") as name:
-        for delay_ms in DELAYS_MS:
+        for delay_ms, orders in ORDERS_BY_DELAY_MS.items():
             delay = ("--latency-median-ms", str(delay_ms), "--latency-p99-ms", str(delay_ms))
             options = ("--symbols", str(SYMBOLS), "--limits", "off", *delay)
             with exchange_process(Path(name), *options) as ready, bare_peer(delay_ms) as port:
-                took, bare = asyncio.run(measure(ready, port))
+                took, bare = asyncio.run(measure(ready, port, orders))
             ours, theirs = (percentiles(times, delay_ms) for times in (took, bare))
-            beyond = round(ours["p99"] - theirs["p99"], 2)
+            is_quiet = theirs["p99"] <= QUIET_MS
+            judged = ours["p99"] if is_quiet else round(ours["p99"] - theirs["p99"], 2)
             report[f"ms_over_{delay_ms}_ms_each_way"] = ours
             report[f"ms_over_{delay_ms}_ms_each_way_of_a_bare_peer"] = theirs
-            report[f"ms_beyond_the_bare_peer_p99_at_{delay_ms}_ms"] = beyond
-            report["passed"] = report["passed"] and ours["least"] >= 0 and beyond <= MOST_MS
+            report[f"judged_ms_at_{delay_ms}_ms"] = judged
+            report[f"judged_at_{delay_ms}_ms"] = "p99" if is_quiet else "p99 less that of the bare peer"
+            report["passed"] = report["passed"] and ours["least"] >= 0 and judged <= MOST_MS
     return report
 
 
@@ -79,16 +85,17 @@ def bare_peer(delay_ms: int) -> Iterator[int]:
             process.kill()
 
 
-async def measure(ready: dict[str, Any], port: int) -> tuple[list[float], list[float]]:
+async def measure(ready: dict[str, Any], port: int, count: int) -> tuple[list[float], list[float]]:
     """Return the seconds from sending to the answer, of every order and cancel, and of the bare peer."""
     token = (await asyncio.to_thread(call, ready["rest_url"], "GetWebSocketsToken"))["token"]
     readers = await subscribe(ready, token)
     orders = await resting_orders(ready)
+    await asyncio.sleep(SETTLE_S)
     before = [sum(reader.counts.values()) for reader in readers]
     took, bare = [], []
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with websockets.connect(ready["ws_private_url"], proxy=None, compression=None) as socket:
-        for number in range(ORDERS):
+        for number in range(count):
             order = orders[number % len(orders)]
             seconds, result = await ask(socket, 2 * number, "add_order", {**order, "token": token})
             took.append(seconds)
@@ -102,7 +109,7 @@ async def measure(ready: dict[str, Any], port: int) -> tuple[list[float], list[f
                 bare.append(time.perf_counter() - started)
             await asyncio.sleep(GAP_S)
     writer.close()
-    if any(sum(one.counts.values()) < count + ORDERS for one, count in zip(readers, before, strict=True)):
+    if any(sum(one.counts.values()) < had + count for one, had in zip(readers, before, strict=True)):
         raise AssertionError("the market stood still")
     return took, bare
 
