@@ -7,9 +7,12 @@ docs/flow_check.md. The command line registers `check_flow`.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +28,7 @@ SHORTEST_S = 600
 LONGEST_S = 172_800
 MOST_SYMBOLS = 16
 MOST_PROCESSES = 64
+DEFINITIONS = "docs/flow_check.md"
 
 
 def check_flow(
@@ -79,17 +83,24 @@ def check_flow(
         else:
             cases += [recorded_case(folder, seed=number, duration_s=duration_s) for number in seeds]
     reports: list[CaseReport] = []
-    for found in _run(cases, processes):
-        print(terminal_text(found), end="\n\n", flush=True)
-        reports.append(found)
+    with _ending_at_sigterm():
+        for found in _run(cases, processes):
+            print(terminal_text(found), end="\n\n", flush=True)
+            reports.append(found)
     print(summary(reports))
     if report is not None:
         given = " ".join(f"--seed {number}" for number in seeds)
         length = f"--duration-s {duration_s} --symbols {symbols}"
         command = f"krakenbot exchange check-flow --profile {profile} {given} {length}"
         before = report.read_text(encoding="utf-8") if report.exists() else ""
-        report.write_text(page(before, command, reports, unchecked), encoding="utf-8")
+        report.write_text(page(before, command, reports, unchecked, definitions=_definitions(report)), encoding="utf-8")
     return 0 if all(found.is_ok for found in reports) else 1
+
+
+def _definitions(report: Path) -> str:
+    """Return where a report finds the page of the definitions: as a link where that page is at hand."""
+    here = Path(__file__).resolve().parents[3] / DEFINITIONS
+    return os.path.relpath(here, report.absolute().parent) if here.is_file() else DEFINITIONS
 
 
 def _fault(duration_s: int, symbols: int, processes: int, report: Path | None) -> str | None:
@@ -110,8 +121,35 @@ def _run(cases: list[Case], processes: int) -> Iterator[CaseReport]:
     if len(cases) == 1 or processes == 1:
         yield from map(run_case, cases)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(run_case, cases)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_ctrl_c_to_the_parent) as pool:
+        try:
+            yield from pool.map(run_case, cases)
+        except BaseException:
+            # Nobody wants the other runs any more, and each may take minutes.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _leave_ctrl_c_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _ending_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as an exception does, so that its workers end with it."""
+
+    def end(_number: int, _frame: object) -> None:
+        print("check-flow: SIGTERM came, not all runs are done", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse(message: str) -> int:

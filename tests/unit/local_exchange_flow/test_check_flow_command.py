@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +70,53 @@ def test_the_page_keeps_what_stands_before_the_mark(fano_by_seed, tmp_path: Path
     assert "`krakenbot exchange check-flow --profile edge --seed 5 --duration-s 600 --symbols 3`" in first
     assert "| fano_factor_60_s | 5.00 (t 5.0) | 4.00 to 6.00 |  | >= 3 | checked | ok |" in first
     assert "| BTC/USD | 100 | 1000 | 3000 | 2.00 | 100 | 8.00 | 30.00 |" in first
+
+
+def test_a_new_page_begins_with_a_link_to_the_definitions(fano_by_seed, tmp_path: Path):
+    path = tmp_path / "new.md"
+    run("--profile", "edge", "--seed", "5", "--duration-s", "600", "--report", str(path))
+    head, _, rest = path.read_text(encoding="utf-8").partition(reporting.MARK)
+    target = head.partition("(")[2].partition(")")[0]
+
+    assert head.startswith("# Flow check\n")
+    assert "fano_factor_60_s" in (tmp_path / target).read_text(encoding="utf-8")
+    assert "fano_factor_60_s" in rest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_parallel_runs_with_their_processes(number):
+    command = [sys.executable, "-m", "krakenbot", "exchange", "check-flow", "--profile", "edge", "--processes", "2"]
+    command += ["--seed", "1", "--seed", "2", "--duration-s", "172800"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: len(workers(process.pid)) == 2)
+        started = workers(process.pid)
+        time.sleep(1)  # the workers' own start is no part of this
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=15)
+
+    said = "check-flow: SIGTERM came, not all runs are done\n" if number == signal.SIGTERM else ""
+    assert ("", said, 128 + number) == (output, errors, process.returncode)
+    assert not [pid for pid in started if is_running(pid)]
+
+
+def workers(parent: int) -> list[int]:
+    """Return the spawned workers of a process."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    until = time.perf_counter() + timeout_s
+    while not holds():
+        assert time.perf_counter() < until
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ HEAD: Row = ("statistic", "value", "95 % interval", "by symbol", "limit", "basis
 
 
 MARK = "<!-- measured: written by krakenbot exchange check-flow --report -->"
+NEW_HEAD = """# Flow check
+
+What each statistic, column and limit means, and how the runs are made: [flow_check.md]({definitions}) of the project.
+
+"""
 
 
 def terminal_text(report: CaseReport) -> str:
@@ -31,12 +36,13 @@ def markdown_text(report: CaseReport) -> str:
     return "\n".join([f"### {title(report)}", "", *_piped(_check_rows(report)), "", *_piped(_figure_rows(report))])
 
 
-def page(before: str, command: str, reports: Sequence[CaseReport], unchecked: str = "") -> str:
+def page(before: str, command: str, reports: Sequence[CaseReport], unchecked: str = "", *, definitions: str) -> str:
     """Return a page whose part behind the mark is written anew; what stands before the mark stays.
 
-    `unchecked` says what could not be run.
+    `unchecked` says what could not be run. A new page gets a head that links to `definitions`.
     """
     head, _, _ = before.partition(MARK)
+    head = head or NEW_HEAD.format(definitions=definitions)
     parts = [MARK, f"Command: `{command}`", f"{summary(reports)}.", unchecked, *map(markdown_text, reports)]
     return head + "\n\n".join(part for part in parts if part) + "\n"
 
