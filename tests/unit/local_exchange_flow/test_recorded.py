@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from krakenbot.adapters.local_exchange.flow import recorded
 from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow, load_fit
 from krakenbot.adapters.local_exchange.flow.recording import find_recordings
+from krakenbot.adapters.local_exchange.flow_check.cases import recorded_case, run_case
+from krakenbot.adapters.local_exchange.flow_check.checks import Basis
+from krakenbot.adapters.local_exchange.flow_check.report import terminal_text
 
 START_NS = 1_700_000_000_000_000_000
 NS = 1_000_000_000
@@ -112,3 +117,22 @@ def test_a_recorded_symbol_that_is_not_listed_is_left_out(make_markets, recordin
     symbols = flow.parameters()["symbols"]
     assert isinstance(symbols, dict)
     assert 2 == len(symbols)
+
+
+@pytest.mark.timeout(60)  # some 6 s of one core
+def test_the_flow_that_goes_on_keeps_the_numbers_that_the_recording_identifies(recordings):
+    report = run_case(recorded_case(recordings, seed=1, duration_s=300))
+    identified = [check for check in report.checks if check.basis is Basis.RECORDING]
+    failed = {check.name for check in identified if not check.is_ok}
+
+    assert 4 * 8 == len(identified)
+    assert not failed, terminal_text(report)
+
+
+def test_a_changed_parameter_takes_the_flow_out_of_the_recordings_interval(recordings, monkeypatch):
+    fit = copy.deepcopy(load_fit())
+    fit["parameters"]["ETH/USD"]["maker_adds_per_s"]["value"] /= 3
+    monkeypatch.setattr(recorded, "load_fit", lambda: fit)
+    report = run_case(recorded_case(recordings, seed=1, duration_s=60))
+
+    assert "ETH/USD maker_adds_per_s" in {check.name for check in report.checks if not check.is_ok}

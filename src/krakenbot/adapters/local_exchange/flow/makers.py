@@ -46,7 +46,7 @@ class Makers:
         self._counts = counts
         self._rng = rng
         self._timer = timer
-        self._orders: dict[int, tuple[Side, int, int]] = {}
+        self._orders: dict[int, tuple[Side, int, int, float]] = {}
         self._by_level: dict[tuple[Side, int], dict[int, None]] = {}
         self._withdrawing: dict[Side, bool] = {"buy": False, "sell": False}
         self._refilling: dict[Side, bool] = {"buy": False, "sell": False}
@@ -97,7 +97,9 @@ class Makers:
             if best is not None and rng.random() < numbers.touch_share:
                 self._join(now_ns, side, best, numbers.maker_size_usd)
             else:
-                self._place_at_level(now_ns, side, 1 + int(rng.random() * (numbers.level_count - 1)))
+                fleeting = numbers.fleeting_share > 0 and rng.random() < numbers.fleeting_share
+                level = 1 + int(rng.random() * (numbers.level_count - 1))
+                self._place_at_level(now_ns, side, level, fleeting=fleeting)
         self._timer.after(now_ns, self._gap_s(), self._on_arrival)
 
     def _join(self, now_ns: int, side: Side, best: int, size_usd: float) -> None:
@@ -111,17 +113,23 @@ class Makers:
         """Put one order on empty levels behind the touch while a side, without those leaving, has too few."""
         wanted = MIN_LEVELS + leaving
         missing = wanted - len(self._market.levels(side, wanted))
-        for level in range(1, 2 * self._parameters.level_count):
+        # On a grid finer than the spacing, empty prices between levels are as they should be: go on behind them.
+        first = 1 if self._parameters.level_step_bps is None else self._parameters.level_count
+        for level in range(first, first + 2 * self._parameters.level_count - 1):
             if missing <= 0:
                 break
             if not self._market.size_at(side, self._quotes.level_ticks(side, level)):
                 self._place_at_level(now_ns, side, level)
                 missing -= 1
 
-    def _place_at_level(self, now_ns: int, side: Side, level: int) -> None:
-        depth_usd = self._parameters.level_depth_usd
-        size_usd = depth_usd * (1 + 0.03 * level) / self._orders_per_level(depth_usd)
-        self._place(now_ns, side, self._quotes.level_ticks(side, level), size_usd)
+    def _place_at_level(self, now_ns: int, side: Side, level: int, *, fleeting: bool = False) -> None:
+        price, numbers = self._quotes.level_ticks(side, level), self._parameters
+        if numbers.fleeting_share > 0:
+            size_usd = numbers.maker_size_usd * self._of_class(numbers.fleeting_size_ratio, fleeting=fleeting)
+            self._place(now_ns, side, price, size_usd, fleeting=fleeting)
+            return
+        depth_usd = numbers.level_depth_usd
+        self._place(now_ns, side, price, depth_usd * (1 + 0.03 * level) / self._orders_per_level(depth_usd))
 
     # -- the touch -------------------------------------------------------------------------------------
 
@@ -189,32 +197,33 @@ class Makers:
 
     # -- orders and their lives ------------------------------------------------------------------------
 
-    def _place(self, now_ns: int, side: Side, price_ticks: int, mean_usd: float) -> None:
+    def _place(self, now_ns: int, side: Side, price_ticks: int, mean_usd: float, *, fleeting: bool = False) -> None:
         if price_ticks <= 0:
             return
         size = pareto(self._rng, mean_usd, self._parameters.maker_size_alpha, MAX_MAKER_SIZE)
         order_id = self._market.place(side, price_ticks, self._quotes.lots(size))
         if order_id is not None:
             self._counts["add"] += 1
-            self._remember(now_ns, side, price_ticks, order_id)
+            self._remember(now_ns, side, price_ticks, order_id, fleeting=fleeting)
 
-    def _remember(self, now_ns: int, side: Side, price_ticks: int, order_id: int) -> None:
-        self._orders[order_id] = (side, price_ticks, now_ns)
+    def _remember(self, now_ns: int, side: Side, price_ticks: int, order_id: int, *, fleeting: bool = False) -> None:
+        life_s = self._mean_life_s(fleeting=fleeting)
+        self._orders[order_id] = (side, price_ticks, now_ns, life_s)
         self._by_level.setdefault((side, price_ticks), {})[order_id] = None
-        self._timer.after(now_ns, self._residual_life_s(0.0), self._on_expiry, order_id)
+        self._timer.after(now_ns, self._residual_life_s(0.0, life_s), self._on_expiry, order_id)
 
     def _on_expiry(self, now_ns: int, order_id: int) -> None:
         """Cancel an order whose time is up; the nearer to the front of its queue, the likelier it stays."""
         order = self._orders.get(order_id)
         if order is None:
             return
-        side, price, placed_at_ns = order
+        side, price, placed_at_ns, mean_life_s = order
         resting = self._market.remaining(order_id)
         if resting:
             place = (self._market.ahead(order_id) + resting / 2) / max(1, self._market.size_at(side, price))
             front = self._parameters.cancel_share_front
             if self._rng.random() > front + (1 - front) * place:
-                life = self._residual_life_s((now_ns - placed_at_ns) / NS)
+                life = self._residual_life_s((now_ns - placed_at_ns) / NS, mean_life_s)
                 self._timer.after(now_ns, life, self._on_expiry, order_id)
                 return
         self._cancel(order_id)
@@ -222,7 +231,7 @@ class Makers:
             self._fill_ladder(now_ns, side)
 
     def _cancel(self, order_id: int) -> None:
-        side, price, _ = self._orders.pop(order_id)
+        side, price, _, _ = self._orders.pop(order_id)
         level = self._by_level[side, price]
         del level[order_id]
         if not level:
@@ -230,10 +239,21 @@ class Makers:
         if self._market.cancel(order_id):
             self._counts["cancel"] += 1
 
-    def _residual_life_s(self, age_s: float) -> float:
+    def _mean_life_s(self, *, fleeting: bool) -> float:
+        numbers = self._parameters
+        if numbers.fleeting_share <= 0:
+            return numbers.lifetime_s
+        return numbers.lifetime_s * self._of_class(numbers.fleeting_life_ratio, fleeting=fleeting)
+
+    def _of_class(self, ratio: float, *, fleeting: bool) -> float:
+        """Return the mean of fleeting, else of resting orders as a multiple of the mean of all arrivals."""
+        share = self._parameters.fleeting_share
+        return (ratio if fleeting else 1.0) / (share * ratio + 1 - share)
+
+    def _residual_life_s(self, age_s: float, mean_life_s: float) -> float:
         """Draw the time an order still has: a Lomax law, whose hazard falls with age."""
         numbers = self._parameters
-        scale = numbers.lifetime_s * (numbers.lifetime_alpha - 1) / numbers.activity
+        scale = mean_life_s * (numbers.lifetime_alpha - 1) / numbers.activity
         return (scale + age_s) * (math.pow(1 - self._rng.random(), -1 / numbers.lifetime_alpha) - 1)
 
     def _orders_per_level(self, depth_usd: float) -> int:

@@ -23,13 +23,19 @@ class SymbolParameters:
     """All numbers of one symbol's flow. Money is in US dollars, rates are per second and for both sides.
 
     `activity` scales every rate and, inversely, every lifetime: the tail of a long symbol list is quiet.
+    Makers tolerate `touch_tolerance_bps`, but at least `touch_tolerance_steps` of the touch's own grid.
+    `level_step_bps` is the price grid of the levels behind the touch; None is one as wide as their spacing. With a
+    `fleeting_share`, an order behind the touch is worth `maker_size_usd` rather than its part of a level; the two
+    fleeting ratios compare the means of fleeting and resting orders.
     """
 
     # Quotes around the latent price.
     half_spread_bps: float
     touch_step_bps: float = 0.5
     touch_tolerance_bps: float = 1.0
+    touch_tolerance_steps: float = 1.0
     level_spacing_bps: float = 3.0
+    level_step_bps: float | None = None
     level_count: int = 24
     touch_depth_usd: float = 1000.0
     level_depth_usd: float = 900.0
@@ -47,6 +53,10 @@ class SymbolParameters:
     lifetime_s: float = 9.0
     lifetime_alpha: float = 2.0
     cancel_share_front: float = 0.3
+    # Fleeting orders (Hasbrouck, Saar 2009): a share that comes in other sizes than what rests, and goes sooner.
+    fleeting_share: float = 0.0
+    fleeting_size_ratio: float = 1.0
+    fleeting_life_ratio: float = 1.0
     # Clients: makers go before them, follow them and takers are drawn to them.
     undercut_share: float = 0.02
     client_tolerance: float = 5.0

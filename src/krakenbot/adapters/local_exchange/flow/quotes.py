@@ -48,6 +48,9 @@ class Quotes:
     def level_ticks(self, side: Side, level: int) -> int:
         """Return the price of the level so many steps behind the touch."""
         numbers = self._parameters
+        if numbers.level_step_bps is not None:
+            away = self.touch_exact(side) - sign_of(side) * level * self.latent.now * numbers.level_spacing_bps / 10_000
+            return self.on_grid(side, away, numbers.level_step_bps)
         spacing = max(self._step_ticks(numbers.level_spacing_bps), self._step_ticks(numbers.touch_step_bps))
         away = self.touch_exact(side) - sign_of(side) * level * spacing
         return self.on_grid(side, away, numbers.level_spacing_bps)
@@ -59,8 +62,8 @@ class Quotes:
     def tolerance_ticks(self) -> float:
         """Return the gap up to which makers leave a quote as it stands."""
         numbers = self._parameters
-        step = self._step_ticks(numbers.touch_step_bps)
-        return max(self.latent.now * numbers.touch_tolerance_bps / 10_000, step)
+        least = numbers.touch_tolerance_steps * self._step_ticks(numbers.touch_step_bps)
+        return max(self.latent.now * numbers.touch_tolerance_bps / 10_000, least)
 
     def verdict(self, side: Side, price_ticks: int) -> int:
         """Return 1 if a price is better than makers tolerate, -1 if their touch is missing, else 0.

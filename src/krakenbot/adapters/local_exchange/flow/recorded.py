@@ -13,8 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve
-
 from krakenbot.adapters.local_exchange.flow.market import Market, Side
 from krakenbot.adapters.local_exchange.flow.parameters import Profile, SymbolParameters, describe
 from krakenbot.adapters.local_exchange.flow.playback import Playback
@@ -26,12 +24,23 @@ from krakenbot.adapters.local_exchange.flow.symbol_flow import SymbolFlow
 class RecordedFlow:
     """Play the recording once, then go on seeded with fitted numbers where they are identified.
 
+    `fit` is in the form of `fitted.json`, which is what None means.
+
     Raises FileNotFoundError, naming KRAKENBOT_RECORDINGS, when the session is not in `recording_dir`.
     """
 
-    def __init__(self, markets: Mapping[str, Market], *, recording_dir: Path, seed: int, profile: Profile) -> None:
+    def __init__(
+        self,
+        markets: Mapping[str, Market],
+        *,
+        recording_dir: Path,
+        seed: int,
+        profile: Profile,
+        fit: Mapping[str, Any] | None = None,
+    ) -> None:
         self._markets = markets
         self._profile: Profile = profile
+        self._fit = load_fit() if fit is None else fit
         self._seed = seed
         self._seeded = SeededFlow(markets, profile=profile, seed=seed)
         self._origins: dict[str, str] = {}
@@ -80,13 +89,13 @@ class RecordedFlow:
         return {
             "flow": "recorded",
             **describe(self._profile, self._seed, numbers, self._origins),
-            "fit": load_fit(),
+            "fit": self._fit,
             "seam": self._seams,
         }
 
     def _fitted_symbol_flow(self, symbol: str) -> SymbolFlow:
         state = self._recording[symbol].opening_state()
-        numbers, origins = apply_fit(symbol, self._seeded.symbols[symbol].parameters)
+        numbers, origins = fitted_parameters(symbol, self._fit)
         self._origins |= {f"{symbol}.{name}": origin for name, origin in origins.items()}
         mid = (state.bids[0][0] + state.asks[0][0]) / 2
         return self._seeded.make_symbol_flow(self._markets[symbol], numbers, mid)
@@ -139,22 +148,16 @@ def take_over(flow: SymbolFlow, now_ns: int, mid_ticks: float, resting: list[tup
 
 @cache
 def load_fit() -> dict[str, Any]:
-    """Return the committed fit of the recording: value, count and interval of each number by symbol."""
+    """Return the committed fit: by symbol what was measured (value, count, interval) and the parameters found."""
     text = resources.files(__package__).joinpath("fitted.json").read_text(encoding="utf-8")
     fit: dict[str, Any] = json.loads(text)
     return fit
 
 
-def apply_fit(symbol: str, numbers: SymbolParameters) -> tuple[SymbolParameters, dict[str, str]]:
-    """Return the parameters with fitted values where identified and printed priors where not, and origins.
-
-    A touch that is fitted to fractions of a basis point needs a step and a tolerance as fine.
-    """
-    own: dict[str, dict[str, Any]] = load_fit()["symbols"][symbol]
-    names = asdict(numbers).keys()
-    values = {name: item["value"] for name, item in own.items() if name in names}
-    origins = {name: "fitted" if own[name]["identified"] else "prior" for name in values}
-    fine = evolve(numbers, **values)
-    origins |= {"touch_step_bps": "chosen", "touch_tolerance_bps": "chosen"}
-    step_bps = min(fine.touch_step_bps, fine.half_spread_bps / 2)
-    return evolve(fine, touch_step_bps=step_bps, touch_tolerance_bps=max(step_bps, fine.half_spread_bps)), origins
+def fitted_parameters(symbol: str, fit: Mapping[str, Any]) -> tuple[SymbolParameters, dict[str, str]]:
+    """Return a symbol's parameters as the fit has them, and the origin of each: fitted, a printed prior, or chosen."""
+    found: dict[str, dict[str, Any]] = fit["parameters"][symbol]
+    values: dict[str, Any] = {
+        name: tuple(item["value"]) if isinstance(item["value"], list) else item["value"] for name, item in found.items()
+    }
+    return SymbolParameters(**values), {name: item["origin"] for name, item in found.items()}
