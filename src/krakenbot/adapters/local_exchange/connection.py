@@ -26,6 +26,7 @@ MAX_QUEUED_FRAMES: Final = 50_000
 MAX_QUEUED_CHARS: Final = 64 * 1024 * 1024
 MAX_FRAMES_PER_WRITE: Final = 500
 MAX_WAITING_REQUESTS: Final = 1000
+MAX_WAITING_CHARS: Final = 4 * 1024 * 1024
 SEND_TIMEOUT_S: Final = 120.0
 TOO_SLOW: Final = 1008
 
@@ -47,7 +48,7 @@ class Connection:
         self._session = Session(exchange, path, self)
         self._requests: deque[tuple[int, int, str]] = deque()
         self._frames: deque[tuple[int, Frame]] = deque()
-        self._queued_chars = 0
+        self._queued_chars = self._waiting_chars = 0
         self._has_request = anyio.Event()
         self._has_frame = anyio.Event()
         self._has_room = anyio.Event()
@@ -127,11 +128,12 @@ class Connection:
                 await anyio.lowlevel.checkpoint()
                 continue
             self._requests.append((due_ns, received_ns, text))
+            self._waiting_chars += len(text)
             if self._faults.is_armed:
                 self._has_request.set()
             elif len(self._requests) == 1:
                 self._clock.call_at_ns(due_ns, self._answer_due)
-            while len(self._requests) >= MAX_WAITING_REQUESTS:
+            while len(self._requests) >= MAX_WAITING_REQUESTS or self._waiting_chars >= MAX_WAITING_CHARS:
                 self._has_room = anyio.Event()
                 await self._has_room.wait()
 
@@ -142,6 +144,7 @@ class Connection:
             return
         if self._requests and self._requests[0][0] <= self._clock_ns():
             _due_ns, received_ns, text = self._requests.popleft()
+            self._waiting_chars -= len(text)
             self._has_room.set()
             self._handle(text, received_ns)
         if self._requests:
@@ -156,6 +159,7 @@ class Connection:
                 due_ns, received_ns, text = self._requests[0]
                 await self._sleep_until(due_ns)
                 self._requests.popleft()
+                self._waiting_chars -= len(text)
                 self._has_room.set()
                 await self._link.carry(text, received_ns, self._handle)
 
