@@ -72,6 +72,25 @@ class Desk:
         return self.keys.issue_token(self.keys.keys[account.name], self.venue.now_ns)
 
 
+class StillFlow:
+    """A flow in which nothing happens."""
+
+    def open(self, now_ns) -> None:
+        pass
+
+    def next_at_ns(self):
+        return 2**63 - 1
+
+    def step(self, now_ns) -> None:
+        pass
+
+    def last_price_ticks(self, symbol):
+        return 1000
+
+    def parameters(self):
+        return {}
+
+
 class Frames:
     """A connection that keeps its frames."""
 
@@ -202,3 +221,8 @@ def naive_level3():
 @pytest.fixture
 def desk():
     return Desk()
+
+
+@pytest.fixture
+def still_flow():
+    return StillFlow()

@@ -19,25 +19,6 @@ from krakenbot.adapters.local_exchange.matching.venue import Refusal, Validated
 SECOND = 1_000_000_000
 
 
-class StillFlow:
-    """A flow in which nothing happens."""
-
-    def open(self, now_ns) -> None:
-        pass
-
-    def next_at_ns(self):
-        return 2**63 - 1
-
-    def step(self, now_ns) -> None:
-        pass
-
-    def last_price_ticks(self, symbol):
-        return 1000
-
-    def parameters(self):
-        return {}
-
-
 def test_orders_at_one_price_trade_in_the_order_of_arrival(desk):
     first = desk.order(desk.alice, "buy", "0.5", "100.0")
     ahead = desk.market.place("buy", 1000, 3000)
@@ -310,8 +291,8 @@ def test_triggers_fire_in_their_direction(desk, side, kind, fires_at, quiet_at):
     assert order.resting is not None
 
 
-def test_an_index_stop_ignores_prints_and_follows_the_mid(desk):
-    desk.venue.open(StillFlow(), desk.start_ns)
+def test_an_index_stop_ignores_prints_and_follows_the_mid(desk, still_flow):
+    desk.venue.open(still_flow, desk.start_ns)
     desk.market.place("buy", 995, 10_000)
     ask = desk.market.place("sell", 1005, 10_000)
     desk.venue.advance(desk.start_ns + SECOND)

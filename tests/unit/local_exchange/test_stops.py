@@ -18,30 +18,6 @@ from krakenbot.adapters.local_exchange.protocol.session import Session
 SECOND = 1_000_000_000
 
 
-class StillFlow:
-    """A flow in which nothing happens."""
-
-    def open(self, now_ns) -> None:
-        pass
-
-    def next_at_ns(self):
-        return 2**63 - 1
-
-    def step(self, now_ns) -> None:
-        pass
-
-    def last_price_ticks(self, symbol):
-        return 1000
-
-    def parameters(self):
-        return {}
-
-
-@pytest.fixture
-def still_flow():
-    return StillFlow()
-
-
 def trade_at(desk, ticks: int) -> None:
     """Print one trade at a price, whatever rests; leaves the book as it was."""
     number = desk.market.place("sell", ticks, 100)

@@ -9,10 +9,10 @@ import pytest
 from krakenbot.adapters.local_exchange.flow.seeded import SeededFlow
 from krakenbot.adapters.local_exchange.flow_check.earnings import markout, profit, ratio
 from krakenbot.adapters.local_exchange.flow_check.judging import Court, MakerFill, judge
-from krakenbot.adapters.local_exchange.flow_check.listening import SilentListener
 from krakenbot.adapters.local_exchange.flow_check.makers import NaiveMaker, ReferenceMaker, View, Wish
 from krakenbot.adapters.local_exchange.flow_check.run import open_venue
 from krakenbot.adapters.local_exchange.flow_check.tape import SymbolTape
+from krakenbot.adapters.local_exchange.matching.listeners import VenueListener
 
 SYMBOL = "BTC/USD"
 
@@ -177,7 +177,7 @@ def test_a_maker_that_the_venue_refuses_keeps_one_order():
     assert len(account.open_orders) <= 1
 
 
-class RefusalCounter(SilentListener):
+class RefusalCounter(VenueListener):
     def __init__(self, errors: list[str]) -> None:
         self._errors = errors
 

@@ -17,9 +17,7 @@ from krakenbot.adapters.local_exchange.digits import fixed_text, plain_text, rfc
 from krakenbot.adapters.local_exchange.feeds import Reader
 from krakenbot.adapters.local_exchange.flow.instruments import load_assets
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
-from krakenbot.adapters.local_exchange.matching.book import Changes
-from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent
-from krakenbot.adapters.local_exchange.matching.market import VenueMarket
+from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent, VenueListener
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 from krakenbot.adapters.local_exchange.matching.pricing import MILLI
 from krakenbot.adapters.local_exchange.matching.settings import BurstOrder
@@ -48,7 +46,7 @@ class Subscription:
         self.reader.push(f'{{"channel":"{channel}","type":"{kind}","data":[{data}],"sequence":{self.sequence}}}')
 
 
-class PrivateFeeds:
+class PrivateFeeds(VenueListener):
     """Executions and balances of every account, as one listener of the venue."""
 
     def __init__(self, burst_order: BurstOrder = "trade_before_filled") -> None:
@@ -110,9 +108,6 @@ class PrivateFeeds:
         self._executions.pop(reader, None)
         self._balances.pop(reader, None)
 
-    def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:
-        """Ignore public events."""
-
     def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
         """Send an order's transition to its account's readers."""
         readers = self._of(self._executions, order.account)
@@ -134,22 +129,10 @@ class PrivateFeeds:
             for entry in entries:
                 subscription.send("balances", "update", [_encode(ledger_row(entry))])
 
-    def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
-        """Ignore refusals: the method's reply carries them."""
-
     def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
         """Send a booking that no trade caused."""
         for subscription in self._of(self._balances, account.name):
             subscription.send("balances", "update", [_encode(ledger_row(entry))])
-
-    def on_rules(self, market: VenueMarket) -> None:
-        """Ignore the rules: instrument frames are the sessions' business."""
-
-    def on_system(self, mode: str) -> None:
-        """Ignore the mode: status frames are the sessions' business."""
-
-    def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
-        """Ignore the operator: what follows is told on its own."""
 
     def _send(self, readers: list[Subscription], order: ClientOrder, row: Row, now_ns: int) -> None:
         """Send one row, with the transaction count to those who asked for it."""

@@ -10,11 +10,10 @@ from typing import Final, Literal, Protocol
 
 from krakenbot.adapters.local_exchange.checksum import Checksum, Level2Digits, Level3Digits
 from krakenbot.adapters.local_exchange.digits import FixedTexts, fixed_text, rfc3339_ns, rfc3339_us
-from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Book, BookSide, Changes, RestingOrder, Trade
+from krakenbot.adapters.local_exchange.matching.listeners import VenueListener
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
-from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
-from krakenbot.adapters.local_exchange.matching.venue import OrderEvent, Venue
+from krakenbot.adapters.local_exchange.matching.venue import Venue
 from krakenbot.adapters.local_exchange.views import Level2Window, Level3Window
 
 SNAPSHOT_TRADES = 50
@@ -247,7 +246,7 @@ class SymbolFeed:
         return (bids[0] if bids else None, asks[0] if asks else None)
 
 
-class PublicFeeds:
+class PublicFeeds(VenueListener):
     """Every symbol's feed, as one listener of the venue."""
 
     def __init__(self, venue: Venue) -> None:
@@ -256,27 +255,6 @@ class PublicFeeds:
     def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:
         """Publish one operation."""
         self.symbols[market.rules.symbol].publish(changes, now_ns)
-
-    def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
-        """Ignore private events."""
-
-    def on_fill(self, order: ClientOrder, fill: Fill, entries: tuple[LedgerEntry, LedgerEntry]) -> None:
-        """Ignore private events."""
-
-    def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
-        """Ignore private events."""
-
-    def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
-        """Ignore private events."""
-
-    def on_rules(self, market: VenueMarket) -> None:
-        """Ignore the rules: instrument frames are the sessions' business."""
-
-    def on_system(self, mode: str) -> None:
-        """Ignore the mode: status frames are the sessions' business."""
-
-    def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
-        """Ignore the operator: what follows is told on its own."""
 
     def forget(self, reader: Reader) -> None:
         """Drop a closed connection from every feed."""

@@ -20,6 +20,7 @@ from krakenbot.adapters.local_exchange.digits import plain_text
 from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
 from krakenbot.adapters.local_exchange.matching.book import Changes
 from krakenbot.adapters.local_exchange.matching.claims import needs
+from krakenbot.adapters.local_exchange.matching.listeners import VenueListener
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 from krakenbot.adapters.local_exchange.matching.venue import OrderEvent, Venue
@@ -70,7 +71,7 @@ class _RecordFile(io.FileIO):
             raise
 
 
-class RecordOfTruth:
+class RecordOfTruth(VenueListener):
     """Append every event to a file, if one is given, and count it."""
 
     def __init__(self, venue: Venue, file: BinaryIO | None) -> None:
@@ -114,12 +115,6 @@ class RecordOfTruth:
     def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
         """Record a booking that no trade caused."""
         self._paid(account.name, entry)
-
-    def on_rules(self, market: VenueMarket) -> None:
-        """Ignore the rules: the operator's row has them."""
-
-    def on_system(self, mode: str) -> None:
-        """Ignore the mode: the operator's row has it."""
 
     def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
         """Record what the venue's operator does."""

@@ -15,7 +15,6 @@ from attrs import define, field, frozen
 
 from krakenbot.adapters.local_exchange.digits import from_units
 from krakenbot.adapters.local_exchange.flow.market import Side
-from krakenbot.adapters.local_exchange.flow_check.listening import SilentListener
 from krakenbot.adapters.local_exchange.flow_check.makers import WATCH_S, Maker, View
 from krakenbot.adapters.local_exchange.flow_check.run import (
     NS,
@@ -28,7 +27,7 @@ from krakenbot.adapters.local_exchange.flow_check.run import (
 from krakenbot.adapters.local_exchange.flow_check.tape import SymbolTape, TapeRecorder
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
 from krakenbot.adapters.local_exchange.matching.accounts import LedgerEntry
-from krakenbot.adapters.local_exchange.matching.listeners import Refusal
+from krakenbot.adapters.local_exchange.matching.listeners import Refusal, VenueListener
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.orders import AmendRequest, ClientOrder, Fill, OrderRequest
 from krakenbot.adapters.local_exchange.matching.venue import Venue
@@ -71,7 +70,7 @@ class Client:
         return order if order is not None and order.is_open else None
 
 
-class Court(SilentListener):
+class Court(VenueListener):
     """A venue with its flow, its tape and a maker in every symbol."""
 
     def __init__(self, venue: Venue, make_maker: MakeMaker, seed: int) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from krakenbot.adapters.local_exchange.flow_check.listening import SilentListener
 from krakenbot.adapters.local_exchange.matching.book import BookSide, Changes, RestingOrder, SideChanges
+from krakenbot.adapters.local_exchange.matching.listeners import VenueListener
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
 from krakenbot.adapters.local_exchange.matching.venue import Venue
 
@@ -143,7 +143,7 @@ class SymbolTape:
         return samples
 
 
-class TapeRecorder(SilentListener):
+class TapeRecorder(VenueListener):
     """Listen to a venue from `start_ns` on and fill one tape per symbol."""
 
     def __init__(self, venue: Venue, usd_per_lot_tick: dict[str, float]) -> None:

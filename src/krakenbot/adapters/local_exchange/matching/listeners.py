@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 from attrs import frozen
 
@@ -26,8 +26,8 @@ class Validated:
     """The answer to a request with `validate`: it would have been accepted."""
 
 
-class VenueListener(Protocol):
-    """Whoever must hear what happens, in order."""
+class VenueListener:
+    """Hears what happens, in order, and does nothing: whoever listens overrides what concerns him."""
 
     def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:
         """Hear of one operation's changes to a book and its trades."""

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from krakenbot.adapters.local_exchange.matching.accounts import Account, LedgerEntry
-from krakenbot.adapters.local_exchange.matching.book import Changes
-from krakenbot.adapters.local_exchange.matching.listeners import OrderEvent
+from krakenbot.adapters.local_exchange.matching.listeners import VenueListener
 from krakenbot.adapters.local_exchange.matching.market import VenueMarket
-from krakenbot.adapters.local_exchange.matching.orders import ClientOrder, Fill
 
 PROXY_RESTARTING = "CloudFlare WebSocket proxy restarting"
 
@@ -29,7 +26,7 @@ class OpenSession(Protocol):
         """Send a text as it is."""
 
 
-class Announcements:
+class Announcements(VenueListener):
     """Every open connection, in the order of opening."""
 
     def __init__(self) -> None:
@@ -62,21 +59,3 @@ class Announcements:
         """Send the mode to everybody."""
         for session in self.sessions:
             session.show_system(mode)
-
-    def on_book(self, market: VenueMarket, changes: Changes, now_ns: int) -> None:
-        """Ignore books: feeds have readers of their own."""
-
-    def on_order(self, event: OrderEvent, order: ClientOrder, now_ns: int) -> None:
-        """Ignore private events."""
-
-    def on_fill(self, order: ClientOrder, fill: Fill, entries: tuple[LedgerEntry, LedgerEntry]) -> None:
-        """Ignore private events."""
-
-    def on_refusal(self, account: Account, action: str, detail: dict[str, str], error: str, now_ns: int) -> None:
-        """Ignore private events."""
-
-    def on_ledger(self, account: Account, entry: LedgerEntry) -> None:
-        """Ignore private events."""
-
-    def on_operator(self, action: str, detail: dict[str, str], now_ns: int) -> None:
-        """Ignore the operator: what changes is announced once it has changed."""
