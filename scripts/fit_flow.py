@@ -62,7 +62,7 @@ ROUNDS = 10
 ROUND_S = 360
 SEED = 101
 LARGEST_STEP = 2.5
-LARGEST_BRANCHING = 0.8
+LARGEST = {"branching": 0.8, "even_level_share": 1.0}
 REACHED_BY = {
     "maker_adds_per_s": ("maker_adds_per_s", 0.4),
     "cancels_per_s": ("maker_adds_per_s", 0.4),
@@ -121,6 +121,7 @@ def first_guess(numbers: Numbers, tick_bps: float) -> Numbers:
         "appetite_bps": half_spread / 4,
         "impact_bps": half_spread / 4,
         "level_step_bps": tick_bps if tick_bps > spacing / 3 else None,
+        "even_level_share": 0.0 if tick_bps <= spacing / 3 else 0.5,
         "level_count": 13,
         "sigma_bps_sqrt_min": SIGMA_PRIOR,
         "jump_bps": SIGMA_PRIOR,
@@ -225,10 +226,12 @@ def adjusted(parameters: Numbers, numbers: Numbers, checks: list[Check], gain: f
         if name not in REACHED_BY or abs(off_middle(check)) < 0.1:
             continue
         parameter, power = REACHED_BY[name]
+        if name == "level_spacing_bps" and parameters["level_step_bps"]["value"] is not None:
+            parameter, power = "even_level_share", 2.0
         lacks = numbers[name]["value"] / max(check.found.value, 1e-9)
         step = min(LARGEST_STEP, max(1 / LARGEST_STEP, lacks ** (power * gain)))
         value = significant(changed[parameter]["value"] * step)
-        value = min(value, LARGEST_BRANCHING) if parameter == "branching" else value
+        value = min(value, LARGEST.get(parameter, math.inf))
         changed[parameter] = {**changed[parameter], "value": value}
     return changed
 

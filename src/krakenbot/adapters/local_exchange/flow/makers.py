@@ -123,7 +123,9 @@ class Makers:
                 missing -= 1
 
     def _place_at_level(self, now_ns: int, side: Side, level: int, *, fleeting: bool = False) -> None:
-        price, numbers = self._quotes.level_ticks(side, level), self._parameters
+        numbers = self._parameters
+        even = numbers.even_level_share > 0 and self._rng.random() < numbers.even_level_share
+        price = self._quotes.level_ticks(side, level, even=even)
         if numbers.fleeting_share > 0:
             size_usd = numbers.maker_size_usd * self._of_class(numbers.fleeting_size_ratio, fleeting=fleeting)
             self._place(now_ns, side, price, size_usd, fleeting=fleeting)

@@ -24,7 +24,8 @@ class SymbolParameters:
 
     `activity` scales every rate and, inversely, every lifetime: the tail of a long symbol list is quiet.
     Makers tolerate `touch_tolerance_bps`, but at least `touch_tolerance_steps` of the touch's own grid.
-    `level_step_bps` is the price grid of the levels behind the touch; None is one as wide as their spacing. With a
+    `level_step_bps` is the price grid of the levels behind the touch; None is one as wide as their spacing. On a grid
+    of its own a share `even_level_share` of orders stands on every second price: some prices are rounder. With a
     `fleeting_share`, an order behind the touch is worth `maker_size_usd` rather than its part of a level; the two
     fleeting ratios compare the means of fleeting and resting orders.
     """
@@ -36,6 +37,7 @@ class SymbolParameters:
     touch_tolerance_steps: float = 1.0
     level_spacing_bps: float = 3.0
     level_step_bps: float | None = None
+    even_level_share: float = 0.0
     level_count: int = 24
     touch_depth_usd: float = 1000.0
     level_depth_usd: float = 900.0

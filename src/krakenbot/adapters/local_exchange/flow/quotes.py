@@ -45,12 +45,12 @@ class Quotes:
         """Return the best price that makers want to show."""
         return self.on_grid(side, self.touch_exact(side), self._parameters.touch_step_bps)
 
-    def level_ticks(self, side: Side, level: int) -> int:
-        """Return the price of the level so many steps behind the touch."""
+    def level_ticks(self, side: Side, level: int, *, even: bool = False) -> int:
+        """Return the price of the level so many steps behind the touch; `even` is on every second price of its grid."""
         numbers = self._parameters
         if numbers.level_step_bps is not None:
             away = self.touch_exact(side) - sign_of(side) * level * self.latent.now * numbers.level_spacing_bps / 10_000
-            return self.on_grid(side, away, numbers.level_step_bps)
+            return self.on_grid(side, away, numbers.level_step_bps * (2 if even else 1))
         spacing = max(self._step_ticks(numbers.level_spacing_bps), self._step_ticks(numbers.touch_step_bps))
         away = self.touch_exact(side) - sign_of(side) * level * spacing
         return self.on_grid(side, away, numbers.level_spacing_bps)
