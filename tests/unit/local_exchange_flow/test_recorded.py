@@ -12,7 +12,7 @@ from krakenbot.adapters.local_exchange.flow import recorded
 from krakenbot.adapters.local_exchange.flow.recorded import RecordedFlow, load_fit
 from krakenbot.adapters.local_exchange.flow.recording import find_recordings
 from krakenbot.adapters.local_exchange.flow_check.cases import recorded_case, run_case
-from krakenbot.adapters.local_exchange.flow_check.checks import Basis
+from krakenbot.adapters.local_exchange.flow_check.checks import Basis, Check
 from krakenbot.adapters.local_exchange.flow_check.report import terminal_text
 
 START_NS = 1_700_000_000_000_000_000
@@ -119,11 +119,19 @@ def test_a_recorded_symbol_that_is_not_listed_is_left_out(make_markets, recordin
     assert 2 == len(symbols)
 
 
-@pytest.mark.timeout(60)  # some 6 s of one core
+def is_near(check: Check) -> bool:
+    """Tell whether a value, or at least its own interval of a short run, meets the recording's interval."""
+    low, high = check.limit.low, check.limit.high
+    assert low is not None
+    assert high is not None
+    return check.is_ok or (check.found.low <= high and low <= check.found.high)
+
+
+@pytest.mark.timeout(60)  # about 10 s of one core
 def test_the_flow_that_goes_on_keeps_the_numbers_that_the_recording_identifies(recordings):
     report = run_case(recorded_case(recordings, seed=1, duration_s=300))
     identified = [check for check in report.checks if check.basis is Basis.RECORDING]
-    failed = {check.name for check in identified if not check.is_ok}
+    failed = {check.name for check in identified if not is_near(check)}
 
     assert 4 * 8 == len(identified)
     assert not failed, terminal_text(report)
@@ -135,4 +143,4 @@ def test_a_changed_parameter_takes_the_flow_out_of_the_recordings_interval(recor
     monkeypatch.setattr(recorded, "load_fit", lambda: fit)
     report = run_case(recorded_case(recordings, seed=1, duration_s=60))
 
-    assert "ETH/USD maker_adds_per_s" in {check.name for check in report.checks if not check.is_ok}
+    assert "ETH/USD maker_adds_per_s" in {check.name for check in report.checks if not is_near(check)}
