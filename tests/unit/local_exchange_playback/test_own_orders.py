@@ -133,7 +133,7 @@ def test_a_crossing_order_takes_displayed_volume_once_and_alters_nothing(begun: 
     assert ("canceled", "canceled") == (again.status, more.status)
     assert [(1002, 6 * UNIT), (1003, 6 * UNIT)] == played.market.levels("sell", 2)
     assert 2 == len(reader.data("book"))
-    prices = [(fill.price, fill.size_lots // UNIT) for fill in played.alice.fills[:2]]
+    prices = [(fill.price, fill.size_lots // UNIT) for fill in list(played.alice.fills)[:2]]
     assert [(Decimal("100.2"), 4), (Decimal("100.3"), 3)] == prices
     assert not any(fill.is_maker for fill in played.alice.fills)
     assert 0 == played.market.stats.count
