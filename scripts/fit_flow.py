@@ -143,6 +143,8 @@ def first_guess(numbers: Numbers, tick_bps: float) -> Numbers:
     found["half_spread_bps"]["value"] = max(half_spread - tick_bps / 2, half_spread / 10)
     found |= {name: {"value": value, "origin": "prior"} for name, value in priors.items()}
     found["fleeting_size_ratio"]["origin"] = "fitted"
+    if priors["level_step_bps"] is not None:
+        found["even_level_share"]["origin"] = "fitted"
     return found
 
 
