@@ -577,7 +577,12 @@ def test_long_texts_of_a_client_neither_stay_nor_fill_the_record(make_desk):
 
 def test_a_new_order_costs_the_same_work_beside_many_open_ones(desk, monkeypatch):
     asked = []
-    monkeypatch.setattr(claims, "needs", lambda order: asked.append(order) or needs(order))
+
+    def counted(order):
+        asked.append(order)
+        return needs(order)
+
+    monkeypatch.setattr(claims, "needs", counted)
 
     def work_of_one_more() -> int:
         asked.clear()

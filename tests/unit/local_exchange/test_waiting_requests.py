@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -10,6 +10,9 @@ import pytest
 
 from krakenbot.adapters.local_exchange.connection import MAX_WAITING_CHARS, MAX_WAITING_REQUESTS, Connection
 from krakenbot.adapters.local_exchange.latency import LatencySettings, Leg
+
+if TYPE_CHECKING:
+    from starlette.websockets import WebSocket
 
 pytestmark = pytest.mark.anyio
 LONG_MS = 10_000.0
@@ -48,7 +51,7 @@ def anyio_backend():
 async def test_a_socket_is_read_no_further_when_enough_waits(desk, length, most):
     socket = EndlessSocket("x" * length)
     legs = (Leg(LatencySettings(median_ms=LONG_MS, p99_ms=LONG_MS), "in"), Leg(LatencySettings(median_ms=0), "out"))
-    connection = Connection(socket, desk.exchange, "public", legs)
+    connection = Connection(cast("WebSocket", socket), desk.exchange, "public", legs)
     with anyio.move_on_after(0.3):
         await connection.run()
 

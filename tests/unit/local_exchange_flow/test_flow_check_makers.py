@@ -150,7 +150,7 @@ class Recorded(NaiveMaker):
 def test_orders_arrive_after_a_delay_and_are_seen_from_then_on():
     maker = Recorded()
     judge(
-        lambda markets: SeededFlow(markets, profile="edge", seed=1), lambda: maker, symbol_count=1, seed=1, duration_s=5
+        lambda markets: SeededFlow(markets, profile="edge", seed=2), lambda: maker, symbol_count=1, seed=1, duration_s=5
     )
 
     assert [None] == [view.own_bid_ticks for view in maker.views[:1]]

@@ -105,7 +105,7 @@ def test_makers_join_a_client_who_leads(make_markets):
     market = markets["SOL/USD"]
     flow = run(markets, seconds=5)
     better = market.best("buy") + market.rules.price_increment_ticks
-    order = market.place_client("buy", better, 30 * market.rules.qty_min_lots)
+    order = market.place_client("buy", better, 100 * market.rules.qty_min_lots)
     joined = 0
     for tenth in range(50, 130):
         flow.step(START_NS + tenth * NS // 10)
