@@ -107,7 +107,7 @@ def test_makers_join_a_client_who_leads(make_markets):
     better = market.best("buy") + market.rules.price_increment_ticks
     order = market.place_client("buy", better, 100 * market.rules.qty_min_lots)
     joined = 0
-    for tenth in range(50, 130):
+    for tenth in range(50, 650):
         flow.step(START_NS + tenth * NS // 10)
         if market.remaining(order):
             joined = max(joined, market.size_at("buy", better) - market.client_size_at("buy", better))
