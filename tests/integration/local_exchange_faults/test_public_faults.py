@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -39,7 +40,7 @@ async def test_f01_drop_when_tcp_accepts(client):
 
 
 async def test_f01_silent_peer_when_tcp_accepts(client):
-    async with client.fault("once at accept: silence"):
+    async with client.fault("3 times at accept: silence"):
         with pytest.raises(TimeoutError):
             async with websockets.connect(client.urls["ws_public_url"], proxy=None, open_timeout=0.2):
                 pass
@@ -239,7 +240,8 @@ async def test_f06_lost_update(client):
             while every[-1] < some[-1]:
                 every.append((await other.data("book", "update"))["data"][0]["timestamp"])
 
-    assert 1 == len(set(every) - set(some))
+    # Two updates may bear the same time.
+    assert 1 == (Counter(every) - Counter(some)).total()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,9 @@ async def test_f07_wrong_checksum_for_ever(client):
             pages = []
             for reader in (socket, other):
                 rows = [(await reader.data("book", "update"))["data"][0] for _ in range(12)]
-                pages.append({row["timestamp"]: row["checksum"] for row in rows})
+                # Two updates may bear the same time: those cannot be told apart.
+                times = Counter(row["timestamp"] for row in rows)
+                pages.append({row["timestamp"]: row["checksum"] for row in rows if times[row["timestamp"]] == 1})
 
     differences = [pages[0][stamp] ^ pages[1][stamp] for stamp in sorted(set(pages[0]) & set(pages[1]))]
     assert [1, 1, 1] == differences[-3:]
