@@ -232,10 +232,10 @@ def test_a_stop_whose_price_was_passed_while_nothing_matched_fires_on_return(des
     assert (before, waiting.is_triggered) == (False, True)
 
 
-def test_a_stop_that_ended_during_maintenance_does_not_fire_on_return(desk, operator):
+def stop_that_ends_in_a_second(desk):
     desk.market.place("sell", 1000, 100)
     desk.market.take("buy", 100)
-    stop = desk.order(
+    return desk.order(
         desk.alice,
         "sell",
         "0.5",
@@ -244,6 +244,10 @@ def test_a_stop_that_ended_during_maintenance_does_not_fire_on_return(desk, oper
         time_in_force="gtd",
         expire_at_ns=desk.start_ns + SECOND,
     )
+
+
+def test_a_stop_that_ended_during_maintenance_does_not_fire_on_return(desk, operator):
+    stop = stop_that_ends_in_a_second(desk)
     operator.set_system("maintenance")
     desk.market.stats.last_ticks = 950
     desk.venue.advance(desk.start_ns + 2 * SECOND)
@@ -271,17 +275,7 @@ def test_expiries_and_the_dead_mans_switch_wait_for_the_end_of_a_pairs_maintenan
 
 
 def test_what_ends_late_after_a_pairs_maintenance_neither_fires_nor_ends_twice(desk, operator):
-    desk.market.place("sell", 1000, 100)
-    desk.market.take("buy", 100)
-    stop = desk.order(
-        desk.alice,
-        "sell",
-        "0.5",
-        order_type="stop-loss",
-        trigger_price="98.0",
-        time_in_force="gtd",
-        expire_at_ns=desk.start_ns + SECOND,
-    )
+    stop = stop_that_ends_in_a_second(desk)
     desk.venue.cancel_all_after(desk.alice, 1)
     operator.set_status(desk.symbol, "maintenance")
     desk.market.stats.last_ticks = 950

@@ -43,8 +43,8 @@ class Connection:
         self._clock = exchange.clock
         self._clock_ns: Callable[[], int] = exchange.clock_ns
         self._faults = exchange.faults
-        self._link = Link(exchange.faults, path, self, exchange.faults.transports.of(socket.scope))
         self._transport = exchange.faults.transports.of(socket.scope)
+        self._link = Link(exchange.faults, path, self, self._transport)
         self._session = Session(exchange, path, self)
         self._requests: deque[tuple[int, int, str]] = deque()
         self._frames: deque[tuple[int, Frame]] = deque()

@@ -22,13 +22,13 @@ from krakenbot.adapters.local_exchange.matching.tiers import Tier
 from krakenbot.adapters.local_exchange.protocol.announcements import PROXY_RESTARTING
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.record import order_fields
+from krakenbot.adapters.local_exchange.web import bounded_body, json_response
 
 MAX_BODY_BYTES: Final = 1 << 16
 MAX_WHOLE_DIGITS: Final = 15
 MAX_DECIMALS: Final = 12
 CANCELLED_BY_VENUE: Final = "Cancelled by the venue"
 Answer = dict[str, Any]
-_encode = msgspec.json.Encoder().encode
 
 
 class Control:
@@ -61,7 +61,7 @@ class Control:
         listed = {path: sorted(methods) for path, methods in sorted(paths.items())}
 
         async def endpoint(_request: Request) -> Response:
-            return _json({"paths": listed})
+            return json_response({"paths": listed})
 
         return Route("/control/", endpoint, methods=["GET"])
 
@@ -159,29 +159,27 @@ class Control:
     def _post(self, action: Callable[[Answer], Answer]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             if not _is_loopback(request):
-                return _json({"error": "the control port serves loopback only"}, 403)
+                return json_response({"error": "the control port serves loopback only"}, 403)
             try:
                 body = await _body(request)
                 self._exchange.catch_up()
-                return _json(action(body))
+                return json_response(action(body))
             except OperatorError as error:
-                return _json({"error": str(error)}, 400)
+                return json_response({"error": str(error)}, 400)
 
         return endpoint
 
     async def _limits(self, request: Request) -> Response:
         if not _is_loopback(request):
-            return _json({"error": "the control port serves loopback only"}, 403)
+            return json_response({"error": "the control port serves loopback only"}, 403)
         self._exchange.catch_up()
-        return _json(self.limits())
+        return json_response(self.limits())
 
 
 async def _body(request: Request) -> Answer:
-    content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise OperatorError("the body is too long")
+    content = await bounded_body(request, MAX_BODY_BYTES)
+    if content is None:
+        raise OperatorError("the body is too long")
     try:
         body = msgspec.json.decode(content or b"{}")
     except (msgspec.DecodeError, RecursionError) as error:
@@ -224,7 +222,3 @@ def _decimal(body: Answer, name: str) -> Decimal:
             f"{name}: a finite decimal below 10^{MAX_WHOLE_DIGITS} with at most {MAX_DECIMALS} decimals"
         )
     return value
-
-
-def _json(content: Answer, status: int = 200) -> Response:
-    return Response(_encode(content), status_code=status, media_type="application/json")

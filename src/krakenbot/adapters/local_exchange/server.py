@@ -38,6 +38,7 @@ from krakenbot.adapters.local_exchange.protocol.session import Path
 from krakenbot.adapters.local_exchange.sockets import BatchingWebSocket
 from krakenbot.adapters.local_exchange.stepping import Stepper, StoppedError
 from krakenbot.adapters.local_exchange.venue_clock import RunningClock, SteppedClock
+from krakenbot.adapters.local_exchange.web import bounded_body, json_response
 
 MAX_REQUEST_BYTES = 1 << 20
 STARTUP_TIMEOUT_S = 10.0
@@ -143,20 +144,20 @@ class ExchangeServer:
         api_key = request.headers.get("API-Key", "")
         throttled = self._gate.enter(api_key)
         if throttled is not None:
-            return Response(_encode({"error": [throttled]}), media_type="application/json")
+            return json_response({"error": [throttled]})
         try:
             return await self._rest(request, self._gate.private)
         finally:
             self._gate.leave(api_key)
 
     async def _unknown(self, _request: Request) -> Response:
-        return Response(_encode({"error": ["EGeneral:Unknown method"]}), media_type="application/json")
+        return json_response({"error": ["EGeneral:Unknown method"]})
 
     async def _rest(self, request: Request, answer: Callable[[RestCall], Any]) -> Response:
         """Read a request, let it wait its leg, answer it, and let the answer wait its leg."""
         self._exchange.counters["rest_requests"] += 1
         received_ns = self._exchange.clock_ns()
-        body = await _bounded_body(request)
+        body = await bounded_body(request, MAX_REQUEST_BYTES)
         inbound, outbound = self._legs_of(request)
         await self._wait(inbound)
 
@@ -185,7 +186,7 @@ class ExchangeServer:
     async def _truth(self, _request: Request) -> Response:
         self._exchange.catch_up()
         self._exchange.record.flush()
-        return Response(_encode(self._exchange.record.truth()), media_type="application/json")
+        return json_response(self._exchange.record.truth())
 
     async def _status(self, _request: Request) -> Response:
         venue = self._exchange.venue
@@ -198,20 +199,19 @@ class ExchangeServer:
             "flow": venue.flow.parameters() if venue.flow else None,
             "counters": dict(sorted(self._exchange.counters.items())),
         }
-        return Response(_encode(status), media_type="application/json")
+        return json_response(status)
 
     async def _advance(self, request: Request) -> Response:
-        body = await _bounded_body(request)
+        body = await bounded_body(request, MAX_REQUEST_BYTES)
         try:
             if self._stepper is None:
                 raise ValueError("time runs by itself; start the exchange with --time stepped")  # noqa: TRY301
             now_ns = await self._stepper.advance(msgspec.json.decode(body or b"", type=_Advance).seconds)
         except StoppedError as error:
-            return Response(_encode({"error": str(error)}), status_code=503, media_type="application/json")
+            return json_response({"error": str(error)}, 503)
         except (RecursionError, ValueError, msgspec.DecodeError) as error:
-            content = {"error": f'expected {{"seconds": NUMBER}}: {error}'}
-            return Response(_encode(content), status_code=400, media_type="application/json")
-        return Response(_encode({"now_ns": now_ns}), media_type="application/json")
+            return json_response({"error": f'expected {{"seconds": NUMBER}}: {error}'}, 400)
+        return json_response({"now_ns": now_ns})
 
     def _backlog(self) -> int:
         return max((connection.queued_frames for connection in self._open), default=0)
@@ -287,17 +287,6 @@ async def _run_engine(scope: anyio.CancelScope, exchange: Exchange, flow: PacedF
     if isinstance(exchange.clock, RunningClock):
         with scope:
             await run_venue(exchange, flow, exchange.clock)
-
-
-async def _bounded_body(request: Request) -> bytes | None:
-    """Return the body; None when it is longer than any request."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_REQUEST_BYTES:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _call(request: Request, body: bytes | None, received_ns: int) -> RestCall:

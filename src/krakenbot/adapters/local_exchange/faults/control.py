@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from krakenbot.adapters.local_exchange.faults.plan import FaultPlan
 from krakenbot.adapters.local_exchange.faults.script import ScriptError
+from krakenbot.adapters.local_exchange.web import bounded_body, json_response
 
 MAX_SCRIPT_BYTES: Final = 1 << 20
 MAX_NAMED: Final = 50
-_encode = msgspec.json.Encoder().encode
 
 
 class FaultControl:
@@ -36,33 +35,27 @@ class FaultControl:
         ]
 
     async def _add(self, request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_SCRIPT_BYTES:
-                return _json({"error": "the script is too long"}, 413)
+        body = await bounded_body(request, MAX_SCRIPT_BYTES)
+        if body is None:
+            return json_response({"error": "the script is too long"}, 413)
         try:
-            return _json({"ids": self._plan.add(body.decode(), "control port")})
+            return json_response({"ids": self._plan.add(body.decode(), "control port")})
         except UnicodeDecodeError:
-            return _json({"error": "the script is no UTF-8 text"}, 400)
+            return json_response({"error": "the script is no UTF-8 text"}, 400)
         except ScriptError as error:
             where = {"line": error.line, "column": error.column}
-            return _json({"error": str(error)} | where, 400)
+            return json_response({"error": str(error)} | where, 400)
 
     async def _list(self, _request: Request) -> Response:
-        return _json(self._plan.report())
+        return json_response(self._plan.report())
 
     async def _remove_all(self, _request: Request) -> Response:
-        return _json({"removed": self._plan.remove()})
+        return json_response({"removed": self._plan.remove()})
 
     async def _remove(self, request: Request) -> Response:
         rule_id = request.path_params["rule_id"]
         removed = self._plan.remove(rule_id)
         if not removed:
             ids = ", ".join(str(rule["id"]) for rule in self._plan.report()["rules"][:MAX_NAMED])
-            return _json({"error": f"no rule {rule_id}; the rules are {ids or 'none'}"}, 404)
-        return _json({"removed": removed})
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(_encode(content), status_code=status, media_type="application/json")
+            return json_response({"error": f"no rule {rule_id}; the rules are {ids or 'none'}"}, 404)
+        return json_response({"removed": removed})

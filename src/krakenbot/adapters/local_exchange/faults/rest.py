@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Any, Final
 
 import anyio.lowlevel
-import msgspec
 from attrs import define, field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +21,7 @@ from krakenbot.adapters.local_exchange.faults import damage
 from krakenbot.adapters.local_exchange.faults.plan import FaultPlan, Strike
 from krakenbot.adapters.local_exchange.faults.rules import Action, Event
 from krakenbot.adapters.local_exchange.faults.vocabulary import Stage
+from krakenbot.adapters.local_exchange.web import json_response
 
 HANG_NS: Final = 120 * 10**9
 TURNS_TO_CLOSE: Final = 5
@@ -33,7 +33,6 @@ REASONS: Final = {
     520: "Web server is returning an unknown error",
 }
 Execute = Callable[[], bytes]
-_encode = msgspec.json.Encoder().encode
 
 
 def html(status: int) -> Response:
@@ -206,7 +205,7 @@ async def refused_upgrade(plan: FaultPlan, websocket: WebSocket, path: str) -> b
 def _answer(action: Action) -> Response:
     match action.name:
         case "refuse":
-            return Response(_encode({"error": [action.text("text")]}), media_type="application/json")
+            return json_response({"error": [action.text("text")]})
         case "answer_text":
             return Response(action.text("text"), media_type="application/json")
         case "answer_status":

@@ -147,6 +147,13 @@ class Book:
         order.remaining_lots = remaining_lots
         self._note(side, order, change, "modify")
 
+    def trade(self, order: RestingOrder, lots: int) -> None:
+        """Lower an order by what it traded (at most what remains); it goes when nothing is left."""
+        if lots == order.remaining_lots:
+            self.remove(order)
+        else:
+            self.shrink(order, order.remaining_lots - lots)
+
     def drain(self) -> Changes:
         """Return the changes since the last call and start anew."""
         changes, self.changes = self.changes, Changes()

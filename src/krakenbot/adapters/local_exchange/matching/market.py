@@ -219,10 +219,7 @@ class VenueMarket:
                 continue
             traded = min(left, maker.remaining_lots)
             left -= traded
-            if traded == maker.remaining_lots:
-                self.book.remove(maker)
-            else:
-                self.book.shrink(maker, maker.remaining_lots - traded)
+            self.book.trade(maker, traded)
             self._print(Trade(self._next_trade_id(), side, abs(key), traded, order_type, self._desk.now_ns))
             self._desk.settle(self, self.trades[-1], taker, maker)
         return size_lots - left

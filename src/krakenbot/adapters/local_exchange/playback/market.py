@@ -165,20 +165,14 @@ class PlaybackMarket(VenueMarket):
         if maker.client is None:
             self._taken.take(taker.account, maker.side, maker.price_ticks, trade.size_lots)
         else:
-            self._lower(maker, trade.size_lots)
+            self.book.trade(maker, trade.size_lots)
         self._desk.settle(self, trade, taker, maker)
 
     def _fill_resting(self, maker: RestingOrder, lots: int, trade: Trade) -> None:
         """Fill a client's order at its own price, under the id of the recorded trade."""
-        self._lower(maker, lots)
+        self.book.trade(maker, lots)
         fill = Trade(trade.trade_id, trade.taker_side, maker.price_ticks, lots, trade.taker_type, self._desk.now_ns)
         self._desk.settle(self, fill, None, maker)
-
-    def _lower(self, maker: RestingOrder, lots: int) -> None:
-        if lots == maker.remaining_lots:
-            self.book.remove(maker)
-        else:
-            self.book.shrink(maker, maker.remaining_lots - lots)
 
     def _own_trade_id(self) -> int:
         self._own_trades += 1
