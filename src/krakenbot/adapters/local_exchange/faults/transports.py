@@ -61,8 +61,10 @@ def faulted_http(plan: Any) -> type[asyncio.Protocol]:
                 return
             for strike in plan.strike(_EVENT):
                 if strike.action.name == "silence":
-                    transport.pause_reading()
-                    asyncio.get_running_loop().call_later(LONGEST_SILENCE_S, transport.abort)
+                    loop = asyncio.get_running_loop()
+                    # Early releases of Python 3.11 start to read after this call, paused or not.
+                    loop.call_soon(transport.pause_reading)
+                    loop.call_later(LONGEST_SILENCE_S, transport.abort)
                 else:
                     transport.abort()
 
