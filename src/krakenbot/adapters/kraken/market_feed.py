@@ -62,6 +62,7 @@ class KrakenMarketFeed:
         settings: MarketFeedSettings | None = None,
         token_source: TokenSource | None = None,
         jitter: Callable[[], float] = random.random,
+        carrier: Callable[..., Connection] = Connection,
     ) -> None:
         self._public_url = public_url
         self._level3_url = level3_url
@@ -69,6 +70,8 @@ class KrakenMarketFeed:
         self._settings = settings = settings or MarketFeedSettings()
         self._token_source = token_source
         self._jitter = jitter
+        # makes the connection of a session; a recorder brings one that keeps the frames
+        self._carrier = carrier
         self._state = MarketState()
         self._public: PublicSession | None = None
         self._connected: Connection | None = None
@@ -218,7 +221,7 @@ class KrakenMarketFeed:
             attempt = await self._wait(session, reason, listener, attempt, started)
 
     async def _carry(self, url: str, session: MarketSession) -> str:
-        connection = Connection(url=url, session=session, clock=self._clock, settings=self._settings.connection)
+        connection = self._carrier(url=url, session=session, clock=self._clock, settings=self._settings.connection)
         if session is self._public:
             self._connected = connection
         try:
