@@ -41,6 +41,10 @@ class MarketRecorder:
         self.instruments_changed = False
         """Set when instruments came in; whoever publishes them resets it."""
 
+    def use_run(self, run_id: RunId) -> None:
+        """Write what comes from now on into another run: each row belongs to exactly one."""
+        self._run_id = run_id
+
     def sample(self, symbols: Sequence[Symbol]) -> int:
         """Take a book and a queue sample of each symbol now; return how many rows were queued."""
         at_ns = self._clock.now_ns()

@@ -48,6 +48,10 @@ class RefreshServer:
         self.failures = 0
         self.last_duration_s: float | None = None
 
+    def use_run(self, run_id: RunId) -> None:
+        """Name another run in the generations from now on: the lineage, and so every window, stays."""
+        self._run_id = run_id
+
     async def run(self) -> None:
         """Serve until cancelled; a database that is away is said and tried again."""
         while True:
