@@ -21,6 +21,7 @@ from zlib import crc32
 
 from krakenbot.domain.market.book import CHECKSUM_LEVELS, EXACT_LIMIT, FLOAT_LIMIT, Verdict, runs_back
 from krakenbot.domain.market.freshness import utc_ns
+from krakenbot.domain.market.places import QueuePlaces, Watch
 from krakenbot.domain.market.views import LevelQueue, QueuePosition
 from krakenbot.domain.values import NS_PER_S, Side
 
@@ -58,7 +59,7 @@ Change = TypeVar("Change", bound=OrderChange)
 class _QueueSide:
     """One side, best level first."""
 
-    __slots__ = ("added_lots", "at", "digits", "key_of", "keys", "levels", "removed_lots", "sign")
+    __slots__ = ("added_lots", "at", "digits", "key_of", "keys", "levels", "removed_lots", "sign", "watched")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
@@ -68,6 +69,8 @@ class _QueueSide:
         self.key_of: dict[str, int] = {}
         # venue time at which each order joined its queue
         self.at: dict[str, str] = {}
+        # the levels at which somebody follows a place
+        self.watched: dict[int, Watch] = {}
         self.added_lots = 0
         self.removed_lots = 0
 
@@ -78,9 +81,9 @@ class _QueueSide:
         self.key_of.clear()
         self.at.clear()
 
-    def checksum_digits(self) -> bytes:
-        digits = self.digits
-        return "".join(digits if len(digits) <= CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
+    def shows(self, key: int, depth: int) -> bool:
+        """Tell whether an order at a price would be seen; beyond the last of `depth` levels none is."""
+        return len(self.keys) < depth or key <= self.keys[-1]
 
     def apply(self, changes: Sequence[OrderChange], price_scale: float, qty_scale: float) -> int:
         """Apply changes in their order; the index of the best level changed."""
@@ -137,6 +140,8 @@ class _QueueSide:
         self.at[order_id] = at
         if index == 0:
             self.added_lots += int(lots)
+        if key in self.watched:
+            self.watched[key].on_append(order_id)
         return index
 
     def _remove(self, order_id: str, key: int) -> int:
@@ -146,6 +151,8 @@ class _QueueSide:
         del self.key_of[order_id], self.at[order_id]
         if index == 0:
             self.removed_lots += int(lots)
+        if key in self.watched:
+            self.watched[key].on_remove(order_id, int(lots))
         if level:
             price = str(abs(key))
             self.digits[index] = price + price.join(level.values())
@@ -156,10 +163,13 @@ class _QueueSide:
     def _resize(self, order_id: str, key: int, lots: int) -> int:
         level = self.levels[key]
         index = bisect_left(self.keys, key)
-        if index == 0:
+        if index == 0 or key in self.watched:
             grown = lots - int(level[order_id])
-            self.added_lots += max(grown, 0)
-            self.removed_lots += max(-grown, 0)
+            if index == 0:
+                self.added_lots += max(grown, 0)
+                self.removed_lots += max(-grown, 0)
+            if key in self.watched:
+                self.watched[key].on_resize(order_id, -grown)
         level[order_id] = str(lots)
         price = str(abs(key))
         self.digits[index] = price + price.join(level.values())
@@ -179,12 +189,18 @@ class L3Book:
         self._asks = _QueueSide(1)
         self._asks_crc = 0
         self._bids_text = b""
+        self.places = QueuePlaces(self, self._bids, self._asks)
+        self._shape = (0, 0)
         self.reshape(price_precision=price_precision, qty_precision=qty_precision)
 
     def reshape(self, *, price_precision: int, qty_precision: int) -> None:
         """Take over changed precisions of the instrument; a snapshot must follow."""
+        if self._shape != (price_precision, qty_precision):
+            self.places.end_all()
+        self._shape = (price_precision, qty_precision)
         self._qty_precision = qty_precision
         self._quote_per_tick_lot = 10.0 ** -(price_precision + qty_precision)
+        self.places.quote_per_tick_lot = self._quote_per_tick_lot
         self._scales = (10.0**price_precision, 10.0**qty_precision)
         self._qty_limit = FLOAT_LIMIT / 10.0**qty_precision
         self._is_exact = False
@@ -249,6 +265,8 @@ class L3Book:
         if at < self._at and runs_back(self._at, at):
             return self.invalidate("time ran back")
         self._at = at
+        if bid_side.watched or ask_side.watched:
+            self.places.end_message()
         return _GOOD
 
     def invalidate(self, reason: str) -> Verdict:
@@ -281,6 +299,23 @@ class L3Book:
         level = book_side.levels.get(price_ticks * book_side.sign, {})
         return [(order_id, int(lots)) for order_id, lots in level.items()]
 
+    def level_text(self, side: Side, price_ticks: int) -> str | None:
+        """Return a level as it enters the checksum: another object after each change of it; None without the level."""
+        book_side = self._side(side)
+        key = price_ticks * book_side.sign
+        return book_side.digits[bisect_left(book_side.keys, key)] if key in book_side.levels else None
+
+    def line(self, side: Side, price_ticks: int) -> list[tuple[str, int, str]]:
+        """Return the queue at a price as (order_id, lots, time of joining it), first in line first."""
+        book_side = self._side(side)
+        level = book_side.levels.get(price_ticks * book_side.sign, {})
+        return [(order_id, int(lots), book_side.at[order_id]) for order_id, lots in level.items()]
+
+    def sees(self, side: Side, price_ticks: int) -> bool:
+        """Tell whether a level at a price would be within the window of levels."""
+        book_side = self._side(side)
+        return len(book_side.keys) < self.depth or price_ticks * book_side.sign <= book_side.keys[-1]
+
     def level(self, side: Side, price_ticks: int, at_ns: int) -> LevelQueue | None:
         """Return the queue at a price; None when the level does not exist."""
         book_side = self._side(side)
@@ -305,13 +340,19 @@ class L3Book:
             if key is not None:
                 level = side.levels[key]
                 ahead = [int(level[other]) for other in takewhile(order_id.__ne__, level)]
-                return self._position(abs(key), ahead, sum(map(int, level.values())))
+                return self._position(side, key, ahead, int(level[order_id]))
         return None
 
-    def position_at(self, side: Side, price_ticks: int) -> QueuePosition:
-        """Return what would stand ahead of a new order at a price."""
-        sizes = [lots for _, lots in self.orders(side, price_ticks)]
-        return self._position(price_ticks, sizes, sum(sizes))
+    def position_at(self, side: Side, price_ticks: int, size_lots: int = 0) -> QueuePosition | None:
+        """Return what would stand ahead of a new order of this size at a price.
+
+        None when the book cannot tell (invalid, or the price is beyond its window of levels), or the order would take.
+        """
+        book_side, other = self._side(side), self._side(side.opposite)
+        key = price_ticks * book_side.sign
+        if not self.is_valid or not book_side.shows(key, self.depth) or (other.keys and key + other.keys[0] <= 0):
+            return None
+        return self._position(book_side, key, [lots for _, lots in self.orders(side, price_ticks)], size_lots)
 
     def take_touch_counters(self) -> tuple[float, float, float, float]:
         """Return and reset (bid_added, bid_removed, ask_added, ask_removed) at the touch, in lots."""
@@ -323,16 +364,21 @@ class L3Book:
     def _side(self, side: Side) -> _QueueSide:
         return self._bids if side is Side.BUY else self._asks
 
-    def _position(self, price_ticks: int, ahead: list[int], level_lots: int) -> QueuePosition:
+    def _position(self, side: _QueueSide, key: int, ahead: list[int], size_lots: int) -> QueuePosition:
         ahead_lots = sum(ahead)
+        better = [side.levels[each] for each in side.keys[: bisect_left(side.keys, key)]]
         return QueuePosition(
             ahead_lots=ahead_lots,
             ahead_orders=len(ahead),
-            ahead_notional_quote=price_ticks * ahead_lots * self._quote_per_tick_lot,
-            level_lots=level_lots,
+            ahead_notional_quote=abs(key) * ahead_lots * self._quote_per_tick_lot,
+            level_lots=sum(map(int, side.levels.get(key, {}).values())),
+            better_lots=sum(sum(map(int, level.values())) for level in better),
+            better_orders=sum(map(len, better)),
+            size_lots=size_lots,
         )
 
     def _clear(self) -> None:
+        self.places.lose()
         self._bids.clear()
         self._asks.clear()
         self._asks_crc = 0

@@ -6,17 +6,24 @@ from typing import Protocol
 
 from attrs import frozen
 
+from krakenbot.domain.market.places import QueuePlaces
 from krakenbot.domain.values import Side
 
 
 @frozen(kw_only=True)
 class QueuePosition:
-    """What stands ahead of an order at its price: lots and orders; `notional_quote` in quote units."""
+    """What stands ahead of an order: at its price, and at better prices, which trade before it.
+
+    `level_lots` is the whole level, `size_lots` the order itself; notional in quote units.
+    """
 
     ahead_lots: int
     ahead_orders: int
     ahead_notional_quote: float
     level_lots: int
+    better_lots: int
+    better_orders: int
+    size_lots: int
 
 
 @frozen(kw_only=True)
@@ -74,8 +81,21 @@ class QueueView(Protocol):
     def received_mono(self) -> float:
         """Return our monotonic time of the last message."""
 
+    @property
+    def updated_at_ns(self) -> int:
+        """Return the venue's time of the last message; 0 before the first."""
+
     def best(self, side: Side) -> int | None:
         """Return the best price in ticks of a side (BUY: bids)."""
+
+    def level_text(self, side: Side, price_ticks: int) -> str | None:
+        """Return a level as it enters the checksum: another object after each change of it; None without the level."""
+
+    def line(self, side: Side, price_ticks: int) -> list[tuple[str, int, str]]:
+        """Return the queue at a price as (order_id, lots, time of joining it), first in line first."""
+
+    def sees(self, side: Side, price_ticks: int) -> bool:
+        """Tell whether a level at a price would be within the window of levels."""
 
     def level(self, side: Side, price_ticks: int, at_ns: int) -> LevelQueue | None:
         """Return the queue at a price; None when the level does not exist."""
@@ -83,8 +103,12 @@ class QueueView(Protocol):
     def position_of(self, order_id: str) -> QueuePosition | None:
         """Return what stands ahead of an order; None when the book does not hold it."""
 
-    def position_at(self, side: Side, price_ticks: int) -> QueuePosition:
-        """Return what would stand ahead of a new order at a price."""
+    def position_at(self, side: Side, price_ticks: int, size_lots: int = 0) -> QueuePosition | None:
+        """Return what would stand ahead of a new order; None when it would take or nobody can tell."""
+
+    @property
+    def places(self) -> QueuePlaces:
+        """Return the places that are followed through this book, to join, follow and leave them."""
 
     def take_touch_counters(self) -> tuple[float, float, float, float]:
         """Return and reset (bid_added, bid_removed, ask_added, ask_removed) at the touch, in lots."""
