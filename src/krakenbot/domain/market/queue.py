@@ -314,7 +314,7 @@ class L3Book:
     def sees(self, side: Side, price_ticks: int) -> bool:
         """Tell whether a level at a price would be within the window of levels."""
         book_side = self._side(side)
-        return len(book_side.keys) < self.depth or price_ticks * book_side.sign <= book_side.keys[-1]
+        return book_side.shows(price_ticks * book_side.sign, self.depth)
 
     def level(self, side: Side, price_ticks: int, at_ns: int) -> LevelQueue | None:
         """Return the queue at a price; None when the level does not exist."""

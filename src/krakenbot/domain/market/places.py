@@ -1,0 +1,429 @@
+"""Places in a queue: what stands ahead of an order, or of one that we only imagine, and why that changed.
+
+Enters: the changes of followed price levels (from the L3 book that owns this), public trades, the time. Leaves:
+`Place`s, which are read at any time and never written by their reader. Called by the L3 book; used by whoever follows
+resting orders and by the queue probes:
+
+    place = queue.places.join(Side.BUY, price_ticks, size_lots)   # an imagined order at the back of the queue, now
+    place = queue.places.follow(order_id)                         # an order that the book holds
+    queue.places.on_trade(trade)                                  # every public trade of the symbol, in any order
+    queue.places.settle(now_ns)                                   # about once a second, venue time
+    place.ahead.lots, place.traded.lots, place.cancelled.lots     # read, after any message
+    queue.places.leave(place)                                     # when done; a place costs memory until then
+
+Level3 says that an order left, not why. Only the front of a queue trades, so what leaves from further back was
+cancelled or amended for certain; what leaves from the front is `pending` until a public trade of that price explains
+it, or until nothing has for SETTLE_NS. The two feeds are two connections: a trade may come before or after.
+Cost: a message that touches no followed price pays one look-up a change; one that does, a step for each place there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Protocol
+
+from attrs import Factory, define
+
+from krakenbot.domain.market.freshness import utc_ns
+from krakenbot.domain.market.trade import PublicTrade
+from krakenbot.domain.values import NS_PER_S, Side
+
+MATCH_NS = NS_PER_S
+"""How far apart in venue time a trade and the departure that it explains may be."""
+SETTLE_NS = 5 * NS_PER_S
+"""After so long without a trade that explains it, a departure was no trade."""
+NS_PER_US = 1_000
+
+
+@define(slots=True)
+class Amount:
+    """A number of orders and their lots; a change of part of an order counts lots and no order."""
+
+    orders: int = 0
+    lots: int = 0
+
+    def add(self, orders: int, lots: int) -> None:
+        """Add an amount; negative ones subtract."""
+        self.orders += orders
+        self.lots += lots
+
+
+@define(kw_only=True, eq=False, slots=True)
+class Place:
+    """A place in the queue at one price, of a held order or (`order_id` empty) of an imagined one.
+
+    Always `ahead = joined - (traded + cancelled + amended + unseen + pending)`, in lots and in orders. `amended` is
+    what orders ahead gave up by amending (negative when they grew), moves to another place included. `unseen` is what
+    changed while the level was out of sight: out of the window of levels, or the book invalid; meanwhile `is_seen` is
+    False and `ahead` is the last known. `gaps` counts such times.
+    `reached` is what traded at this price with nothing ahead left: volume that an imagined order of `size_lots` would
+    have met first, or, of a held order, its own fills. `through_lots` traded at prices worse than this one.
+    `is_over`: a held order has left the book, or the instrument was reshaped; nothing will change any more.
+    """
+
+    side: Side
+    price_ticks: int
+    size_lots: int
+    joined_at_ns: int
+    joined: Amount
+    ahead: Amount
+    rank: int
+    quote_per_lot: float
+    order_id: str = ""
+    is_seen: bool = True
+    is_over: bool = False
+    gaps: int = 0
+    traded: Amount = Factory(Amount)
+    cancelled: Amount = Factory(Amount)
+    amended: Amount = Factory(Amount)
+    unseen: Amount = Factory(Amount)
+    pending: Amount = Factory(Amount)
+    reached: Amount = Factory(Amount)
+    through_lots: int = 0
+
+    @property
+    def ahead_notional_quote(self) -> float:
+        """Return the notional ahead in quote units."""
+        return self.ahead.lots * self.quote_per_lot
+
+    @property
+    def lots_to_fill(self) -> int:
+        """Return what has to trade at this price until an order of this size is filled whole; 0 when it is."""
+        return max(self.ahead.lots + self.size_lots - self.reached.lots, 0)
+
+
+class QueueLevels(Protocol):
+    """One side of the L3 book as this module reads it; keys are signed prices, best first, bids negative."""
+
+    @property
+    def sign(self) -> int:
+        """Return -1 for bids, 1 for asks."""
+
+    @property
+    def keys(self) -> list[int]:
+        """Return the keys of the levels."""
+
+    @property
+    def levels(self) -> Mapping[int, Mapping[str, str]]:
+        """Return the queue at each key: order id to lots, first in line first."""
+
+    @property
+    def key_of(self) -> Mapping[str, int]:
+        """Return the key of each order."""
+
+    @property
+    def at(self) -> Mapping[str, str]:
+        """Return the venue's time at which each order joined."""
+
+    @property
+    def watched(self) -> dict[int, Watch]:
+        """Return the followed levels; the side tells them of its changes."""
+
+    def shows(self, key: int, depth: int) -> bool:
+        """Tell whether an order at a price would be seen."""
+
+
+@define(eq=False, slots=True)
+class _Departure:
+    """What left the front of a level, and whom it concerned; `order` is 1 when the whole order left."""
+
+    at_ns: int
+    order: int
+    lots: int
+    before: list[Place]
+    after: list[Place]
+
+
+@define(eq=False, slots=True)
+class _Print:
+    """What of a public trade has not been found in the queue yet."""
+
+    at_ns: int
+    lots: int
+
+
+class Watch:
+    """One followed level. An order stands ahead of a place when its rank is lower."""
+
+    __slots__ = ("departures", "gone", "is_seen", "key", "next_rank", "places", "prints", "ranks", "since_ns")
+
+    def __init__(self, key: int, order_ids: Iterable[str], since_ns: int) -> None:
+        self.key = key
+        self.since_ns = since_ns
+        self.places: list[Place] = []
+        self.ranks = {order_id: rank for rank, order_id in enumerate(order_ids)}
+        self.next_rank = len(self.ranks)
+        self.is_seen = True
+        # of the message under way: order id, rank, lots (negative when grown), whether the whole order left
+        self.gone: list[tuple[str, int, int, bool]] = []
+        self.departures: list[_Departure] = []
+        self.prints: list[_Print] = []
+
+    def on_append(self, order_id: str) -> None:
+        """Take notice of an order that joins the back."""
+        if self.is_seen:
+            self.ranks[order_id] = self.next_rank
+            self.next_rank += 1
+
+    def on_remove(self, order_id: str, lots: int) -> None:
+        """Take notice of an order that left."""
+        if self.is_seen:
+            self.gone.append((order_id, self.ranks.pop(order_id), lots, True))
+
+    def on_resize(self, order_id: str, lots: int) -> None:
+        """Take notice that an order has so many lots less, or more when negative."""
+        if self.is_seen:
+            self.gone.append((order_id, self.ranks[order_id], lots, False))
+
+    def lose(self) -> None:
+        """Take notice that the level is out of sight; ranks are kept to find the places again."""
+        self.gone.clear()
+        if self.is_seen:
+            self.is_seen = False
+            for place in self.places:
+                place.is_seen = False
+                place.gaps += 1
+
+    def end_message(self, side: QueueLevels, at_ns: int) -> None:
+        """Tell the places what a whole message changed, with the cause as far as it is certain."""
+        level = side.levels.get(self.key)
+        front = self.ranks[next(iter(level))] if level else inf
+        for order_id, rank, lots, is_whole in self.gone:
+            before = [place for place in self.places if rank < place.rank]
+            for place in before:
+                place.ahead.add(-is_whole, -lots)
+            is_moved = is_whole and order_id in side.key_of
+            if lots < 0 or is_moved or rank > front:
+                cancelled = is_whole and not is_moved
+                for place in before:
+                    (place.cancelled if cancelled else place.amended).add(is_whole, lots)
+            else:
+                after = [place for place in self.places if rank >= place.rank]
+                for place in before:
+                    place.pending.add(is_whole, lots)
+                self._explain_departure(_Departure(at_ns, int(is_whole), lots, before, after))
+            self._end_own(order_id, lots, is_whole=is_whole)
+        self.gone.clear()
+
+    def find_again(self, side: QueueLevels) -> None:
+        """Find every place again in a level that came back into sight."""
+        level = side.levels.get(self.key, {})
+        self.is_seen = True
+        base = self.next_rank
+        ids = list(level)
+        for place in self.places:
+            if place.order_id and place.order_id not in level:
+                place.is_over = True
+                continue
+            standing = [index for index, order_id in enumerate(ids) if self._was_ahead(place, order_id, side)]
+            count = ids.index(place.order_id) if place.order_id else standing[-1] + 1 if standing else 0
+            lots = sum(int(level[order_id]) for order_id in ids[:count])
+            place.unseen.add(place.ahead.orders - count, place.ahead.lots - lots)
+            place.ahead = Amount(count, lots)
+            place.is_seen = True
+            if place.order_id:
+                place.size_lots = int(level[place.order_id])
+        # only now: the old ranks were compared with the old ranks of the places
+        for place in self.places:
+            place.rank = base + place.ahead.orders
+        self.ranks = {order_id: base + index for index, order_id in enumerate(ids)}
+        self.next_rank = base + len(ids)
+
+    def on_print(self, lots: int, at_ns: int) -> None:
+        """Take a public trade at this price."""
+        if at_ns + NS_PER_US <= self.since_ns:
+            return
+        found = _Print(at_ns, lots)
+        for departure in sorted(self.departures, key=lambda each: each.lots != lots):
+            if found.lots and abs(departure.at_ns - at_ns) <= MATCH_NS:
+                self._traded(departure, found)
+        self.departures = [each for each in self.departures if each.lots]
+        if found.lots:
+            self.prints.append(found)
+
+    def settle(self, now_ns: int) -> None:
+        """Call departures without a trade what they were, and forget trades that explained nothing."""
+        if self.departures:
+            for departure in self.departures:
+                if departure.at_ns + SETTLE_NS <= now_ns:
+                    for place in departure.before:
+                        place.pending.add(-departure.order, -departure.lots)
+                        (place.cancelled if departure.order else place.amended).add(departure.order, departure.lots)
+                    departure.lots = 0
+            self.departures = [each for each in self.departures if each.lots]
+        if self.prints:
+            self.prints = [each for each in self.prints if each.at_ns + SETTLE_NS > now_ns]
+
+    def _explain_departure(self, departure: _Departure) -> None:
+        for found in sorted(self.prints, key=lambda each: each.lots != departure.lots):
+            if departure.lots and abs(found.at_ns - departure.at_ns) <= MATCH_NS:
+                self._traded(departure, found)
+        self.prints = [each for each in self.prints if each.lots]
+        if departure.lots:
+            self.departures.append(departure)
+
+    @staticmethod
+    def _traded(departure: _Departure, found: _Print) -> None:
+        lots = min(departure.lots, found.lots)
+        departure.lots -= lots
+        found.lots -= lots
+        # an order whose last lots are explained has gone with them
+        order = departure.order if not departure.lots else 0
+        for place in departure.before:
+            place.pending.add(-order, -lots)
+            place.traded.add(order, lots)
+        for place in departure.after:
+            place.reached.add(order, lots)
+
+    def _end_own(self, order_id: str, lots: int, *, is_whole: bool) -> None:
+        for place in self.places:
+            if place.order_id == order_id:
+                place.size_lots -= lots
+                place.is_over = is_whole
+
+    def _was_ahead(self, place: Place, order_id: str, side: QueueLevels) -> bool:
+        rank = self.ranks.get(order_id)
+        if rank is not None:
+            return rank < place.rank
+        try:
+            return utc_ns(side.at[order_id]) <= place.joined_at_ns
+        except ValueError:
+            return False
+
+
+class QueueBook(Protocol):
+    """The book of the places, as this module reads it."""
+
+    @property
+    def depth(self) -> int:
+        """Return the number of price levels that the book shows at most."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Tell whether the book is verified."""
+
+    @property
+    def updated_at_ns(self) -> int:
+        """Return the venue's time of the last message."""
+
+
+class QueuePlaces:
+    """The followed places of one L3 book."""
+
+    def __init__(self, book: QueueBook, bids: QueueLevels, asks: QueueLevels) -> None:
+        self._book = book
+        self._sides: dict[Side, QueueLevels] = {Side.BUY: bids, Side.SELL: asks}
+        self.quote_per_tick_lot = 1.0
+
+    def join(self, side: Side, price_ticks: int, size_lots: int) -> Place | None:
+        """Follow an imagined order that joins the back of the queue at a price now.
+
+        None when nothing can be said of it: the book is invalid, the price is beyond the window of levels, or it would
+        take. Call `leave` when done.
+        """
+        levels, other = self._sides[side], self._sides[side.opposite]
+        key = price_ticks * levels.sign
+        if (
+            not self._book.is_valid
+            or not levels.shows(key, self._book.depth)
+            or (other.keys and key + other.keys[0] <= 0)
+        ):
+            return None
+        watch = self._watch(levels, key)
+        level = levels.levels.get(key, {})
+        return self._place(side, watch, watch.next_rank, list(level.values()), size_lots)
+
+    def follow(self, order_id: str) -> Place | None:
+        """Follow an order from its present place on; None when the book does not hold it. Call `leave` when done."""
+        for side, levels in self._sides.items():
+            key = levels.key_of.get(order_id)
+            if key is not None:
+                watch = self._watch(levels, key)
+                level = levels.levels[key]
+                ahead = list(level.values())[: list(level).index(order_id)]
+                place = self._place(side, watch, watch.ranks[order_id], ahead, int(level[order_id]))
+                place.order_id = order_id
+                return place
+        return None
+
+    def leave(self, place: Place) -> None:
+        """Follow a place no longer; without effect when it is not followed."""
+        levels = self._sides[place.side]
+        key = place.price_ticks * levels.sign
+        watch = levels.watched.get(key)
+        if watch is not None and place in watch.places:
+            watch.places.remove(place)
+            if not watch.places:
+                del levels.watched[key]
+
+    def on_trade(self, trade: PublicTrade) -> None:
+        """Take a public trade of the symbol."""
+        levels = self._sides[trade.side.opposite]
+        if not levels.watched:
+            return
+        traded = trade.price_ticks * levels.sign
+        for key, watch in levels.watched.items():
+            if key == traded:
+                watch.on_print(trade.size_lots, trade.at_ns)
+            elif key < traded:
+                for place in watch.places:
+                    if trade.at_ns + NS_PER_US > place.joined_at_ns:
+                        place.through_lots += trade.size_lots
+
+    def settle(self, now_ns: int) -> None:
+        """Settle what no trade has explained until a venue time; to be called about once a second."""
+        for levels in self._sides.values():
+            for watch in levels.watched.values():
+                watch.settle(now_ns)
+
+    def __len__(self) -> int:
+        """Return how many places are followed."""
+        return sum(len(watch.places) for levels in self._sides.values() for watch in levels.watched.values())
+
+    def end_message(self) -> None:
+        """Take notice that the book has verified a message; only the book calls this."""
+        for levels in self._sides.values():
+            for key, watch in levels.watched.items():
+                if not levels.shows(key, self._book.depth):
+                    watch.lose()
+                elif not watch.is_seen:
+                    watch.find_again(levels)
+                elif watch.gone:
+                    watch.end_message(levels, self._book.updated_at_ns)
+
+    def lose(self) -> None:
+        """Take notice that the book is invalid; only the book calls this."""
+        for levels in self._sides.values():
+            for watch in levels.watched.values():
+                watch.lose()
+
+    def end_all(self) -> None:
+        """End every place, since prices mean something else from now on; only the book calls this."""
+        for levels in self._sides.values():
+            for watch in levels.watched.values():
+                for place in watch.places:
+                    place.is_over = True
+                    place.is_seen = False
+            levels.watched.clear()
+
+    def _watch(self, levels: QueueLevels, key: int) -> Watch:
+        watch = levels.watched.get(key)
+        if watch is None:
+            watch = levels.watched[key] = Watch(key, levels.levels.get(key, ()), self._book.updated_at_ns)
+        return watch
+
+    def _place(self, side: Side, watch: Watch, rank: int, ahead: list[str], size_lots: int) -> Place:
+        lots = sum(map(int, ahead))
+        place = Place(
+            side=side,
+            price_ticks=abs(watch.key),
+            size_lots=size_lots,
+            joined_at_ns=self._book.updated_at_ns,
+            joined=Amount(len(ahead), lots),
+            ahead=Amount(len(ahead), lots),
+            rank=rank,
+            quote_per_lot=abs(watch.key) * self.quote_per_tick_lot,
+        )
+        watch.places.append(place)
+        return place
