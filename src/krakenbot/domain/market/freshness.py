@@ -6,13 +6,16 @@ sessions. A slow reader is not dropped by the venue but served late: its book is
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from krakenbot.domain.values import NS_PER_S
 
-_WINDOW = 120
+_MEDIAN_OF = 3
+# far above what quartz drifts
+_DRIFT = 200e-6
 
 
 def utc_ns(text: str) -> int:
@@ -39,22 +42,39 @@ def _day_start_s(day: str) -> int:
 
 
 class LagMeter:
-    """Measure how far a connection has fallen behind: the growth of (receipt - venue time) over its minimum.
+    """Measure how far a connection has fallen behind: the growth of (receipt - venue time) over its least value.
 
     The absolute difference means nothing, since the two clocks differ; its growth does. One sample a second is
-    enough; the window is the last 120 samples, so that a drifting clock is forgotten.
+    enough. Each reading is the median of three samples, so that one odd timestamp moves nothing. The least value may
+    rise by `_DRIFT` only, as clocks drift: a backlog that stays is never taken for normal.
     """
 
     def __init__(self) -> None:
-        self._offsets_s: deque[float] = deque(maxlen=_WINDOW)
+        self._recent_s: deque[float] = deque(maxlen=_MEDIAN_OF)
+        self._received_mono = 0.0
+        self._least_s: float | None = None
 
     def observe(self, venue_at_ns: int, received_mono: float) -> None:
-        """Take a frame's venue time and our monotonic time of its receipt."""
-        self._offsets_s.append(received_mono - venue_at_ns / NS_PER_S)
+        """Take a frame's venue time and our monotonic time of its receipt; the same frame again tells nothing."""
+        if self._recent_s and received_mono <= self._received_mono:
+            return
+        self._recent_s.append(received_mono - venue_at_ns / NS_PER_S)
+        if len(self._recent_s) == _MEDIAN_OF:
+            typical_s = self._typical_s()
+            drifted_s = math.inf
+            if self._least_s is not None:
+                drifted_s = self._least_s + _DRIFT * (received_mono - self._received_mono)
+            self._least_s = min(drifted_s, typical_s)
+        self._received_mono = received_mono
 
     @property
     def lag_s(self) -> float | None:
-        """Return the seconds by which the last sample was later than the quickest one; None before the first."""
-        if not self._offsets_s:
-            return None
-        return self._offsets_s[-1] - min(self._offsets_s)
+        """Return the seconds by which the last samples were later than the quickest; None before the third."""
+        return None if self._least_s is None else self._typical_s() - self._least_s
+
+    def clock_offset_s(self, now_ns: int, now_mono: float) -> float | None:
+        """Return our clock minus the venue's, the quickest delivery included; None before the third sample."""
+        return None if self._least_s is None else self._least_s + now_ns / NS_PER_S - now_mono
+
+    def _typical_s(self) -> float:
+        return sorted(self._recent_s)[_MEDIAN_OF // 2]
