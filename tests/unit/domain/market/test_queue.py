@@ -54,9 +54,12 @@ def test_order_not_held_has_no_position():
 
 def test_new_order_would_stand_behind_the_whole_level():
     queue = make_queue()
+    joined, lower = queue.position_at(Side.BUY, 999, 5), queue.position_at(Side.BUY, 998)
 
-    assert (60, 3) == (queue.position_at(Side.BUY, 999).ahead_lots, queue.position_at(Side.BUY, 999).ahead_orders)
-    assert 0 == queue.position_at(Side.BUY, 998).ahead_lots
+    assert joined is not None
+    assert lower is not None
+    assert (60, 3, 0, 5) == (joined.ahead_lots, joined.ahead_orders, joined.better_lots, joined.size_lots)
+    assert (0, 0, 60, 3) == (lower.ahead_lots, lower.ahead_orders, lower.better_lots, lower.better_orders)
 
 
 def test_modify_keeps_the_place():
