@@ -1,0 +1,95 @@
+"""`./kb faults --suite market [--symbols N] [--only TEXT ...] [--report FILE] [--docs]`: break it, and look.
+
+`--only` takes parts of names of faults, `--list` prints the names. `--report` writes JSON, `--docs` the table of
+docs/reliability.md. Exits with 1 when something did not hold, with 2 when the run itself could not go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+from tests.faults import report
+from tests.faults.fault import Fault
+from tests.faults.market import content, processes, replies, steps
+from tests.faults.runner import Outcome, Runner
+from tests.faults.world import HarnessError, running
+
+SUITES: dict[str, tuple[Fault, ...]] = {
+    "market": (*steps.FAULTS, *content.FAULTS, *replies.FAULTS, *processes.FAULTS),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="kb faults", description="Break a running system, and look what holds.")
+    parser.add_argument("--suite", choices=sorted(SUITES), default="market")
+    parser.add_argument("--symbols", type=int, default=12, help="how many symbols run, 1 to 600")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the exchange's flow")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="faults whose name contains one of these")
+    parser.add_argument("--list", action="store_true", help="print the names of the faults")
+    parser.add_argument("--report", type=Path, help="write the results as JSON")
+    parser.add_argument("--docs", action="store_true", help=f"write {report.PAGE.name}")
+    arguments = parser.parse_args()
+    faults = [fault for fault in SUITES[arguments.suite] if _is_wanted(fault, arguments.only)]
+    if arguments.list:
+        _print("\n".join(fault.name for fault in faults))
+        return 0
+    if not 1 <= arguments.symbols <= 600:
+        parser.error(f"--symbols {arguments.symbols}: allowed are 1 to 600")
+    if not faults:
+        parser.error(f"--only {' '.join(arguments.only)}: no such fault; --list names them")
+    if arguments.report and not arguments.report.absolute().parent.is_dir():
+        parser.error(f"--report {arguments.report}: its folder must exist")
+    try:
+        outcomes = anyio.run(_strike_all, faults, arguments.symbols, arguments.seed)
+    except HarnessError as error:
+        sys.stderr.write(f"kb faults: {error}\n")
+        return 2
+    if arguments.report:
+        found = report.as_json(arguments.suite, arguments.symbols, outcomes)
+        arguments.report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if arguments.docs:
+        report.write_page(arguments.suite, report.table(arguments.symbols, outcomes))
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
+
+
+async def _strike_all(faults: list[Fault], symbols: int, seed: int) -> list[Outcome]:
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="kb-faults-") as name:
+        async with running(Path(name), symbols, seed) as world:
+            runner = Runner(world)
+            compared = await runner.begin(decisions=any(fault.asks_decisions for fault in faults))
+            _print(f"{compared.books} books and {compared.queues} queues run; {len(faults)} faults follow")
+            for fault in faults:
+                outcome = await runner.strike(fault)
+                outcomes.append(outcome)
+                _say(outcome)
+    return outcomes
+
+
+def _say(outcome: Outcome) -> None:
+    held = outcome.compared
+    recovery = "never" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f} s"
+    _print(
+        f"{'ok  ' if outcome.ok else 'FAIL'} {outcome.fault}: {outcome.injected} times at {outcome.point};"
+        f" {held.trades} trades published, {held.stored} stored, {held.in_gaps} in gaps;"
+        f" {held.books} books, {held.queues} queues; {outcome.told or 'nothing to say'}; recovered {recovery}"
+    )
+    for finding in outcome.findings:
+        _print(f"     {finding}")
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  # a command prints
+
+
+def _is_wanted(fault: Fault, only: list[str] | None) -> bool:
+    return only is None or any(text in fault.name for text in only)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

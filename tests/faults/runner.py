@@ -1,0 +1,188 @@
+"""Strike with one fault after another in a running world, and judge each by both sides.
+
+Enters: faults and a world. Leaves: one `Outcome` per fault. The order of a fault: strike, hold, put right, wait until
+every symbol is sampled again, let the flow rest, compare, let it flow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from attrs import field, frozen
+from tests.faults.checks import Compared, TradeLedger, check_told, compare_books, compare_trades
+from tests.faults.fault import Fault
+from tests.faults.held import Sets, utc
+from tests.faults.world import CLOCK, HarnessError, World
+
+from krakenbot.domain.values import NS_PER_S
+
+START_WAIT_S = 120.0
+REST_S = 1.5
+"""Until what the exchange sent last has come, and stands in a sample."""
+POLL_S = 0.25
+SETTLED_SAMPLES = 2
+"""So many sampling instants in a row with every symbol make a recovery."""
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """One row of the report; `recovery_s` is None when it did not recover in time."""
+
+    fault: str
+    injected: int
+    point: str
+    compared: Compared
+    told: str
+    recovery_s: float | None
+    findings: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+
+class Runner:
+    """A suite in a running world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ledger = TradeLedger(since_ns=CLOCK.now_ns())
+        self._full = Sets(execution=(), l3=())
+
+    async def begin(self, *, decisions: bool) -> Compared:
+        """Wait until everything runs, decisions too if they are asked for, and compare once without a fault.
+
+        Raises HarnessError.
+        """
+        with anyio.move_on_after(START_WAIT_S):
+            while not await self._is_running() or (decisions and not await self._decides()):
+                await anyio.sleep(1.0)
+            async with self._resting():
+                self._ledger.begin(await self._world.venue.new_trades())
+                compared = await compare_books(self._world, {})
+            if compared.findings:
+                raise HarnessError(f"wrong before any fault: {'; '.join(compared.findings)}")
+            return compared
+        raise HarnessError(f"not running after {START_WAIT_S:g} s: {self._world.ended() or 'it still warms up'}")
+
+    async def strike(self, fault: Fault) -> Outcome:
+        """Strike with one fault and judge it."""
+        world = self._world
+        symbol = world.symbols[0]
+        findings: list[str] = []
+        struck_ns = CLOCK.now_ns()
+        ids = set()
+        if fault.rules:
+            ids = set(await world.venue.add_rules("\n".join(fault.rules).replace("{symbol}", symbol)))
+        injected = await fault.act(world) if fault.act else 0
+        await anyio.sleep(fault.hold_s)
+        report = await world.venue.fault_report()
+        asked = {(channel, symbol): "" for channel in fault.channels}
+        if fault.stays:
+            async with self._resting():
+                findings += (await compare_books(world, asked)).findings
+        await world.venue.remove_rules()
+        ended_ns = CLOCK.now_ns()
+        from_ns = ended_ns if fault.lasts else struck_ns
+        recovered_ns = await self._recovered(struck_ns, fault.recover_within_s)
+        if recovered_ns is None:
+            findings.append(f"not every symbol was sampled again within {fault.recover_within_s:g} s")
+        told = ""
+        if fault.dark:
+            told, wrong = await check_told(world, fault.dark, struck_ns, ended_ns)
+            findings += wrong
+        compared = await self._compared()
+        for rule in report["rules"]:
+            injected += rule["hits"] - rule["without_effect"]
+            if rule["hits"] == rule["without_effect"]:
+                findings.append(f"never struck: {rule['rule']}")
+        findings += compared.findings
+        findings += self._world.ended()
+        return Outcome(
+            fault=fault.name,
+            injected=injected,
+            point=_point(report["log"], ids) if fault.rules else fault.name,
+            compared=compared,
+            told=told,
+            recovery_s=None if recovered_ns is None else max(0.0, (recovered_ns - from_ns) / NS_PER_S),
+            findings=tuple(findings),
+        )
+
+    async def _compared(self) -> Compared:
+        async with self._resting():
+            books = await compare_books(self._world, {})
+            trades = await compare_trades(self._world, self._ledger)
+        return Compared(
+            books=books.books,
+            queues=books.queues,
+            quarantined=books.quarantined,
+            trades=trades.trades,
+            stored=trades.stored,
+            in_gaps=trades.in_gaps,
+            twice_after_restart=trades.twice_after_restart,
+            findings=(*books.findings, *trades.findings),
+        )
+
+    async def _is_running(self) -> bool:
+        if ended := self._world.ended():
+            raise HarnessError("; ".join(ended))
+        now_ns = CLOCK.now_ns()
+        sets = await self._world.held.sets()
+        if sets is None or len(sets.execution) < len(self._world.symbols):
+            return False
+        self._full = sets
+        return await self._first_full(now_ns - 5 * NS_PER_S) is not None
+
+    async def _decides(self) -> bool:
+        now_ns = CLOCK.now_ns()
+        # A cycle that has read everything and found reasons of its own means that decisions work.
+        cycles = await self._world.held.cycles(utc(now_ns - 5 * NS_PER_S), utc(now_ns))
+        return any(row["generation_id"] and row["epoch_id"] and "INCOMPLETE" not in row["blockers"] for row in cycles)
+
+    async def _recovered(self, struck_ns: int, within_s: float) -> int | None:
+        """Return the first sampling instant since which every symbol is there; None when there is none in time."""
+        with anyio.move_on_after(within_s):
+            while True:
+                found = await self._first_full(struck_ns)
+                if found is not None:
+                    return found
+                await anyio.sleep(POLL_S)
+        return None
+
+    async def _first_full(self, since_ns: int) -> int | None:
+        counts = await self._world.held.sample_counts(since_ns)
+        wanted = (len(self._full.execution), len(self._full.l3))
+        instants = sorted(counts)
+        first = None
+        previous = since_ns
+        for instant in instants:
+            is_full = counts[instant][0] >= wanted[0] and counts[instant][1] >= wanted[1]
+            # A hole in the instants is a time without samples.
+            if not is_full or instant - previous > 2 * NS_PER_S:
+                first = None
+            if is_full and first is None:
+                first = instant
+            previous = instant
+        is_fresh = bool(instants) and CLOCK.now_ns() - instants[-1] < 3 * NS_PER_S
+        settled = sum(instant >= first for instant in instants) >= SETTLED_SAMPLES if first is not None else False
+        return first if is_fresh and settled else None
+
+    @asynccontextmanager
+    async def _resting(self) -> AsyncIterator[None]:
+        """Let the exchange's flow rest inside the block."""
+        await self._world.venue.set_mode("cancel_only")
+        await anyio.sleep(REST_S)
+        try:
+            yield
+        finally:
+            await self._world.venue.set_mode("online")
+
+
+def _point(log: list[dict[str, Any]], ids: set[int]) -> str:
+    """Return the places that were hit, with their counts; the exchange's log keeps the latest 10,000."""
+    places = Counter(hit["place"] for hit in log if hit["rule_id"] in ids)
+    return ", ".join(f"{place} {count}" for place, count in places.items()) or "none"
