@@ -33,6 +33,7 @@ from krakenbot.adapters.postgres.databases import Databases
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
+from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
 from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
 from krakenbot.adapters.postgres.state_store import PostgresStateStore
@@ -142,6 +143,11 @@ class IngestContainer(SharedContainer):
             SharedContainer.databases.provided.ingest,
             SharedContainer.databases.provided.publish,
         ),
+        retention_store=providers.Singleton(
+            PostgresRetentionStore,
+            SharedContainer.databases.provided.ingest,
+            SharedContainer.databases.provided.publish,
+        ),
         refresher=providers.Singleton(
             PostgresStateRefresher,
             SharedContainer.databases.provided.ingest,
@@ -153,7 +159,11 @@ class IngestContainer(SharedContainer):
         events=SharedContainer.events,
         settings=settings.provided.ingest,
         universe_settings=settings.provided.universe,
+        standing_settings=settings.provided.standing,
         refresh_settings=settings.provided.refresh,
+        run_settings=settings.provided.runs,
+        retention_settings=settings.provided.retention,
+        window_reach_s=settings.provided.windows.reach_s,
     )
 
 

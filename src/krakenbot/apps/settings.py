@@ -20,10 +20,12 @@ from psycopg.conninfo import conninfo_to_dict
 from krakenbot.apps.settings_loader import from_credentials, from_environment, from_toml, load
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
-from krakenbot.domain.engine.ingest import IngestSettings
+from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshSettings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.secret import Secret
+from krakenbot.domain.state.retention import RetentionSettings, RunSettings
+from krakenbot.domain.state.standing import StandingSettings
 from krakenbot.domain.state.universe import UniverseSettings
 from krakenbot.domain.state.windows import Windows
 
@@ -149,7 +151,10 @@ class Settings:
     venue: VenueSettings = Factory(VenueSettings)
     keys: KeySettings = Factory(KeySettings)
     universe: UniverseSettings = Factory(UniverseSettings)
+    standing: StandingSettings = Factory(StandingSettings)
     ingest: IngestSettings = Factory(IngestSettings)
+    runs: RunSettings = Factory(RunSettings)
+    retention: RetentionSettings = Factory(RetentionSettings)
     refresh: RefreshSettings = Factory(RefreshSettings)
     windows: Windows = Factory(Windows)
     decision: DecisionSettings = Factory(DecisionSettings)

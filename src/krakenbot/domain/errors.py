@@ -71,6 +71,10 @@ class StoreUnavailable(StoreError):
     """Report that the database is away; what was asked for may or may not have been committed."""
 
 
+class SecondWriteFailed(StoreUnavailable):
+    """Report that the ingest database has what the decision database still lacks: publishing is to be repeated."""
+
+
 class StoreConflict(StoreError):
     """Report a violated constraint by its name."""
 

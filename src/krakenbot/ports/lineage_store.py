@@ -10,10 +10,20 @@ from krakenbot.domain.values import LineageId, RunId, Symbol
 
 
 class LineageStore(Protocol):
-    """Dual write, run and lineage first; a failed second write raises StoreUnavailable and may be repeated."""
+    """Dual write, run and lineage first.
+
+    The first write goes to the ingest database. When only the second one fails, SecondWriteFailed is raised and what
+    was written waits there, in order, until `publish_pending` or the next writing call brings it over.
+    """
 
     async def start_lineage(self, at: datetime) -> tuple[LineageId, RunId]:
-        """Create a lineage and its first run (with its partitions) in both databases."""
+        """Create a lineage and its first run (with its partitions) in both databases; end what a crash left open."""
+
+    async def prepare_run(self) -> RunId:
+        """Reserve the next run id and make its partitions, ahead of need; it belongs to no lineage yet."""
+
+    async def start_run(self, lineage_id: LineageId, at: datetime, prepared: RunId | None = None) -> RunId:
+        """Begin the next run of a lineage at an instant, and end the one before at the same instant."""
 
     async def publish_epoch(
         self,
@@ -29,6 +39,9 @@ class LineageStore(Protocol):
         at: datetime,
     ) -> tuple[Epoch, UniverseSnapshot]:
         """Create the next epoch of a lineage with its universe snapshot, whole, in both databases."""
+
+    async def publish_pending(self) -> int:
+        """Bring to the decision database what it lacks; return how many epochs that were. Raises SecondWriteFailed."""
 
     async def pinned_symbols(self) -> tuple[Symbol, ...]:
         """Return the symbols with an open position or a live order in the decision database, sorted."""

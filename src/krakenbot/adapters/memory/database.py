@@ -60,6 +60,7 @@ class MemoryDatabase:
     # ingest
     lineages: dict[LineageId, datetime] = field(factory=dict)
     runs: dict[RunId, LineageId] = field(factory=dict)
+    run_starts: dict[RunId, datetime] = field(factory=dict)
     ended_runs: dict[RunId, datetime] = field(factory=dict)
     samples: dict[RunId, list[Sample]] = field(factory=dict)
     refreshed: Generation | None = None

@@ -1,17 +1,23 @@
 """Runs, lineages and epochs: ids from the ingest database, rows in both.
 
 Enters: what ingest decided. Leaves: rows, run and lineage first. With one database for both the second write falls
-away. Ids never fall behind the decision database's, so that a lost ingest cluster cannot bring old ids back.
+away. The second write always brings over all that the decision database lacks, so that one that failed is made up for
+by the next, also after a restart. Ids never fall behind the decision database's, so that a lost ingest cluster cannot
+bring old ids back.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+from attrs import frozen
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.rows import EPOCH_COLUMNS, epoch_values, placeholders
+from krakenbot.domain.errors import SecondWriteFailed, StoreConflict, StoreUnavailable
 from krakenbot.domain.state.epoch import Epoch, EpochCriteria, EpochStatus, UniverseSnapshot
 from krakenbot.domain.values import EpochId, LineageId, RunId, Symbol, VenueId
 
@@ -27,11 +33,36 @@ SELECT setval(%(name)s::regclass, %(least)s)
 WHERE %(least)s > coalesce(pg_sequence_last_value(%(name)s::regclass), 0)
 """
 _PUT_LINEAGE = "INSERT INTO ingest_lineage (lineage_id, created_at) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-_PUT_RUN = """
-INSERT INTO observation_runs (run_id, lineage_id, started_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+_RUN_COLUMNS = "run_id, lineage_id, started_at, ended_at, raw_dropped_at"
+_PUT_RUN = f"""
+INSERT INTO observation_runs AS run ({_RUN_COLUMNS}) VALUES ({placeholders(_RUN_COLUMNS)})
+ON CONFLICT (run_id) DO UPDATE SET ended_at = coalesce(run.ended_at, excluded.ended_at),
+    raw_dropped_at = coalesce(run.raw_dropped_at, excluded.raw_dropped_at)
 """
-_PUT_EPOCH = f"INSERT INTO ingest_epochs ({EPOCH_COLUMNS}) VALUES ({placeholders(EPOCH_COLUMNS)})"
-_PUT_SNAPSHOT = "INSERT INTO execution_universe_snapshots (epoch_id, execution, l3, pinned) VALUES (%s, %s, %s, %s)"
+_END_OPEN_RUNS = "UPDATE observation_runs SET ended_at = greatest(%s, started_at) WHERE ended_at IS NULL"
+_SNAPSHOT_COLUMNS = "epoch_id, execution, l3, pinned"
+_PUT_EPOCH = f"""
+INSERT INTO ingest_epochs ({EPOCH_COLUMNS}) VALUES ({placeholders(EPOCH_COLUMNS)}) ON CONFLICT DO NOTHING
+"""
+_PUT_SNAPSHOT = f"""
+INSERT INTO execution_universe_snapshots ({_SNAPSHOT_COLUMNS}) VALUES ({placeholders(_SNAPSHOT_COLUMNS)})
+ON CONFLICT DO NOTHING
+"""
+_KNOWN = """
+SELECT (SELECT coalesce(max(epoch_id), 0) FROM ingest_epochs), (SELECT coalesce(max(run_id), 0) FROM observation_runs),
+    (SELECT coalesce(array_agg(run_id), '{}') FROM observation_runs WHERE ended_at IS NULL)
+"""
+_LACKING_EPOCHS = f"""
+SELECT {EPOCH_COLUMNS} FROM ingest_epochs WHERE epoch_id > %(epoch_id)s ORDER BY epoch_id LIMIT %(limit)s
+"""
+_LACKING_SNAPSHOTS = f"SELECT {_SNAPSHOT_COLUMNS} FROM execution_universe_snapshots WHERE epoch_id = ANY(%s)"
+_LACKING_RUNS = f"""
+SELECT {_RUN_COLUMNS} FROM observation_runs
+WHERE run_id > %(run_id)s OR run_id = ANY(%(open)s) OR run_id = ANY(%(used)s) ORDER BY run_id
+"""
+_LINEAGES = "SELECT lineage_id, created_at FROM ingest_lineage WHERE lineage_id = ANY(%s) ORDER BY lineage_id"
+_EPOCHS_AT_ONCE = 500
+_MAX_PORTIONS = 200
 _PINNED = """
 SELECT symbol FROM positions WHERE qty <> 0 AND (%(venue_id)s::text IS NULL OR venue_id = %(venue_id)s)
 UNION
@@ -39,9 +70,16 @@ SELECT symbol FROM execution_orders
 WHERE state NOT IN ('filled', 'canceled', 'expired', 'rejected', 'never_accepted')
     AND (%(venue_id)s::text IS NULL OR venue_id = %(venue_id)s)
 """
-_FIND_RUN = """
-SELECT l.created_at, r.started_at FROM observation_runs r JOIN ingest_lineage l USING (lineage_id) WHERE run_id = %s
-"""
+
+
+@frozen(kw_only=True)
+class _Lacking:
+    """Rows of the ingest database that the decision database does not have, in the order in which they are written."""
+
+    lineages: list[Any]
+    runs: list[Any]
+    epochs: list[Any]
+    snapshots: list[Any]
 
 
 class PostgresLineageStore:
@@ -56,27 +94,51 @@ class PostgresLineageStore:
         self._venue_id = venue_id
 
     async def start_lineage(self, at: datetime) -> tuple[LineageId, RunId]:
-        """Create a lineage with its first run and partitions in both databases."""
+        """Create a lineage with its first run and partitions in both databases; end what a crash left open.
+
+        After SecondWriteFailed a repeated call begins another lineage.
+        """
         least = await self._publish.read(_newest_ids)
 
         async def create(connection: AsyncConnection) -> tuple[LineageId, RunId]:
             for name, value in zip(_SEQUENCES, least, strict=True):
                 if value:
                     await connection.execute(_RAISE_SEQUENCE, {"name": name, "least": value})
+            await connection.execute(_END_OPEN_RUNS, [at])
             lineage_id = LineageId(await _next(connection, "lineage_id_seq"))
             await connection.execute(_PUT_LINEAGE, [lineage_id, at])
-            return lineage_id, await _create_run(connection, lineage_id, at)
+            run_id = await _prepare_run(connection)
+            await connection.execute(_PUT_RUN, [run_id, lineage_id, at, None, None])
+            return lineage_id, run_id
 
         lineage_id, run_id = await self._ingest.write(create)
         if self._publish is not self._ingest:
-            await self._publish.write(lambda connection: _put_run(connection, lineage_id, at, run_id, at))
+            # also those that an ingest cluster left open which is lost by now
+            await self._publish.write(lambda connection: connection.execute(_END_OPEN_RUNS, [at]))
+        await self.publish_pending()
         return lineage_id, run_id
 
-    async def start_run(self, lineage_id: LineageId, at: datetime) -> RunId:
-        """Create the next run of a lineage with its partitions in both databases (rotation)."""
-        run_id = await self._ingest.write(lambda connection: _create_run(connection, lineage_id, at))
-        if self._publish is not self._ingest:
-            await self._copy_run(lineage_id, run_id)
+    async def prepare_run(self) -> RunId:
+        """Reserve the next run id and make its partitions; no run row exists until it begins."""
+        return await self._ingest.write(_prepare_run)
+
+    async def start_run(self, lineage_id: LineageId, at: datetime, prepared: RunId | None = None) -> RunId:
+        """Begin a run, prepared or not, and end the one before it at the same instant.
+
+        May be repeated with the same `prepared` run when the outcome is unknown.
+        """
+
+        async def begin(connection: AsyncConnection) -> RunId:
+            run_id = await _prepare_run(connection) if prepared is None else prepared
+            await connection.execute(
+                f"{_END_OPEN_RUNS} AND lineage_id = %s AND run_id <> %s",
+                [at, lineage_id, run_id],
+            )
+            await connection.execute(_PUT_RUN, [run_id, lineage_id, at, None, None])
+            return run_id
+
+        run_id = await self._ingest.write(begin)
+        await self.publish_pending()
         return run_id
 
     async def publish_epoch(
@@ -94,7 +156,7 @@ class PostgresLineageStore:
     ) -> tuple[Epoch, UniverseSnapshot]:
         """Create the next epoch with its snapshot, whole, in both databases.
 
-        When the second write fails the epoch exists in the ingest database only, and a repeated call makes the next.
+        After SecondWriteFailed it exists in the ingest database and waits: a repeated call would make the next one.
         """
 
         async def create(connection: AsyncConnection) -> tuple[Epoch, UniverseSnapshot]:
@@ -112,11 +174,25 @@ class PostgresLineageStore:
             return epoch, universe
 
         epoch, universe = await self._ingest.write(create)
-        if self._publish is not self._ingest:
-            # Heals a lineage whose own second write had failed.
-            await self._copy_run(lineage_id, run_id)
-            await self._publish.write(lambda connection: _put_epoch(connection, epoch, universe))
+        await self.publish_pending()
         return epoch, universe
+
+    async def publish_pending(self) -> int:
+        """Bring to the decision database the lineages, runs and epochs that it lacks; return how many epochs."""
+        if self._publish is self._ingest:
+            return 0
+        try:
+            copied = 0
+            for _ in range(_MAX_PORTIONS):
+                lacking = await self._lacking()
+                if lacking.runs or lacking.epochs:
+                    await self._publish.write(lambda connection, rows=lacking: _put_all(connection, rows))  # type: ignore[misc]
+                copied += len(lacking.epochs)
+                if len(lacking.epochs) < _EPOCHS_AT_ONCE:
+                    break
+        except (StoreUnavailable, StoreConflict) as error:
+            raise SecondWriteFailed(f"the decision database lacks runs or epochs: {error}") from error
+        return copied
 
     async def pinned_symbols(self) -> tuple[Symbol, ...]:
         """Return the symbols with an open position or a live order in the decision database, sorted."""
@@ -132,22 +208,29 @@ class PostgresLineageStore:
 
         async def end(connection: AsyncConnection) -> None:
             await connection.execute(
-                "UPDATE observation_runs SET ended_at = %s WHERE run_id = %s AND ended_at IS NULL", [at, run_id]
+                f"{_END_OPEN_RUNS} AND run_id = %s",
+                [at, run_id],
             )
 
         await self._ingest.write(end)
-        if self._publish is not self._ingest:
-            await self._publish.write(end)
+        await self.publish_pending()
 
-    async def _copy_run(self, lineage_id: LineageId, run_id: RunId) -> None:
-        async def find(connection: AsyncConnection) -> tuple[datetime, datetime]:
-            row = await (await connection.execute(_FIND_RUN, [run_id])).fetchone()
-            if row is None:
-                raise LookupError(f"run {run_id} was never started")
-            return row[0], row[1]
+    async def _lacking(self) -> _Lacking:
+        async def known(connection: AsyncConnection) -> Any:
+            return await (await connection.execute(_KNOWN)).fetchone()
 
-        created_at, started_at = await self._ingest.read(find)
-        await self._publish.write(lambda connection: _put_run(connection, lineage_id, created_at, run_id, started_at))
+        epoch_id, run_id, still_open = await self._publish.read(known)
+
+        async def find(connection: AsyncConnection) -> _Lacking:
+            wanted = {"epoch_id": epoch_id, "limit": _EPOCHS_AT_ONCE}
+            epochs = await (await connection.execute(_LACKING_EPOCHS, wanted)).fetchall()
+            snapshots = await (await connection.execute(_LACKING_SNAPSHOTS, [[row[0] for row in epochs]])).fetchall()
+            used = {"run_id": run_id, "open": still_open, "used": [row[2] for row in epochs]}
+            runs = await (await connection.execute(_LACKING_RUNS, used)).fetchall()
+            lineages = await (await connection.execute(_LINEAGES, [[row[1] for row in runs]])).fetchall()
+            return _Lacking(lineages=lineages, runs=runs, epochs=epochs, snapshots=snapshots)
+
+        return await self._ingest.read(find)
 
 
 async def _newest_ids(connection: AsyncConnection) -> tuple[int, ...]:
@@ -160,18 +243,19 @@ async def _next(connection: AsyncConnection, sequence: str) -> int:
     return int(row[0]) if row else 0
 
 
-async def _create_run(connection: AsyncConnection, lineage_id: LineageId, at: datetime) -> RunId:
+async def _prepare_run(connection: AsyncConnection) -> RunId:
     run_id = RunId(await _next(connection, "run_id_seq"))
-    await connection.execute(_PUT_RUN, [run_id, lineage_id, at])
     await connection.execute("SELECT ensure_run_partitions(%s)", [run_id])
     return run_id
 
 
-async def _put_run(
-    connection: AsyncConnection, lineage_id: LineageId, created_at: datetime, run_id: RunId, started_at: datetime
-) -> None:
-    await connection.execute(_PUT_LINEAGE, [lineage_id, created_at])
-    await connection.execute(_PUT_RUN, [run_id, lineage_id, started_at])
+async def _put_all(connection: AsyncConnection, rows: _Lacking) -> None:
+    """Write rows in the order of their references; what is there already stays as it is."""
+    cursor = connection.cursor()
+    await cursor.executemany(_PUT_LINEAGE, rows.lineages)
+    await cursor.executemany(_PUT_RUN, rows.runs)
+    await cursor.executemany(_PUT_EPOCH, [[*row[:5], Jsonb(row[5]), row[6]] for row in rows.epochs])
+    await cursor.executemany(_PUT_SNAPSHOT, rows.snapshots)
 
 
 async def _put_epoch(connection: AsyncConnection, epoch: Epoch, universe: UniverseSnapshot) -> None:

@@ -18,6 +18,7 @@ from attrs import evolve
 
 from krakenbot.adapters.memory.control_stores import MemoryCycleStore
 from krakenbot.adapters.memory.database import MemoryDatabase
+from krakenbot.adapters.memory.retention_store import MemoryRetentionStore
 from krakenbot.adapters.memory.state_stores import (
     MemoryLineageStore,
     MemoryRefreshAnswers,
@@ -25,13 +26,16 @@ from krakenbot.adapters.memory.state_stores import (
     MemoryStateRefresher,
     MemoryStateStore,
 )
-from krakenbot.domain.engine.ingest import IngestEngine, IngestSettings
+from krakenbot.domain.engine.ingest import IngestEngine
+from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
 from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.samples import BookSample, Sample, TickerSample, TradeSample
 from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.state.epoch import EpochStatus
+from krakenbot.domain.state.retention import RetentionSettings, RunSettings
+from krakenbot.domain.state.standing import StandingSettings
 from krakenbot.domain.state.universe import UniverseSettings
 from krakenbot.domain.values import NS_PER_S, Asset, LineageId, RunId, Side, Symbol
 from krakenbot.ports.market_feed import FeedHealth, MarketListener
@@ -50,7 +54,6 @@ HEALTH = FeedHealth(
     resyncs=0,
     reconnects=0,
     level3_enabled=False,
-    quarantined={},
 )
 
 
@@ -191,7 +194,13 @@ class CountingSink(MemorySampleSink):
 
 
 class World:
-    def __init__(self, clock: Any, listed: Sequence[Symbol] = (BTC, ETH), **settings: Any) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        listed: Sequence[Symbol] = (BTC, ETH),
+        run_settings: RunSettings | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = clock
         self.database = MemoryDatabase()
         self.seen = Recorded()
@@ -204,7 +213,14 @@ class World:
             feed=self.feed,
             sink=self.sink,
             lineage_store=watched(
-                MemoryLineageStore(self.database), "start_lineage", "publish_epoch", "pinned_symbols", "end_run"
+                MemoryLineageStore(self.database),
+                "start_lineage",
+                "prepare_run",
+                "start_run",
+                "publish_epoch",
+                "publish_pending",
+                "pinned_symbols",
+                "end_run",
             ),
             refresher=watched(MemoryStateRefresher(self.database), "publish_instruments", "refresh", "sync"),
             answers=watched(MemoryRefreshAnswers(self.database), "answer"),
@@ -212,7 +228,12 @@ class World:
             events=self.seen,
             settings=IngestSettings(**{"symbols": tuple(listed), **settings}),
             universe_settings=UniverseSettings(),
+            standing_settings=StandingSettings(),
             refresh_settings=RefreshSettings(),
+            run_settings=run_settings or RunSettings(),
+            retention_settings=RetentionSettings(),
+            window_reach_s=1800.0,
+            retention_store=watched(MemoryRetentionStore(self.database), "stored_runs", "drop_run"),
         )
 
     @asynccontextmanager
@@ -258,7 +279,16 @@ async def test_lineage_then_instruments_then_universe_then_epoch(clock: Any) -> 
         await anyio.sleep(1.5)
 
     steps = [step for step in world.seen.journal if step not in {"pinned_symbols", "publish_status"}]
-    assert steps == ["start_lineage", "publish_instruments", "universe", "publish_epoch", "end_run"]
+    begun = ["start_lineage", "start_run", "prepare_run"]
+    assert [
+        *begun,
+        "publish_instruments",
+        "universe",
+        "publish_epoch",
+        "prepare_run",
+        "stored_runs",
+        "end_run",
+    ] == steps
     assert world.feed.asked == [(BTC, ETH)]
     assert world.database.universes[1].execution == (BTC, ETH)
     assert set(world.database.instruments) == {BTC, ETH}
