@@ -18,11 +18,13 @@ from cyclopts import App, Parameter
 
 from krakenbot.adapters.telemetry.events import mask_secrets
 from krakenbot.apps import check_flow, databases, exchange, processes
+from krakenbot.apps import record as recording
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.apps.standard_output import OutputError, discard_standard_output, watch_standard_output
 from krakenbot.apps.status import print_status
 from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
+from krakenbot.domain.values import Symbol
 
 app = App(name="krakenbot", help="A queue-aware, hybrid maker trading engine for Kraken spot.")
 exchange_app = App(name="exchange")
@@ -71,6 +73,48 @@ def status(*, config: Config = None, json: bool = False) -> int:
 
     async def run(settings: Settings) -> None:
         await print_status(settings, as_json=json)
+
+    return _run(config, run)
+
+
+@app.command
+def record(
+    folder: Path,
+    *,
+    symbol: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    part_mib: int = 256,
+    part_age: float = 3600.0,
+    duration: float | None = None,
+    config: Config = None,
+) -> int:
+    """Record what Kraken sends, frame by frame, for `krakenbot exchange --flow playback` (docs/recording.md).
+
+    Parameters
+    ----------
+    folder
+        Folder of the recording; one that holds a recording of the same symbols is continued with its next part.
+    symbol
+        Symbol to record, as often as needed; without it those of ingest.symbols.
+    part_mib
+        A new part begins when one holds so many MiB of text.
+    part_age
+        A new part begins when one is so many seconds old.
+    duration
+        Seconds to record; without it until stopped.
+    """
+
+    async def run(settings: Settings) -> None:
+        try:
+            options = recording.RecordOptions(
+                folder=folder,
+                symbols=tuple(map(Symbol, symbol)),
+                part_mib=part_mib,
+                part_age_s=part_age,
+                duration_s=duration,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error.args[0])) from error
+        await recording.record(settings, options)
 
     return _run(config, run)
 

@@ -1,0 +1,206 @@
+"""Keep every frame as received, with its time of receipt, in the format that docs/recording.md lays down.
+
+Enters: the connections of a market feed, made by `FrameRecorder.connection`. Leaves: a folder of zstd-compressed
+parts. Called by `apps.record`. Frames are encoded in the receive loop and written by a worker thread, so that a slow
+disk delays no socket; what waits for the disk is bounded, and when it is full the connections are given up until
+there is room: their next snapshot makes the recording whole again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+import msgspec
+from attrs import frozen
+
+from krakenbot.adapters.kraken.protocol.session import Session
+from krakenbot.adapters.kraken.recording_parts import RecordingParts
+from krakenbot.adapters.kraken.ws import MIB, Connection
+from krakenbot.domain.values import Symbol
+from krakenbot.ports.clock import Clock
+
+Direction = Literal["in", "open", "close"]
+MAX_LINE_BYTES = 16 * MIB
+"""A longer line is no frame to the reader."""
+_INSTRUMENT = b'"instrument"'
+_HEAD_BYTES = 200
+_END_S = 30.0
+
+
+class _Line(msgspec.Struct, gc=False):
+    t: int
+    c: str
+    p: str
+    d: Direction
+    f: str
+
+
+class _Pair(msgspec.Struct, gc=False):
+    symbol: str
+
+
+class _InstrumentData(msgspec.Struct, gc=False):
+    pairs: list[msgspec.Raw] = []
+
+
+class _InstrumentFrame(msgspec.Struct, gc=False, tag_field="channel", tag="instrument"):
+    data: _InstrumentData
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_instruments = msgspec.json.Decoder(_InstrumentFrame).decode
+_decode_pair = msgspec.json.Decoder(_Pair).decode
+
+
+@frozen(kw_only=True)
+class RecorderSettings:
+    """Limits: `write_every_s` is how often what was received goes to disk, `waiting_bytes` how much may wait for it."""
+
+    write_every_s: float = 0.5
+    waiting_bytes: int = 64 * MIB
+
+
+class FrameRecorder:
+    """Collects frames of all connections; `run` writes them until it is cancelled."""
+
+    def __init__(self, *, parts: RecordingParts, clock: Clock, settings: RecorderSettings | None = None) -> None:
+        self._parts = parts
+        self._clock = clock
+        self._settings = settings or RecorderSettings()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._writing_bytes = 0
+        self._numbers: dict[str, count[int]] = {}
+        self._pairs: dict[str, msgspec.Raw] = {}
+        self.frames: Counter[str] = Counter()
+        """Lines kept by path and direction, and `dropped`: frames that came while too much waited for the disk."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Return how much is in memory: received, or on its way to the disk."""
+        return self._waiting_bytes + self._writing_bytes
+
+    def connection(self, *, url: str, session: Any, **more: Any) -> Connection:
+        """Return a connection of a market feed that keeps its frames; given to the feed as its `carrier`."""
+        path = str(session.stream)
+        number = next(self._numbers.setdefault(path, count(1)))
+        name = f"{path}-{self._parts.first}.{number}"
+        return _RecordedConnection(recorder=self, name=name, path=path, url=url, session=session, **more)
+
+    def begin(self, symbols: Sequence[Symbol]) -> None:
+        """Say which symbols are recorded, once their instruments have come in; nothing is written before."""
+        pairs = [self._pairs[symbol] for symbol in symbols]
+        self._parts.begin(symbols, _encode({"assets": [], "pairs": pairs}))
+
+    def keep(self, connection: str, path: str, direction: Direction, text: str) -> bool:
+        """Keep one frame, or one opening or end of a connection; False when there is no room for it.
+
+        The end of a connection always has room: whoever plays the recording must know of the gap.
+        """
+        if self.waiting_bytes >= self._settings.waiting_bytes and direction == "in":
+            self.frames["dropped"] += 1
+            return False
+        line = _encode(_Line(t=self._clock.now_ns(), c=connection, p=path, d=direction, f=text))
+        if len(line) >= MAX_LINE_BYTES:
+            self.frames["too long"] += 1
+            return True
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        self.frames[f"{path} {direction}"] += 1
+        return True
+
+    def note_instruments(self, frame: bytes) -> None:
+        """Remember the rows of an instrument frame: every part's header names those of the recorded symbols."""
+        try:
+            pairs = _decode_instruments(frame).data.pairs
+            self._pairs |= {_decode_pair(pair).symbol: pair for pair in map(msgspec.Raw.copy, pairs)}
+        except (msgspec.MsgspecError, ValueError):
+            return
+
+    async def run(self) -> None:
+        """Write until cancelled; raises StoreUnavailable when the disk fails. Afterwards you must call `finish`."""
+        while True:
+            await self._clock.sleep(self._settings.write_every_s)
+            await self._write()
+
+    async def finish(self) -> None:
+        """Write the rest and end the part, once every connection has ended."""
+        # a second signal ends the process all the same
+        with anyio.move_on_after(_END_S, shield=True):
+            await self._write(is_last=True)
+
+    async def _write(self, *, is_last: bool = False) -> None:
+        if not self._parts.has_begun:
+            return
+        lines, self._waiting = self._waiting, []
+        self._writing_bytes, self._waiting_bytes = self._waiting_bytes, 0
+        try:
+            # shielded: a thread cannot be stopped, and its lines must not be written twice
+            with anyio.CancelScope(shield=True):
+                write = functools.partial(self._parts.write, lines, self._clock.now_ns(), is_last=is_last)
+                await anyio.to_thread.run_sync(write)
+        finally:
+            self._writing_bytes = 0
+
+
+class _Tap:
+    """A session whose frames are kept before it reads them."""
+
+    def __init__(self, recorder: FrameRecorder, session: Session, name: str, path: str) -> None:
+        self._recorder = recorder
+        self._session = session
+        self._name = name
+        self._path = path
+        self._is_full = False
+
+    @property
+    def close_reason(self) -> str | None:
+        """Return the session's reason, or that frames were lost."""
+        return "the disk is too slow: frames were dropped" if self._is_full else self._session.close_reason
+
+    def receive(self, text: str | bytes, now_mono: float) -> None:
+        """Keep a frame and hand it on; one that could not be kept is not handed on either."""
+        frame = text.encode() if isinstance(text, str) else text
+        if self._is_full or not self._recorder.keep(self._name, self._path, "in", frame.decode(errors="replace")):
+            self._is_full = True
+            return
+        if _INSTRUMENT in frame[:_HEAD_BYTES]:
+            self._recorder.note_instruments(frame)
+        self._session.receive(text, now_mono)
+
+    def to_send(self) -> list[str]:
+        """Return the session's frames; they are not kept, since they carry tokens."""
+        return self._session.to_send()
+
+    def next_deadline(self) -> float | None:
+        """Return the session's next deadline."""
+        return self._session.next_deadline()
+
+    def on_deadline(self, now_mono: float) -> None:
+        """Hand on that a deadline has passed."""
+        self._session.on_deadline(now_mono)
+
+
+class _RecordedConnection(Connection):
+    def __init__(
+        self, *, recorder: FrameRecorder, name: str, path: str, url: str, session: Session, **more: Any
+    ) -> None:
+        super().__init__(url=url, session=_Tap(recorder, session, name, path), **more)
+        self._keep = functools.partial(recorder.keep, name, path)
+        self._kept_url = url
+
+    async def run(self) -> str:
+        """Carry the session; where the connection began and why it ended stands in the recording."""
+        self._keep("open", self._kept_url)
+        reason = "the recorder was stopped"
+        try:
+            reason = await super().run()
+        finally:
+            self._keep("close", reason)
+        return reason
