@@ -16,6 +16,7 @@ from bisect import bisect_right
 
 from attrs import define, field, frozen
 
+from krakenbot.domain.market.places import Place
 from krakenbot.domain.values import BPS, NS_PER_S, Asset, Side, Symbol, VenueId
 
 MARKOUT_HORIZONS_S = (1.0, 5.0, 30.0, 300.0, 1800.0)
@@ -45,6 +46,29 @@ class ProbeEnd(enum.StrEnum):
         return self in {ProbeEnd.SWEPT, ProbeEnd.CONSUMED}
 
 
+@frozen(kw_only=True)
+class Causes:
+    """Why the volume ahead changed until the end, in lots; `amended` is net, below 0 when orders ahead grew.
+
+    `unexplained` left from the front of the queue at last, with no trade so far that tells why.
+    """
+
+    traded: int
+    cancelled: int
+    amended: int
+    unexplained: int
+
+    @classmethod
+    def of(cls, place: Place) -> Causes:
+        """Return the causes that a place has counted so far."""
+        return cls(
+            traded=place.traded.lots,
+            cancelled=place.cancelled.lots,
+            amended=place.amended.lots,
+            unexplained=place.pending.lots,
+        )
+
+
 _RANK = {end: rank for rank, end in enumerate(ProbeEnd)}
 
 
@@ -52,59 +76,70 @@ _RANK = {end: rank for rank, end in enumerate(ProbeEnd)}
 class Probe:
     """One hypothetical order. Times are the venue's, in ns; prices ticks, volumes lots.
 
-    `touch_ticks` is the best price of its side at the start, `away_ticks` the best price from which on the market has
-    left it behind. `quote_per_lot` turns lots at its price into quote units. `ahead_lots` is what stands ahead now;
-    the start's volume less traded, cancelled and amended is that too, but for what is not yet told apart.
-    `amended_lots` is net: below 0 when orders ahead grew in place. `end` None: still followed, or not yet final.
+    `place` tells what stands ahead and why that changed; it counts on for the time in which an end may still be
+    corrected. `touch_ticks` is the best price of its side at the start, `away_ticks` the best price from which on the
+    market has left it behind. `passed_lots` is what a level of its own has met of trades at the old touch. `end` None:
+    followed. The figures without a default come from the start; those of the end are whole once it is final.
     """
 
     probe_no: int
     symbol: Symbol
     symbol_group: str
     kind: ProbeKind
-    side: Side
-    price_ticks: int
-    size_lots: int
     touch_ticks: int
     away_ticks: int
-    quote_per_lot: float
     price: float
     spread_bps: float
     started_at_ns: int
     deadline_at_ns: int
-    ahead_start_lots: int = 0
-    ahead_start_orders: int = 0
-    ahead_lots: int = 0
-    traded_lots: int = 0
-    cancelled_lots: int = 0
-    amended_lots: int = 0
-    filled_lots: int = 0
+    place: Place
+    passed_lots: int = 0
     first_fill_at_ns: int | None = None
     end: ProbeEnd | None = None
     end_reason: str = ""
     ended_at_ns: int = 0
     decided_mono: float = 0.0
-    place: int = 0
+    causes_lots: Causes | None = None
     markouts_bps: list[float | None] = field(factory=lambda: [None] * len(MARKOUT_HORIZONS_S))
+
+    @property
+    def side(self) -> Side:
+        """Return the side."""
+        return self.place.side
+
+    @property
+    def size_quote(self) -> float:
+        """Return the hypothetical size in quote units."""
+        return self.place.size_lots * self.place.quote_per_lot
+
+    @property
+    def ahead_start_quote(self) -> float:
+        """Return what stood ahead at the start, in quote units."""
+        return self.place.joined.lots * self.place.quote_per_lot
 
     @property
     def queue_bucket(self) -> str:
         """Return the class of the volume ahead at the start."""
-        return queue_bucket(self.ahead_start_lots * self.quote_per_lot)
+        return queue_bucket(self.ahead_start_quote)
 
     @property
     def rest_s(self) -> float:
         """Return the seconds from the start to the end."""
         return (self.ended_at_ns - self.started_at_ns) / NS_PER_S
 
-    def hit(self, lots: int, at_ns: int, now_mono: float) -> None:
-        """Take volume that traded past what stood ahead: it would have filled this order first."""
-        if at_ns <= self.started_at_ns or (self.end is not None and at_ns > self.ended_at_ns):
-            return
-        self.filled_lots = min(self.filled_lots + lots, self.size_lots)
-        if self.first_fill_at_ns is None or at_ns < self.first_fill_at_ns:
-            self.first_fill_at_ns = at_ns
-        if self.filled_lots == self.size_lots:
+    @property
+    def filled_share(self) -> float:
+        """Return how much of it would have been filled; a sweep fills the whole."""
+        if self.end is not None and self.end.is_fill:
+            return 1.0
+        return min((self.place.reached.lots + self.passed_lots) / self.place.size_lots, 1.0)
+
+    def meet(self, at_ns: int, now_mono: float) -> None:
+        """Take notice of what traded past all that stood ahead: it would have filled this order first."""
+        met_lots = self.place.reached.lots + self.passed_lots
+        if met_lots and self.first_fill_at_ns is None and (self.end is None or at_ns <= self.ended_at_ns):
+            self.first_fill_at_ns = max(at_ns, self.started_at_ns)
+        if met_lots >= self.place.size_lots:
             self.propose(ProbeEnd.CONSUMED, at_ns, now_mono)
 
     def propose(self, end: ProbeEnd, at_ns: int, now_mono: float, reason: str = "") -> None:
@@ -114,12 +149,14 @@ class Probe:
         elif (at_ns, _RANK[end]) >= (self.ended_at_ns, _RANK[self.end]):
             return
         self.end, self.ended_at_ns, self.end_reason = end, max(at_ns, self.started_at_ns), reason
+        self.causes_lots = Causes.of(self.place)
 
     def finish(self) -> None:
-        """Take the proposed end as final: a fill was a whole one."""
+        """Take the proposed end as final."""
         if self.end is not None and self.end.is_fill:
-            self.filled_lots = self.size_lots
-            if self.first_fill_at_ns is None:
+            # the book may tell of what was traded ahead after the print that ended it
+            self.causes_lots = Causes.of(self.place)
+            if self.first_fill_at_ns is None or self.first_fill_at_ns > self.ended_at_ns:
                 self.first_fill_at_ns = self.ended_at_ns
 
     def markout(self, mid: float) -> float:

@@ -1,17 +1,19 @@
 """All probes of one symbol, followed through its L3 book and its trades.
 
 Enters: the book's view after each message, public trades, monotonic time. Leaves: probes that have ended. Called by
-`engine.probes`; one follower per symbol that has probes.
+`engine.probes`; one follower per symbol that has probes. What stands ahead of a probe is counted by the book itself
+(`market.places`), once for all at a level; here only its ends are found.
 
-After a message that changed no followed level the cost is an identity check and two prices for each level. Ends are
-proposed with the venue's time and become final only after `match_s`: trades and L3 come on different connections.
+Ends are proposed with the venue's time and become final only after `match_s`: trades and L3 come on different
+connections, so that a fill may be learnt of after a later move of the price.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.probe import Probe, ProbeEnd, ProbeKind, away_ticks, symbol_group
-from krakenbot.domain.market.probe_line import LevelLine
 from krakenbot.domain.market.trade import PublicTrade
 from krakenbot.domain.market.views import QueueView
 from krakenbot.domain.values import BPS, NS_PER_S, Side
@@ -24,15 +26,9 @@ class ProbeFollower:
     """The probes of one symbol; `match_s` is how long trades and L3 may lag behind each other."""
 
     def __init__(self, instrument: Instrument, match_s: float) -> None:
-        self._instrument = instrument
+        self.instrument = instrument
         self._match_s = match_s
-        self._lines: list[LevelLine] = []
-        self.unmatched_lots = 0
-
-    @property
-    def active(self) -> int:
-        """Return how many probes are followed."""
-        return sum(len(line.probes) for line in self._lines)
+        self.probes: list[Probe] = []
 
     def start(
         self,
@@ -50,15 +46,19 @@ class ProbeFollower:
         bid, ask = queue.best(Side.BUY), queue.best(Side.SELL)
         if bid is None or ask is None:
             return None
-        instrument = self._instrument
-        touch, spread = (bid if side is Side.BUY else ask), ask - bid
-        price = touch
+        instrument, spread = self.instrument, ask - bid
+        touch = price_ticks = bid if side is Side.BUY else ask
         if kind is ProbeKind.IMPROVE:
             increment = instrument.ticks_of(instrument.price_increment)
             if spread < MIN_IMPROVE_SPREAD * increment:
                 return None
-            price = touch + increment if side is Side.BUY else touch - increment
-        tick, lot = 10.0**-instrument.price_precision, 10.0**-instrument.qty_precision
+            price_ticks += increment if side is Side.BUY else -increment
+        price = price_ticks * 10.0**-instrument.price_precision
+        least_lots = max(instrument.lots_of(instrument.qty_min), 1)
+        size_lots = max(round(size_quote / price * 10.0**instrument.qty_precision), least_lots)
+        place = queue.places.join(side, price_ticks, size_lots)
+        if place is None:
+            return None
         started_at_ns = venue_now_ns(queue, now_mono)
         spread_bps = spread / (bid + ask) * 2 * BPS
         probe = Probe(
@@ -66,117 +66,82 @@ class ProbeFollower:
             symbol=instrument.symbol,
             symbol_group=symbol_group(instrument.quote, spread_bps),
             kind=kind,
-            side=side,
-            price_ticks=price,
-            size_lots=max(round(size_quote / (price * tick * lot)), instrument.lots_of(instrument.qty_min), 1),
             touch_ticks=touch,
-            away_ticks=away_ticks(price, spread, side, away_spread_share),
-            quote_per_lot=price * tick * lot,
-            price=price * tick,
+            away_ticks=away_ticks(price_ticks, spread, side, away_spread_share),
+            price=price,
             spread_bps=spread_bps,
             started_at_ns=started_at_ns,
             deadline_at_ns=started_at_ns + round(timeout_s * NS_PER_S),
+            place=place,
         )
-        self._line(side, price, queue, now_mono).join(probe)
+        self.probes.append(probe)
         return probe
 
     def on_queue(self, queue: QueueView, now_mono: float) -> None:
         """Take notice of a message that was applied to the book."""
-        for line in self._lines:
-            text = queue.level_text(line.side, line.price_ticks)
-            if text is not line.text:
-                self._reread(line, text, queue, now_mono)
-            own, other, sign = queue.best(line.side), queue.best(line.opposite), line.sign
-            if other is not None and other * sign >= line.key:
-                self._propose(line, ProbeEnd.SWEPT, queue.updated_at_ns, now_mono)
-            if own is not None and own * sign <= line.away_key:
-                at_ns = queue.updated_at_ns
-                for probe in line.probes:
-                    if own * sign <= probe.away_ticks * sign:
-                        probe.propose(ProbeEnd.AWAY, at_ns, now_mono)
-                line.weigh()
+        bid, ask = queue.best(Side.BUY), queue.best(Side.SELL)
+        for probe in self.probes:
+            if probe.end is not None:
+                # the book's time only goes on: no message brings an earlier end
+                continue
+            place = probe.place
+            if place.side is Side.BUY:
+                swept = ask is not None and ask <= place.price_ticks
+                away = bid is not None and bid >= probe.away_ticks
+            else:
+                swept = bid is not None and bid >= place.price_ticks
+                away = ask is not None and ask <= probe.away_ticks
+            # a level beyond the window was left behind too: so many better ones stand before it
+            if swept or away or not place.is_seen:
+                probe.propose(ProbeEnd.SWEPT if swept else ProbeEnd.AWAY, queue.updated_at_ns, now_mono)
+            elif place.reached.lots:
+                probe.meet(queue.updated_at_ns, now_mono)
 
     def on_trade(self, trade: PublicTrade, now_mono: float) -> None:
-        """Take a public trade, in whatever order it comes with the book's messages."""
+        """Take a public trade that the book's places know already, in whatever order it comes with its messages."""
         maker = trade.side.opposite
         sign = -1 if maker is Side.BUY else 1
         key = trade.price_ticks * sign
-        for line in self._lines:
-            if line.side is not maker or key < line.key:
+        for probe in self.probes:
+            place = probe.place
+            if place.side is not maker or key < place.price_ticks * sign or trade.at_ns <= probe.started_at_ns:
                 continue
-            if key == line.key:
-                line.take_print(trade.size_lots, trade.at_ns, now_mono)
+            if key > probe.touch_ticks * sign:
+                probe.propose(ProbeEnd.SWEPT, trade.at_ns, now_mono)
                 continue
-            for probe in line.probes:
-                if trade.at_ns <= probe.started_at_ns:
-                    continue
-                if key <= probe.touch_ticks * sign:
-                    # a taker who reached the old touch would have met the level of our own first
-                    probe.hit(trade.size_lots, trade.at_ns, now_mono)
-                else:
-                    probe.propose(ProbeEnd.SWEPT, trade.at_ns, now_mono)
-            line.weigh()
+            if key > place.price_ticks * sign:
+                # a taker who reached the old touch would have met the level of our own first
+                probe.passed_lots += trade.size_lots
+            probe.meet(trade.at_ns, now_mono)
 
-    def step(self, queue: QueueView | None, now_mono: float) -> list[Probe]:
+    def step(self, queue: QueueView, now_mono: float) -> list[Probe]:
         """Let time pass; return the probes whose end is final, which are not followed any more."""
-        if not self._lines:
-            return []
-        now_ns = venue_now_ns(queue, now_mono) if queue is not None else 0
-        ended: list[Probe] = []
-        for line in self._lines:
-            line.settle(now_mono)
-            for probe in line.probes:
-                if probe.end is None and now_ns >= probe.deadline_at_ns:
-                    probe.propose(ProbeEnd.TIMEOUT, probe.deadline_at_ns, now_mono)
-            final = [
-                probe
-                for probe in line.probes
-                if probe.end is not None and probe.decided_mono + self._match_s <= now_mono
-            ]
-            if final:
-                ended += final
-                line.probes = [probe for probe in line.probes if probe not in final]
-            line.weigh()
-        return self._release(ended)
+        now_ns = venue_now_ns(queue, now_mono)
+        queue.places.settle(now_ns)
+        for probe in self.probes:
+            if probe.end is None and now_ns >= probe.deadline_at_ns:
+                probe.propose(ProbeEnd.TIMEOUT, probe.deadline_at_ns, now_mono)
+        return self._release(
+            queue,
+            [p for p in self.probes if p.end is not None and p.decided_mono + self._match_s <= now_mono],
+        )
 
-    def censor(self, reason: str, at_ns: int, now_mono: float) -> list[Probe]:
+    def censor(self, queue: QueueView | None, reason: str, now_mono: float) -> list[Probe]:
         """End everything that is followed: an end that was proposed stays, what had none is censored."""
-        ended = [probe for line in self._lines for probe in line.probes]
-        for probe in ended:
+        for probe in self.probes:
             if probe.end is None:
+                at_ns = probe.started_at_ns if queue is None else venue_now_ns(queue, now_mono)
                 probe.propose(ProbeEnd.CENSORED, at_ns, now_mono, reason)
-        for line in self._lines:
-            line.probes = []
-        return self._release(ended)
+        return self._release(queue, self.probes)
 
-    def _line(self, side: Side, price_ticks: int, queue: QueueView, now_mono: float) -> LevelLine:
-        for line in self._lines:
-            if line.side is side and line.price_ticks == price_ticks:
-                return line
-        line = LevelLine(side, price_ticks, self._match_s)
-        self._reread(line, queue.level_text(side, price_ticks), queue, now_mono)
-        self._lines.append(line)
-        return line
-
-    def _reread(self, line: LevelLine, text: str | None, queue: QueueView, now_mono: float) -> None:
-        line.text = text
-        if text is None and not queue.sees(line.side, line.price_ticks):
-            # so many levels are better that the window ends before it: nobody tells what happens there
-            self._propose(line, ProbeEnd.AWAY, queue.updated_at_ns, now_mono)
-            return
-        line.update(queue.line(line.side, line.price_ticks), queue.updated_at_ns, now_mono)
-
-    def _propose(self, line: LevelLine, end: ProbeEnd, at_ns: int, now_mono: float) -> None:
-        for probe in line.probes:
-            probe.propose(end, at_ns, now_mono)
-        line.weigh()
-
-    def _release(self, ended: list[Probe]) -> list[Probe]:
-        for probe in ended:
+    def _release(self, queue: QueueView | None, ended: Sequence[Probe]) -> list[Probe]:
+        released = list(ended)
+        for probe in released:
             probe.finish()
-        self.unmatched_lots += sum(line.unmatched_lots for line in self._lines if not line.probes)
-        self._lines = [line for line in self._lines if line.probes]
-        return ended
+            if queue is not None:
+                queue.places.leave(probe.place)
+        self.probes = [probe for probe in self.probes if probe not in released]
+        return released
 
 
 def venue_now_ns(queue: QueueView, now_mono: float) -> int:

@@ -299,23 +299,6 @@ class L3Book:
         level = book_side.levels.get(price_ticks * book_side.sign, {})
         return [(order_id, int(lots)) for order_id, lots in level.items()]
 
-    def level_text(self, side: Side, price_ticks: int) -> str | None:
-        """Return a level as it enters the checksum: another object after each change of it; None without the level."""
-        book_side = self._side(side)
-        key = price_ticks * book_side.sign
-        return book_side.digits[bisect_left(book_side.keys, key)] if key in book_side.levels else None
-
-    def line(self, side: Side, price_ticks: int) -> list[tuple[str, int, str]]:
-        """Return the queue at a price as (order_id, lots, time of joining it), first in line first."""
-        book_side = self._side(side)
-        level = book_side.levels.get(price_ticks * book_side.sign, {})
-        return [(order_id, int(lots), book_side.at[order_id]) for order_id, lots in level.items()]
-
-    def sees(self, side: Side, price_ticks: int) -> bool:
-        """Tell whether a level at a price would be within the window of levels."""
-        book_side = self._side(side)
-        return book_side.shows(price_ticks * book_side.sign, self.depth)
-
     def level(self, side: Side, price_ticks: int, at_ns: int) -> LevelQueue | None:
         """Return the queue at a price; None when the level does not exist."""
         book_side = self._side(side)

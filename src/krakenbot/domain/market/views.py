@@ -88,15 +88,6 @@ class QueueView(Protocol):
     def best(self, side: Side) -> int | None:
         """Return the best price in ticks of a side (BUY: bids)."""
 
-    def level_text(self, side: Side, price_ticks: int) -> str | None:
-        """Return a level as it enters the checksum: another object after each change of it; None without the level."""
-
-    def line(self, side: Side, price_ticks: int) -> list[tuple[str, int, str]]:
-        """Return the queue at a price as (order_id, lots, time of joining it), first in line first."""
-
-    def sees(self, side: Side, price_ticks: int) -> bool:
-        """Tell whether a level at a price would be within the window of levels."""
-
     def level(self, side: Side, price_ticks: int, at_ns: int) -> LevelQueue | None:
         """Return the queue at a price; None when the level does not exist."""
 

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
-from krakenbot.domain.market.probe import ProbeEnd, ProbeKind
+from krakenbot.domain.market.probe import Causes, ProbeEnd, ProbeKind
 from krakenbot.domain.market.probe_follower import ProbeFollower
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.market.trade import PublicTrade
@@ -110,6 +110,7 @@ class Scene:
     def trade(self, price: int, lots: int, taker: Side = Side.SELL, ago_s: float = 0.0) -> None:
         at_ns = START_NS + round((self.now_s - ago_s) * NS_PER_S)
         trade = PublicTrade(symbol=SYMBOL, trade_id=1, side=taker, price_ticks=price, size_lots=lots, at_ns=at_ns)
+        self.book.places.on_trade(trade)
         self.follower.on_trade(trade, self.now_s)
 
     def wait(self, duration_s: float = 2.5) -> list[Any]:
@@ -117,10 +118,20 @@ class Scene:
         return self.follower.step(self.book, self.now_s)
 
 
+def ahead(probe: Any) -> int:
+    return int(probe.place.ahead.lots)
+
+
+def causes(probe: Any) -> tuple[int, int, int]:
+    """Traded, cancelled, amended."""
+    place = probe.place
+    return (place.traded.lots, place.cancelled.lots, place.amended.lots)
+
+
 def test_join_starts_behind_all_that_stands_at_the_touch():
     probe = Scene().join()
 
-    assert (100, 60, 3, 60) == (probe.price_ticks, probe.ahead_start_lots, probe.ahead_start_orders, probe.ahead_lots)
+    assert (100.0, 6000.0, 3, 60) == (probe.price, probe.ahead_start_quote, probe.place.joined.orders, ahead(probe))
     assert "1000+" == probe.queue_bucket
     assert "USD/30+bps" == probe.symbol_group
 
@@ -140,10 +151,11 @@ def test_probe_is_consumed_when_trades_reach_past_all_that_stood_ahead():
 
     assert [probe] == scene.wait()
     assert ProbeEnd.CONSUMED is probe.end
-    assert (60, 0, 0, 0) == (probe.traded_lots, probe.cancelled_lots, probe.amended_lots, probe.ahead_lots)
+    assert Causes(traded=60, cancelled=0, amended=0, unexplained=0) == probe.causes_lots
     assert first_at_ns == probe.first_fill_at_ns
     assert probe.rest_s == pytest.approx(0.6)
-    assert (5, 0) == (probe.filled_lots, scene.follower.active)
+    assert (1.0, []) == (probe.filled_share, scene.follower.probes)
+    assert 0 == len(scene.book.places)
 
 
 def test_prints_that_come_before_the_book_count_the_same():
@@ -155,7 +167,7 @@ def test_prints_that_come_before_the_book_count_the_same():
         scene.change("delete", name, 100)
 
     assert [probe] == scene.wait()
-    assert (ProbeEnd.CONSUMED, 60) == (probe.end, probe.traded_lots)
+    assert (ProbeEnd.CONSUMED, (60, 0, 0)) == (probe.end, causes(probe))
 
 
 def test_cancels_alone_never_fill_a_probe():
@@ -166,8 +178,8 @@ def test_cancels_alone_never_fill_a_probe():
     scene.change("add", "E", 100, 9)
     scene.change("delete", "E", 100)
 
-    assert [] == scene.wait()
-    assert (None, 60, 0, 0) == (probe.end, probe.cancelled_lots, probe.traded_lots, probe.ahead_lots)
+    assert [] == scene.wait(6.0)
+    assert (None, (0, 60, 0), 0) == (probe.end, causes(probe), ahead(probe))
 
 
 def test_what_leaves_from_behind_one_that_stays_is_told_at_once_as_cancelled():
@@ -175,7 +187,7 @@ def test_what_leaves_from_behind_one_that_stays_is_told_at_once_as_cancelled():
     probe = scene.join()
     scene.change("delete", "B", 100)
 
-    assert (20, 40) == (probe.cancelled_lots, probe.ahead_lots)
+    assert ((0, 20, 0), 40) == (causes(probe), ahead(probe))
 
 
 def test_what_is_amended_ahead_counts_in_both_directions():
@@ -184,10 +196,10 @@ def test_what_is_amended_ahead_counts_in_both_directions():
     scene.change("modify", "B", 100, 14)
     scene.change("modify", "C", 100, 32)
 
-    assert (6 - 2, 56) == (probe.amended_lots, probe.ahead_lots)
+    assert ((0, 0, 6 - 2), 56) == (causes(probe), ahead(probe))
     scene.change("modify", "A", 100, 7)
-    scene.wait()
-    assert (7, 53) == (probe.amended_lots, probe.ahead_lots)
+    scene.wait(6.0)
+    assert ((0, 0, 7), 53) == (causes(probe), ahead(probe))
 
 
 def test_order_that_moves_to_the_back_is_no_longer_ahead():
@@ -195,9 +207,8 @@ def test_order_that_moves_to_the_back_is_no_longer_ahead():
     probe = scene.join()
     del scene.bids[100]["C"]
     scene.change("add", "C", 100, 30)
-    scene.wait()
 
-    assert (30, 30) == (probe.ahead_lots, probe.cancelled_lots)
+    assert (30, (0, 0, 30)) == (ahead(probe), causes(probe))
 
 
 def test_one_print_for_several_orders_is_shared_by_volume():
@@ -206,9 +217,9 @@ def test_one_print_for_several_orders_is_shared_by_volume():
     scene.change("delete", "A", 100)
     scene.change("modify", "B", 100, 15)
     scene.trade(100, 12, ago_s=0.05)
-    scene.wait()
+    scene.wait(6.0)
 
-    assert (12, 3) == (probe.traded_lots, probe.amended_lots)
+    assert (12, 0, 3) == causes(probe)
 
 
 def test_print_outside_the_time_to_match_is_no_cause():
@@ -216,9 +227,9 @@ def test_print_outside_the_time_to_match_is_no_cause():
     probe = scene.join()
     scene.change("delete", "A", 100)
     scene.trade(100, 10, ago_s=1.5)
-    scene.wait()
+    scene.wait(6.0)
 
-    assert (0, 10) == (probe.traded_lots, probe.cancelled_lots)
+    assert (0, 10, 0) == causes(probe)
 
 
 def test_trade_through_the_price_sweeps_the_probe():
@@ -229,7 +240,7 @@ def test_trade_through_the_price_sweeps_the_probe():
 
     assert [probe] == scene.wait()
     assert (ProbeEnd.SWEPT, 1.0) == (probe.end, probe.rest_s)
-    assert probe.size_lots == probe.filled_lots
+    assert 1.0 == probe.filled_share
 
 
 def test_sweep_of_the_same_instant_counts_before_consumption():
@@ -313,11 +324,11 @@ def test_lost_book_censors_what_had_no_end_and_leaves_the_others():
     away = scene.join()
     scene.change("add", "E", 102, 9)
     resting = scene.join()
-    ended = scene.follower.censor("book invalid: checksum mismatch", START_NS + 10**9, scene.now_s)
+    ended = scene.follower.censor(scene.book, "book invalid: checksum mismatch", scene.now_s)
 
     assert [away, resting] == ended
     assert [ProbeEnd.AWAY, ProbeEnd.CENSORED] == [each.end for each in ended]
-    assert ("book invalid: checksum mismatch", 0) == (resting.end_reason, scene.follower.active)
+    assert ("book invalid: checksum mismatch", 0) == (resting.end_reason, len(scene.book.places))
 
 
 def test_probes_of_one_level_are_told_apart_by_their_places():
@@ -330,9 +341,9 @@ def test_probes_of_one_level_are_told_apart_by_their_places():
         scene.trade(100, lots)
 
     assert [first] == scene.wait()
-    assert (60, 69) == (first.ahead_start_lots, second.ahead_start_lots)
+    assert (60, 69) == (first.place.joined.lots, second.place.joined.lots)
     assert (ProbeEnd.CONSUMED, None) == (first.end, second.end)
-    assert (60, 69) == (first.traded_lots, second.traded_lots)
+    assert [(60, 0, 0), (69, 0, 0)] == [causes(first), causes(second)]
 
 
 def test_sell_probe_is_the_mirror_of_a_buy():
@@ -343,7 +354,7 @@ def test_sell_probe_is_the_mirror_of_a_buy():
     scene.trade(105, 1, Side.BUY)
 
     assert [swept, cut] == scene.wait()
-    assert (ProbeEnd.SWEPT, 30, 20) == (swept.end, swept.traded_lots, swept.ahead_lots)
+    assert (ProbeEnd.SWEPT, (30, 0, 0), 20) == (swept.end, causes(swept), ahead(swept))
     other = Scene()
     behind = other.join(Side.SELL)
     other.change("add", "Y", 102, 7, side=Side.SELL)
@@ -354,10 +365,10 @@ def test_sell_probe_is_the_mirror_of_a_buy():
 def test_improve_is_a_level_of_its_own_that_the_first_takers_consume():
     scene = Scene()
     probe = scene.join(kind=ProbeKind.IMPROVE, size=5)
-    assert (101, 0, "0") == (probe.price_ticks, probe.ahead_start_lots, probe.queue_bucket)
+    assert (101.0, 0.0, "0") == (probe.price, probe.ahead_start_quote, probe.queue_bucket)
     scene.now_s += 1.0
     scene.trade(100, 3)
-    assert (None, 3) == (probe.end, probe.filled_lots)
+    assert (None, 0.6) == (probe.end, probe.filled_share)
     scene.trade(100, 3)
 
     assert [probe] == scene.wait()
@@ -398,4 +409,4 @@ def test_level_beyond_the_window_is_left_behind_not_cancelled():
     # the eleventh level pushes the probe's out; the checksum covers ten
     scene.change("add", "S94", 94, 1, side=Side.SELL)
 
-    assert (ProbeEnd.AWAY, 0) == (probe.end, probe.cancelled_lots)
+    assert (ProbeEnd.AWAY, (0, 0, 0)) == (probe.end, causes(probe))

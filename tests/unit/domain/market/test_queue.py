@@ -110,27 +110,6 @@ def test_level_states_size_age_and_concentration():
     assert make_queue().level(Side.BUY, 1, 0) is None
 
 
-def test_text_of_a_level_is_the_same_object_until_that_level_changes():
-    queue = make_queue()
-    before = queue.level_text(Side.BUY, 999)
-    change(queue, Order("D", 99.8, 4.0, T.format(4), "add"), "99910", "99920", "99930", "99840")
-
-    assert before is queue.level_text(Side.BUY, 999)
-    change(queue, Order("A", 99.9, 1.0, T.format(9), "add"), "99920", "99930", "99910", "99840")
-    assert before is not queue.level_text(Side.BUY, 999)
-    assert [("B", 20, T.format(2)), ("C", 30, T.format(3)), ("A", 10, T.format(9))] == queue.line(Side.BUY, 999)
-    assert (None, []) == (queue.level_text(Side.BUY, 997), queue.line(Side.BUY, 997))
-
-
-def test_levels_within_the_window_are_seen_and_those_beyond_it_are_not():
-    queue = L3Book(price_precision=0, qty_precision=0, depth=10)
-    bids = [Order(f"O{price}", float(price), 1.0) for price in range(100, 90, -1)]
-    queue.load(bids, [], crc(*[f"{price}1" for price in range(100, 90, -1)]), "", 1.0)
-
-    assert [True, True, False] == [queue.sees(Side.BUY, price) for price in (101, 91, 90)]
-    assert queue.sees(Side.SELL, 1000)
-
-
 def test_touch_counters_count_arrivals_and_departures_at_the_touch_and_reset():
     queue = make_queue()
     assert (0, 0, 0, 0) == queue.take_touch_counters()
