@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 
 import anyio
 from attrs import define, field, frozen
@@ -79,8 +80,8 @@ async def compare_books(world: World, asked: Mapping[tuple[str, str], str]) -> C
             books = await world.held.newest_books(since_ns)
             queues = await world.held.newest_queues(since_ns)
             quarantine = await world.held.quarantine()
-            wrong_books = _wrong(sets.execution, before, books, _book_difference, quarantine=quarantine, channel="book")
-            wrong_queues = _wrong(sets.l3, before, queues, _queue_difference, quarantine=quarantine, channel="level3")
+            wrong_books = _wrong(sets.execution, before, books, book_difference, quarantine=quarantine, channel="book")
+            wrong_queues = _wrong(sets.l3, before, queues, queue_difference, quarantine=quarantine, channel="level3")
             absent = {key for key in asked if key not in quarantine}
             if not wrong_books and not wrong_queues and not absent:
                 break
@@ -124,7 +125,7 @@ async def compare_trades(world: World, ledger: TradeLedger) -> Compared:
         *(
             f"trade {key[1]} of {key[0]}: {text}"
             for key, trade in fresh.items()
-            if key in stored and (text := _trade_difference(trade, stored[key]))
+            if key in stored and (text := trade_difference(trade, stored[key]))
         ),
     ]
     return Compared(
@@ -188,7 +189,10 @@ def _wrong(
     return found
 
 
-def _book_difference(truth: Depth, row: Row) -> str:
+def book_difference(truth: Depth, row: Row) -> str:
+    """Return in which figures an L2 sample differs from the exchange's book; nothing when it does not."""
+    if not truth.bids or not truth.asks:
+        return f"a sample, and the exchange has no {'ask' if truth.bids else 'bid'}"
     (bid, bid_qty), (ask, ask_qty) = truth.bids[0], truth.asks[0]
     bid_5, ask_5 = (sum(qty for _, qty in side[:5]) for side in (truth.bids, truth.asks))
     figures = {"bid": bid, "bid_qty": bid_qty, "ask": ask, "ask_qty": ask_qty}
@@ -196,11 +200,21 @@ def _book_difference(truth: Depth, row: Row) -> str:
     return _difference(figures, row)
 
 
-def _queue_difference(truth: Depth, row: Row) -> str:
+def queue_difference(truth: Depth, row: Row) -> str:
+    """Return in which figures an L3 sample differs from the exchange's touch; nothing when it does not."""
+    if not truth.bids or not truth.asks:
+        return f"a sample, and the exchange has no {'ask' if truth.bids else 'bid'}"
     (bid, bid_qty), (ask, ask_qty) = truth.bids[0], truth.asks[0]
     figures = {"bid_volume": bid_qty, "bid_notional": bid * bid_qty}
     figures |= {"ask_volume": ask_qty, "ask_notional": ask * ask_qty}
     return _difference(figures, row)
+
+
+def trade_difference(trade: Published, row: Row) -> str:
+    """Return how a stored trade differs from the published one; nothing when it does not."""
+    ours = (row["side"], Decimal(row["price"]), Decimal(row["qty"]))
+    theirs = (trade.side, Decimal(trade.price), Decimal(trade.qty))
+    return "" if ours == theirs else f"stored as {ours}, published as {theirs}"
 
 
 def _difference(figures: Mapping[str, float], row: Row) -> str:
@@ -209,12 +223,6 @@ def _difference(figures: Mapping[str, float], row: Row) -> str:
         for name, value in figures.items()
         if not math.isclose(row[name], value, rel_tol=1e-9, abs_tol=1e-12)
     )
-
-
-def _trade_difference(trade: Published, row: Row) -> str:
-    ours = (row["side"], float(row["price"]), float(row["qty"]))
-    theirs = (trade.side, float(trade.price), float(trade.qty))
-    return "" if ours == theirs else f"stored as {ours}, published as {theirs}"
 
 
 def _counted(words: object) -> str:

@@ -6,8 +6,9 @@ Enters: nothing. Leaves: the vocabulary of the groups of faults in `tests/faults
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
-from attrs import field, frozen
+from attrs import frozen
 from tests.faults.world import World
 
 from krakenbot.domain.decision.blocker import BlockerCode
@@ -37,7 +38,8 @@ class Fault:
 
     `rules` is a fault script of the exchange, `{symbol}` in it is one of its symbols; `act` strikes at processes. The
     rules are in force for `hold_s` seconds. `stays` leaves them in force while books and trades are compared: the
-    symbol must then be in quarantine, and all others right. `recover_within_s` counts from the end of the strike.
+    symbol must then be in quarantine on `channels`, and all others right. `renew` is a path whose connections are cut
+    when the rules are in force, so that new ones walk through all steps. `recover_within_s` counts from the end.
     """
 
     name: str
@@ -47,8 +49,8 @@ class Fault:
     dark: Dark | None = None
     stays: bool = False
     recover_within_s: float = 45.0
-    channels: tuple[str, ...] = field(default=())
-    """Channels whose quarantine of the struck symbol is asked for, where `stays`."""
+    channels: tuple[str, ...] = ()
+    renew: Literal["", "public", "level3"] = ""
 
     @property
     def lasts(self) -> bool:

@@ -6,7 +6,6 @@ every symbol is sampled again, let the flow rest, compare, let it flow.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +20,8 @@ from tests.faults.world import CLOCK, HarnessError, World
 from krakenbot.domain.values import NS_PER_S
 
 START_WAIT_S = 120.0
+STRIKE_WAIT_S = 45.0
+"""Until a rule struck: a connection that was cut often comes back after a growing delay."""
 REST_S = 1.5
 """Until what the exchange sent last has come, and stands in a sample."""
 POLL_S = 0.25
@@ -75,12 +76,14 @@ class Runner:
         symbol = world.symbols[0]
         findings: list[str] = []
         struck_ns = CLOCK.now_ns()
-        ids = set()
+        ids: set[int] = set()
         if fault.rules:
             ids = set(await world.venue.add_rules("\n".join(fault.rules).replace("{symbol}", symbol)))
+        if fault.renew:
+            await world.venue.add_rules(f"after 1 ms: drop {fault.renew}")
         injected = await fault.act(world) if fault.act else 0
         await anyio.sleep(fault.hold_s)
-        report = await world.venue.fault_report()
+        report = await self._struck(ids)
         asked = {(channel, symbol): "" for channel in fault.channels}
         if fault.stays:
             async with self._resting():
@@ -96,7 +99,8 @@ class Runner:
             told, wrong = await check_told(world, fault.dark, struck_ns, ended_ns)
             findings += wrong
         compared = await self._compared()
-        for rule in report["rules"]:
+        rules = [rule for rule in report["rules"] if rule["id"] in ids]
+        for rule in rules:
             injected += rule["hits"] - rule["without_effect"]
             if rule["hits"] == rule["without_effect"]:
                 findings.append(f"never struck: {rule['rule']}")
@@ -105,12 +109,21 @@ class Runner:
         return Outcome(
             fault=fault.name,
             injected=injected,
-            point=_point(report["log"], ids) if fault.rules else fault.name,
+            point=_point(report["log"], rules) if fault.rules else fault.name,
             compared=compared,
             told=told,
             recovery_s=None if recovered_ns is None else max(0.0, (recovered_ns - from_ns) / NS_PER_S),
             findings=tuple(findings),
         )
+
+    async def _struck(self, ids: set[int]) -> dict[str, Any]:
+        """Return the exchange's report of faults when each rule has struck, or when that takes too long."""
+        report = await self._world.venue.fault_report()
+        with anyio.move_on_after(STRIKE_WAIT_S):
+            while any(rule["never_hit"] for rule in report["rules"] if rule["id"] in ids):
+                await anyio.sleep(POLL_S)
+                report = await self._world.venue.fault_report()
+        return report
 
     async def _compared(self) -> Compared:
         async with self._resting():
@@ -182,7 +195,11 @@ class Runner:
             await self._world.venue.set_mode("online")
 
 
-def _point(log: list[dict[str, Any]], ids: set[int]) -> str:
-    """Return the places that were hit, with their counts; the exchange's log keeps the latest 10,000."""
-    places = Counter(hit["place"] for hit in log if hit["rule_id"] in ids)
-    return ", ".join(f"{place} {count}" for place, count in places.items()) or "none"
+def _point(log: list[dict[str, Any]], rules: list[dict[str, Any]]) -> str:
+    """Return the places that were hit, or the rules where time alone set them off.
+
+    The exchange's log keeps the latest 10,000 hits.
+    """
+    ids = {rule["id"] for rule in rules}
+    places = dict.fromkeys(hit["place"] for hit in log if hit["rule_id"] in ids and hit["place"] != "now")
+    return ", ".join(places) or "; ".join(rule["rule"].partition(": ")[2] for rule in rules)

@@ -32,12 +32,14 @@ FAULTS = (
     ),
     Fault(
         name="a crossed book with a right checksum",
-        rules=("once at public.book.snapshot: cross book", "after 1 ms: drop public"),
+        rules=("once at public.book.snapshot: cross book",),
+        renew="public",
     ),
-    Fault(name="an empty book", rules=("once at public.book.snapshot: empty book", "after 1 ms: drop public")),
+    Fault(name="an empty book", rules=("once at public.book.snapshot: empty book",), renew="public"),
     Fault(
         name="an update before the snapshot",
-        rules=("once at public.book.snapshot: insert update", "after 1 ms: drop public"),
+        rules=("once at public.book.snapshot: insert update",),
+        renew="public",
     ),
     Fault(name="half a frame", rules=("3 times at public.book.update: truncate",)),
     Fault(name="half a frame of a trade", rules=("once at public.trade.update: truncate",), hold_s=8.0),

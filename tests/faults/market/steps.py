@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tests.faults.fault import Dark, Fault
 
 from krakenbot.domain.decision.blocker import BlockerCode
 
 NO_DATA = frozenset({BlockerCode.BOOK_INVALID, BlockerCode.BOOK_STALE, BlockerCode.EPOCH})
-AGAIN = {"public": "after 1 ms: drop public", "level3": "after 1 ms: drop level3"}
-"""A new connection is what walks through the steps."""
 
 _PUBLIC_STEPS = (
     ("instead of the upgrade", "once at public.upgrade: drop"),
@@ -34,12 +34,12 @@ _LEVEL3_STEPS = (
 )
 
 
-def _step(path: str, where: str, rule: str) -> Fault:
-    return Fault(name=f"{path} drops {where}", rules=(rule, AGAIN[path]))
+def _step(path: Literal["public", "level3"], where: str, rule: str) -> Fault:
+    return Fault(name=f"{path} drops {where}", rules=(rule,), renew=path)
 
 
 FAULTS = (
-    Fault(name="the server drops a TCP connection", rules=("once at accept: drop", AGAIN["public"])),
+    Fault(name="the server drops a TCP connection", rules=("once at accept: drop",), renew="public"),
     *(_step("public", where, rule) for where, rule in _PUBLIC_STEPS),
     *(_step("level3", where, rule) for where, rule in _LEVEL3_STEPS),
     Fault(
@@ -50,7 +50,8 @@ FAULTS = (
     Fault(name="level3 is half-open", rules=("after 1 ms: silence level3",), hold_s=7.0),
     Fault(
         name="a connection is silent from the start",
-        rules=("once at public.open: silence", AGAIN["public"]),
+        rules=("once at public.open: silence",),
+        renew="public",
         hold_s=17.0,
     ),
     Fault(name="public stands still for 4 s, outward", rules=("after 1 ms: stall public out for 4 s",), hold_s=5.0),
@@ -59,13 +60,15 @@ FAULTS = (
     Fault(name="level3 stands still for 9 s, outward", rules=("after 1 ms: stall level3 out for 9 s",), hold_s=10.0),
     Fault(
         name="public is away for 40 s",
-        rules=("at public.upgrade: answer 503", AGAIN["public"]),
+        rules=("at public.upgrade: answer 503",),
+        renew="public",
         hold_s=40.0,
         dark=Dark(epoch_after_s=12.0, blocked_after_s=12.0, codes=NO_DATA),
     ),
     Fault(
         name="level3 is away for 40 s",
-        rules=("at level3.upgrade: answer 503", AGAIN["level3"]),
+        rules=("at level3.upgrade: answer 503",),
+        renew="level3",
         hold_s=40.0,
         dark=Dark(epoch_after_s=12.0),
     ),
