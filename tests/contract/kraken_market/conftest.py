@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from attrs import define, field, frozen
 
 from krakenbot.adapters.kraken.protocol.budget import Budget
 from krakenbot.adapters.kraken.protocol.level3 import Level3Session
-from krakenbot.adapters.kraken.protocol.market_session import MarketState, Pacing, SessionSettings
+from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
+from krakenbot.adapters.kraken.protocol.market_state import MarketState, Outage, Pacing
 from krakenbot.adapters.kraken.protocol.public import PublicSession
 from krakenbot.domain.values import Symbol
+from krakenbot.ports.market_feed import Quarantine
 
 OWN = Path(__file__).parents[2] / "data" / "kraken" / "market"
 
@@ -46,6 +49,9 @@ class Listener:
 
     def on_connection(self, stream, *, up, reason):
         self.events.append(("connection", stream, up, reason))
+
+    def on_reconnect(self, reconnect):
+        self.events.append(("reconnect", reconnect))
 
     def of(self, kind):
         return [event[1:] for event in self.events if event[0] == kind]
@@ -145,20 +151,39 @@ class Desk:
     listener: Listener = field(factory=Listener)
     state: MarketState = field(factory=MarketState)
     public: PublicSession = field(init=False)
+    wanted: list[Symbol] = field(factory=list)
     now: float = 1000.0
 
     def __attrs_post_init__(self) -> None:
-        self.state.wanted_l2 = (self.symbol,)
-        self.public = PublicSession(
+        self.wanted = [self.symbol]
+        self.public = self.connect()
+        self.public.receive(instrument_text(self.symbol, self.price_precision, self.qty_precision), self.now)
+        self.pump(self.public)
+
+    def connect(self, outage: Outage | None = None) -> PublicSession:
+        return PublicSession(
             state=self.state,
             listener=self.listener,
             settings=SessionSettings(book_depth=self.depth),
             pacing=self._pacing(),
-            instruments_changed=lambda *_: None,
+            instruments_changed=self._on_instruments,
+            symbols=self.wanted,
+            outage=outage,
             now_mono=self.now,
         )
-        self.public.receive(instrument_text(self.symbol, self.price_precision, self.qty_precision), self.now)
-        self.pump(self.public)
+
+    def want(self, *symbols: Symbol) -> None:
+        self.wanted = list(symbols)
+        self.public.follow_symbols(self.wanted, self.now)
+
+    def quarantined(self) -> dict[Symbol, Quarantine]:
+        return {each.symbol: each for each in self.state.troubles.quarantined(self.now)}
+
+    def _on_instruments(self, reshaped: Mapping[Symbol, str], now_mono: float) -> None:
+        """Do what the feed does for each of its sessions."""
+        for symbol, reason in reshaped.items():
+            self.public.reshape(symbol, reason, now_mono)
+        self.public.follow_symbols(self.wanted, now_mono)
 
     def level3(self) -> Level3Session:
         session = Level3Session(

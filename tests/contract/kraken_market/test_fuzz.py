@@ -65,7 +65,7 @@ def feed_both(make_desk, texts):
             session.on_deadline(desk.now)
             session.to_send()
             session.next_deadline()
-            session.quarantined(desk.now)
+            desk.quarantined()
     for book in [*desk.state.books.values(), *desk.state.queues.values()]:
         if not book.is_valid:
             assert book.invalid_reason

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from tests.contract.kraken_market.conftest import instrument_text
 
-from krakenbot.adapters.kraken.protocol.market_session import MAX_ERROR_KINDS
+from krakenbot.adapters.kraken.protocol.market_state import MAX_ERROR_KINDS
 
 TICKER = {"symbol": "BTC/USD", "bid": 1.0, "ask": 2.0, "last": 1.5, "volume": 3.0}
 
@@ -47,7 +47,7 @@ def test_texts_of_the_venue_hold_nothing_that_postgresql_refuses(desk):
     desk.pump(desk.public)
     receive(desk, {"method": "subscribe", "success": False, "symbol": "BTC/USD", "error": "no\x00 such"})
 
-    texts = [*desk.state.errors, desk.state.venue_status, *desk.public.quarantined(desk.now).values()]
+    texts = [*desk.state.errors, desk.state.venue_status, *(each.reason for each in desk.quarantined().values())]
     assert len(texts) >= 5
     assert all(text.isprintable() for text in texts)
 

@@ -30,26 +30,23 @@ def snapshot(at="2026-11-22T10:00:00.000001Z"):
 def test_instrument_is_asked_first_and_books_only_when_precisions_are_known(make_desk):
     desk = make_desk(BTC, 1, 8)
     unknown = make_desk(Symbol("NEW/USD"), 1, 8)
-    unknown.state.wanted_l2 = (Symbol("NEW/USD"), Symbol("OTHER/USD"))
-    unknown.public.follow_symbols(unknown.now)
+    unknown.want(Symbol("NEW/USD"), Symbol("OTHER/USD"))
     asked = unknown.pump(unknown.public)
 
     assert [] == asked
-    assert "instrument: the venue does not list it" == unknown.public.quarantined(unknown.now)["OTHER/USD"]
+    assert [Symbol("NEW/USD")] == list(unknown.state.books)
     assert BTC in desk.state.books
 
 
 def test_requests_state_depth_trigger_and_snapshot(make_desk):
     desk = make_desk(BTC, 1, 8)
-    desk.state.wanted_l2 = ()
-    desk.public.follow_symbols(desk.now)
+    desk.want()
     for channel in ("book", "ticker", "trade"):
         desk.ack(desk.public, "unsubscribe", channel)
     left = desk.pump(desk.public)
     for channel in ("book", "ticker", "trade"):
         desk.ack(desk.public, "unsubscribe", channel)
-    desk.state.wanted_l2 = (BTC,)
-    desk.public.follow_symbols(desk.now)
+    desk.want(BTC)
     asked = {each["params"]["channel"]: each["params"] for each in desk.pump(desk.public)}
 
     assert {"book", "ticker", "trade"} == {each["params"]["channel"] for each in left}
@@ -110,9 +107,12 @@ def test_book_that_never_verifies_is_quarantined_but_never_given_up(desk):
         desk.public.receive('{"channel":"heartbeat"}', desk.now)
         desk.now += 1
 
-    # jittered and capped at 20 s: in 400 s neither a storm nor a death
-    assert 20 <= asked <= 60
-    assert desk.public.quarantined(desk.now)[BTC].startswith("book: checksum mismatch (for ")
+    found = desk.quarantined()[BTC]
+    # a few quick ones, then one in 45 to 75 s: in 400 s neither a storm nor a death
+    assert 7 <= asked <= 12
+    assert ("book", "checksum mismatch", False) == (found.channel, found.reason, found.is_refused)
+    assert 380 < found.age_s <= 400
+    assert {} == desk.state.troubles.refused(["book"], desk.now)
 
 
 def test_refusal_names_the_symbol_and_is_retried_slowly(desk):
@@ -126,13 +126,14 @@ def test_refusal_names_the_symbol_and_is_retried_slowly(desk):
     }  # fmt: skip
     desk.public.receive(json.dumps(refusal), desk.now)
     soon = desk.pump(desk.public)
-    quarantined = desk.public.quarantined(desk.now)
+    quarantined = desk.quarantined()
     for _ in range(12):
         desk.now += 4
         desk.public.receive('{"channel":"heartbeat"}', desk.now)
     later = desk.pump(desk.public)
 
-    assert "book: refused: Currency pair not supported BTC/USD (for 0 s)" == quarantined[BTC]
+    assert "refused: Currency pair not supported BTC/USD" == quarantined[BTC].reason
+    assert quarantined[BTC].is_refused
     assert [] == soon
     assert "book" in [each["params"]["channel"] for each in later]
     assert desk.public.close_reason is None
@@ -276,8 +277,7 @@ def test_many_bad_books_at_once_are_resynced_within_the_budget(make_desk):
     for name in names:
         text = json.dumps({"channel": "instrument", "type": "update", "data": {"pairs": [pair_of(name)]}})
         desk.public.receive(text, desk.now)
-    desk.state.wanted_l2 = tuple(names)
-    desk.public.follow_symbols(desk.now)
+    desk.want(*names)
     desk.pump(desk.public)
     desk.now += 1
     desk.pump(desk.public)

@@ -98,7 +98,7 @@ async def test_symbols_come_and_go_and_every_checksum_is_right():
 
     assert (0, 0, 0, 0) == (health.book_bad, health.level3_bad, health.resyncs, health.reconnects)
     assert {} == health.errors
-    assert {} == health.quarantined
+    assert () == health.quarantined
     assert [True] * 8 == spreads
     assert health.heartbeat_age_s is not None
     assert health.heartbeat_age_s < 2

@@ -152,6 +152,9 @@ class Listener:
     def on_connection(self, stream, *, up, reason):
         self.events.append(("connection", stream, up, reason))
 
+    def on_reconnect(self, reconnect):
+        self.events.append(("reconnect", reconnect))
+
     def of(self, kind):
         return [event[1:] for event in self.events if event[0] == kind]
 
@@ -175,13 +178,14 @@ async def token() -> str:
 
 
 @asynccontextmanager
-async def rig(*, token_source=token, venue=None, l3=(BTC,), liveness_s=2.0):
+async def rig(*, token_source=token, venue=None, l3=(BTC,), liveness_s=2.0, **limits):
     venue = venue or Venue()
     async with serve(venue.serve_socket, "127.0.0.1", 0, process_request=venue.process_request) as server:
         url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v2"
         settings = MarketFeedSettings(
             session=SessionSettings(liveness_timeout_s=liveness_s),
             connection=ConnectionSettings(deadline_poll_s=0.02, close_timeout_s=0.2),
+            **limits,
         )
         feed = KrakenMarketFeed(
             public_url=url,
@@ -252,12 +256,14 @@ async def test_lost_connection_makes_every_book_invalid_and_comes_back():
         assert ["level3", "public"] == sorted(downs)
 
 
-async def test_refused_upgrade_is_retried():
-    async with rig(venue=Venue(upgrades_refused=2), l3=()) as it:
+async def test_ban_of_the_address_is_waited_for():
+    async with rig(venue=Venue(upgrades_refused=2), l3=(), ban_first_s=0.2) as it:
+        began = SystemClock().mono()
         await it.until(lambda: is_valid(it.feed.book(BTC)), "valid")
 
         refused = [reason for _, up, reason in it.listener.of("connection") if not up]
         assert ["upgrade refused with HTTP 429"] * 2 == refused
+        assert SystemClock().mono() - began >= 0.6
 
 
 async def test_silent_connection_is_closed_and_replaced():
@@ -278,7 +284,10 @@ async def test_refused_subscription_is_quarantined_while_the_socket_stays():
     async with rig(venue=Venue(refuse=refuse), l3=()) as it:
         await it.until(lambda: bool(it.feed.health().quarantined), "quarantined")
 
-        assert "book: refused: Subscription depth not supported" in it.feed.health().quarantined[BTC]
+        [found] = it.feed.health().quarantined
+        assert ("book", BTC, "refused: Subscription depth not supported") == (
+            found.channel, found.symbol, found.reason,
+        )  # fmt: skip
         assert it.feed.health().connected
         assert 0 == it.feed.health().reconnects
 

@@ -14,9 +14,10 @@ from typing import Any, Final, Never
 import anyio
 from attrs import define, field, frozen
 
+from krakenbot.adapters.kraken.backoff import backoff_s
 from krakenbot.adapters.kraken.codec.private import Reply
 from krakenbot.adapters.kraken.protocol.private import PrivateSession, PrivateSessionSettings, ProtocolFault
-from krakenbot.adapters.kraken.ws import Connection, ConnectionSettings, backoff_s
+from krakenbot.adapters.kraken.ws import Connection, ConnectionSettings
 from krakenbot.domain.errors import OutcomeUnknown, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.reports import ExecutionBatch
 from krakenbot.domain.secret import Secret

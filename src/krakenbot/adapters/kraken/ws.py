@@ -22,8 +22,6 @@ from krakenbot.domain.errors import VenueUnavailable
 from krakenbot.ports.clock import Clock
 
 MIB = 1024 * 1024
-_BACKOFF_FIRST_S = 0.25
-_BACKOFF_CAP_S = 20.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # at DEBUG the library logs frames, and every private frame of ours ends with the token
 _NO_FRAMES = logging.getLogger("krakenbot.websocket")
@@ -58,6 +56,15 @@ class Connection:
         # keeps the order of the session's frames when several tasks flush
         self._sending = anyio.Lock()
         self._reason = ""
+        self.refused_status: int | None = None
+        """HTTP status with which the upgrade was refused; None when it was not."""
+        self.retry_after_s = 0.0
+        """Seconds that the venue asked to wait when it refused; 0 when it named none."""
+
+    @property
+    def was_open(self) -> bool:
+        """Tell whether the upgrade went through."""
+        return self._socket is not None
 
     @property
     def is_connected(self) -> bool:
@@ -69,6 +76,8 @@ class Connection:
         try:
             socket = await self._connect()
         except InvalidStatus as error:
+            self.refused_status = error.response.status_code
+            self.retry_after_s = _retry_after_s(error.response.headers.get("Retry-After", ""))
             return f"upgrade refused with HTTP {error.response.status_code}"
         except TimeoutError:
             return "connect timed out"
@@ -183,10 +192,6 @@ class Connection:
             socket.transport.abort()
 
 
-def backoff_s(attempt: int, jitter: float) -> float:
-    """Return how long to wait before attempt `attempt` (0 is the first retry) with `jitter` in [0, 1).
-
-    Half of the doubling delay is fixed and half random, so that many clients neither storm nor all wait long.
-    """
-    ceiling = min(_BACKOFF_CAP_S, _BACKOFF_FIRST_S * 2.0 ** min(attempt, 16))
-    return ceiling * (0.5 + 0.5 * jitter)
+def _retry_after_s(text: str) -> float:
+    """Return the seconds of a Retry-After header; 0 for a date or nonsense, since our own wait is long enough."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0.0

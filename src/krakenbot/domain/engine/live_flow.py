@@ -12,14 +12,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from attrs import define, field
+from attrs import asdict, define, field
 
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
-from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.market_feed import MarketFeed, Reconnect
 
 _BUCKETS = 300
 _WINDOW = 5
@@ -123,6 +123,10 @@ class LiveFlow:
     def on_connection(self, stream: str, *, up: bool, reason: str) -> None:
         """Tell of a connection."""
         self._sink.emit("live_connection", stream=stream, up=up, reason=reason)
+
+    def on_reconnect(self, reconnect: Reconnect) -> None:
+        """Tell of a connection that is whole again."""
+        self._sink.emit("live_reconnected", **asdict(reconnect))
 
     def _now(self, symbol: Symbol) -> _Flow | None:
         """Return a symbol's flow up to now: a book that went quiet has no flow, whatever came before."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from attrs import asdict
+
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.sampler import Sampler
 from krakenbot.domain.market.samples import Sample, TickerSample, TradeSample
@@ -16,7 +18,7 @@ from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.values import RunId, Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
-from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.market_feed import MarketFeed, Reconnect
 from krakenbot.ports.sample_sink import SampleSink
 
 
@@ -139,6 +141,10 @@ class MarketRecorder:
     def on_connection(self, stream: str, *, up: bool, reason: str) -> None:
         """Say that a connection came up or went down."""
         self._events.emit("connection_up" if up else "connection_down", stream=stream, reason=reason)
+
+    def on_reconnect(self, reconnect: Reconnect) -> None:
+        """Say that a lost connection is whole again."""
+        self._events.emit("reconnected", **asdict(reconnect))
 
     def _sampler(self, symbol: Symbol) -> Sampler:
         sampler = self._samplers.get(symbol)

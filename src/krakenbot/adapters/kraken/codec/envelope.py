@@ -44,9 +44,10 @@ decode_reply = msgspec.json.Decoder(Reply).decode
 
 @frozen(kw_only=True)
 class Salvage:
-    """What a malformed frame still tells."""
+    """What a malformed frame still tells; `is_whole` JSON has the wrong content, other is damaged."""
 
     is_json: bool
+    is_whole: bool
     channel: str
     symbols: frozenset[str]
 
@@ -72,6 +73,15 @@ def salvage(text: str | bytes) -> Salvage:
     channel = _CHANNEL.search(head)
     return Salvage(
         is_json=whole.lstrip()[:1] in {"{", "["},
+        is_whole=_is_whole(text),
         channel=channel.group(1) if channel else "",
         symbols=frozenset(_SYMBOL.findall(head)),
     )
+
+
+def _is_whole(text: str | bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except BAD_INPUT:
+        return False
+    return True

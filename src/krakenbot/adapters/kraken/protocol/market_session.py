@@ -1,4 +1,4 @@
-"""What the public and the level3 session share: decoding, replies, liveness, counters, subscriptions.
+"""What the public and the level3 session share: decoding, replies, liveness, lag, counters, subscriptions.
 
 Enters: frames and the monotonic time. Leaves: requests to send, calls to the market listener, a close reason.
 A frame is either an event or a counted error; nothing that the venue sends raises, and nothing malformed leaves a
@@ -7,12 +7,11 @@ book valid that it may have concerned.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, readable, salvage
 from krakenbot.adapters.kraken.codec.market import (
@@ -27,19 +26,17 @@ from krakenbot.adapters.kraken.codec.market import (
     StatusFrame,
     decode_frame,
 )
-from krakenbot.adapters.kraken.protocol.budget import Budget
+from krakenbot.adapters.kraken.protocol.market_state import MarketState, Outage, Pacing, Tally, VerifiedBook
 from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
 from krakenbot.domain.instrument import Instrument
-from krakenbot.domain.market.book import L2Book, Verdict
+from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import LagMeter
-from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.values import Symbol
-from krakenbot.ports.market_feed import MarketListener
+from krakenbot.ports.market_feed import MarketListener, Reconnect
 
 # a member of an enum costs more to look up than a global
 _GOOD, _INEXACT = Verdict.GOOD, Verdict.INEXACT
-MAX_ERROR_KINDS = 256
-"""Kinds of errors that are counted apart; the venue may put a time or an id into each of its errors."""
+_LATE_IN_A_ROW = 3
 
 
 @frozen(kw_only=True)
@@ -47,124 +44,67 @@ class SessionSettings:
     """Limits of a market data connection.
 
     `liveness_timeout_s` closes a connection without any frame for so long (heartbeats come at 1 Hz once something
-    is subscribed); `open_timeout_s` is the same before the first frame, connecting included.
+    is subscribed); `open_timeout_s` is the same before the first frame, connecting included. `lag_limit_s` closes
+    one whose books are valid but that old: the next begins with fresh snapshots. `silence_patience_s` is how long
+    other channels may contradict a silent subscription. `whole_after_s` is when a reconnect is reported with what
+    is still missing.
     """
 
     liveness_timeout_s: float = 5.0
     open_timeout_s: float = 15.0
+    lag_limit_s: float = 10.0
+    silence_patience_s: float = 5.0
+    whole_after_s: float = 30.0
     book_depth: int = 10
     level3_depth: int = 10
     ticker_trigger: str = "bbo"
     subscriptions: SubscriptionSettings = field(factory=SubscriptionSettings)
 
 
-class VerifiedBook(Protocol):
-    """What the L2 and the L3 book have in common; rows are what their channel's frames hold."""
-
-    is_valid: bool
-    invalid_reason: str
-    received_mono: float
-
-    @property
-    def updated_at_ns(self) -> int:
-        """Return the venue's time of the last message."""
-
-    def load(self, bids: Any, asks: Any, checksum: int, at: str, now_mono: float) -> Verdict:
-        """Replace the book by a snapshot."""
-
-    def apply(self, bids: Any, asks: Any, checksum: int, at: str, now_mono: float) -> Verdict:
-        """Apply a whole message."""
-
-    def exactly(self) -> AbstractContextManager[None]:
-        """Take quantities as Decimals."""
-
-    def invalidate(self, reason: str) -> Verdict:
-        """Drop the book."""
-
-
-@define
-class Tally:
-    """Verified messages, all others, and of those the ones with a wrong checksum."""
-
-    ok: int = 0
-    other: int = 0
-    bad: int = 0
-
-
-@define(kw_only=True)
-class MarketState:
-    """What outlives a connection: wanted symbols, instruments, books, counters."""
-
-    instruments: dict[Symbol, Instrument] = field(factory=dict)
-    wanted_l2: tuple[Symbol, ...] = ()
-    books: dict[Symbol, L2Book] = field(factory=dict)
-    queues: dict[Symbol, L3Book] = field(factory=dict)
-    frames: defaultdict[str, int] = field(factory=lambda: defaultdict(int))
-    errors: dict[str, int] = field(factory=dict)
-    venue_status: str = ""
-    l2: Tally = field(factory=Tally)
-    l3: Tally = field(factory=Tally)
-    resyncs: int = 0
-    reconnects: int = 0
-
-    def frame_counts(self) -> dict[str, int]:
-        """Return the counts of frames by channel."""
-        books = {"book": self.l2.ok + self.l2.other, "level3": self.l3.ok + self.l3.other}
-        return {**self.frames, **{channel: count for channel, count in books.items() if count}}
-
-    def count_error(self, kind: str) -> None:
-        """Count an error of the venue's input by kind, and further kinds than MAX_ERROR_KINDS as one."""
-        if kind not in self.errors and len(self.errors) >= MAX_ERROR_KINDS:
-            kind = "further kinds of errors"
-        self.errors[kind] = self.errors.get(kind, 0) + 1
-
-
-@frozen(kw_only=True)
-class Pacing:
-    """Budgets and randomness of a stream; shared by its connections, one after another or side by side."""
-
-    budget: Budget
-    resync_budget: Budget
-    jitter: Callable[[], float]
-
-
-class MarketSession:
+class MarketSession(ABC):
     """One market data connection; subclasses add their channels."""
 
-    stream = ""
-    # the channel with verified books, its name as the listener knows it, and what a symbol costs to subscribe
-    book_channel = ""
-    book_frame: type[BookFrame | QueueFrame] = BookFrame
-    source = ""
-    symbol_cost = 1.0
+    stream: ClassVar[str]
+    # the channel with verified books, its frames, its name as the listener knows it, and all channels of a symbol
+    book_channel: ClassVar[str]
+    book_frame: ClassVar[type[BookFrame | QueueFrame]]
+    source: ClassVar[str]
+    channels: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
         *,
+        name: str,
         state: MarketState,
         listener: MarketListener,
         settings: SessionSettings,
         pacing: Pacing,
-        books: Mapping[Symbol, VerifiedBook],
+        symbol_cost: float,
         tally: Tally,
         told: Callable[[Symbol], None],
+        outage: Outage | None,
         now_mono: float,
     ) -> None:
         # the books of this connection, their counts, and the listener's method for an applied message
-        self._books = books
+        self._books: dict[Symbol, VerifiedBook] = {}
         self._tally = tally
         self._told = told
+        self._outage = outage
+        self._up_mono = now_mono
+        self._late = 0
+        self.name = name
         self.state = state
         self.listener = listener
         self.settings = settings
         self.subscriptions = Subscriptions(
             settings=settings.subscriptions,
             encode=self._encode,
-            symbol_cost=self.symbol_cost,
+            symbol_cost=symbol_cost,
             budget=pacing.budget,
             resync_budget=pacing.resync_budget,
             jitter=pacing.jitter,
             proven_channel=self.book_channel,
+            troubles=state.troubles,
         )
         self.last_frame_mono: float | None = None
         self.lag = LagMeter()
@@ -180,7 +120,8 @@ class MarketSession:
     def receive(self, text: str | bytes, now_mono: float) -> None:
         """Take one frame as received."""
         if self.last_frame_mono is None:
-            self.listener.on_connection(self.stream, up=True, reason="")
+            self._up_mono = now_mono
+            self.listener.on_connection(self.name, up=True, reason="")
         self.last_frame_mono = now_mono
         try:
             frame = decode_frame(text)
@@ -243,32 +184,62 @@ class MarketSession:
         for book in self._books.values():
             book.invalidate("the feed was stopped")
 
-    def quarantined(self, now_mono: float) -> dict[str, str]:
-        """Return the symbols that do not work on this connection, with reason and age."""
-        return self.subscriptions.quarantined(now_mono)
+    def follow_symbols(self, symbols: Sequence[Symbol], now_mono: float) -> None:
+        """Hold these symbols, as far as their precisions are known: no book can be verified without them."""
+        listed = [symbol for symbol in symbols if symbol in self.state.instruments]
+        for symbol in listed:
+            if symbol not in self._books:
+                self._books[symbol] = self._hold(self.state.instruments[symbol])
+        for gone in set(self._books).difference(listed):
+            self._invalidate(gone, self._books.pop(gone), "not wanted any more")
+            self._let_go(gone)
+        for channel in self.channels:
+            self.subscriptions.want(channel, listed, now_mono)
 
-    def resync(self, symbol: Symbol, reason: str, now_mono: float) -> None:
+    def reshape(self, symbol: Symbol, reason: str, now_mono: float) -> None:
+        """Take over a changed instrument: its books begin anew."""
+        book = self._books.get(symbol)
+        if book is not None:
+            self.resync(symbol, reason, now_mono, is_failure=False)
+            instrument = self.state.instruments[symbol]
+            book.reshape(price_precision=instrument.price_precision, qty_precision=instrument.qty_precision)
+
+    def resync(self, symbol: Symbol, reason: str, now_mono: float, *, is_failure: bool = True) -> None:
         """Drop a book at once and ask for a fresh snapshot."""
         book = self._books.get(symbol)
         if book is not None:
             self._invalidate(symbol, book, reason)
         before = self.subscriptions.resyncs
-        self.subscriptions.restart(self.book_channel, symbol, reason, now_mono)
+        self.subscriptions.restart(self.book_channel, symbol, reason, now_mono, is_failure=is_failure)
         self.state.resyncs += self.subscriptions.resyncs - before
 
+    @abstractmethod
+    def _hold(self, instrument: Instrument) -> VerifiedBook:
+        """Return the book of a symbol, with its precisions; one that readers hold already stays the same object."""
+
+    @abstractmethod
+    def _let_go(self, symbol: Symbol) -> None:
+        """Take the book of a symbol away from its readers."""
+
+    @abstractmethod
     def _encode(self, method: str, channel: str, symbols: list[str], req_id: int) -> str:
-        raise NotImplementedError
+        """Return the text of a request."""
 
+    @abstractmethod
     def _exact_rows(self, text: str | bytes) -> Sequence[ExactBookRow | ExactQueueRow]:
-        raise NotImplementedError
+        """Return the rows of a frame of the book channel, decoded exactly; raises one of BAD_INPUT."""
 
+    @abstractmethod
     def _on_frame(self, frame: MarketFrame, now_mono: float) -> None:
         """Take a frame that is not of the book channel."""
-        del now_mono
-        self._on_common(frame)
 
+    @abstractmethod
     def _on_refusal(self, reply: Reply) -> None:
-        """Take notice of a refusal; level3 closes when it is about the token."""
+        """Take notice of a refusal, before the subscriptions do."""
+
+    @abstractmethod
+    def _check_silence(self, now_mono: float) -> None:
+        """Look for subscriptions that are silent while something else says that they should not be."""
 
     def _on_rare(
         self,
@@ -326,11 +297,15 @@ class MarketSession:
             self._tell_validity(symbol, valid=False, reason=reason)
         self.resync(symbol, reason, now_mono)
 
-    def _on_common(self, frame: MarketFrame) -> None:
+    def _on_common(self, frame: MarketFrame, now_mono: float) -> None:
         match frame:
             case HeartbeatFrame():
                 self._count("heartbeat")
                 self._observe_lag()
+                self._check_silence(now_mono)
+                self._tell_reconnect(now_mono)
+                if self.subscriptions.is_empty:
+                    self._close("nothing is subscribed any more")
             case StatusFrame():
                 self._count("status")
                 for row in frame.data:
@@ -341,8 +316,32 @@ class MarketSession:
     def _observe_lag(self) -> None:
         """Sample the lag by the newest book message; once a heartbeat is enough."""
         newest = max(self._books.values(), key=lambda book: book.received_mono, default=None)
-        if newest is not None and newest.updated_at_ns:
-            self.lag.observe(newest.updated_at_ns, newest.received_mono)
+        if newest is None or not newest.updated_at_ns:
+            return
+        self.lag.observe(newest.updated_at_ns, newest.received_mono)
+        lag_s = self.lag.lag_s or 0.0
+        self._late = self._late + 1 if lag_s > self.settings.lag_limit_s else 0
+        if self._late >= _LATE_IN_A_ROW:
+            self._close(f"valid but old: frames come {lag_s:.1f} s late")
+
+    def _tell_reconnect(self, now_mono: float) -> None:
+        outage, up_for_s = self._outage, now_mono - self._up_mono
+        if outage is None:
+            return
+        if self.subscriptions.is_settled(now_mono) or up_for_s >= self.settings.whole_after_s:
+            self._outage = None
+            refetched, missing = self.subscriptions.standing()
+            self.listener.on_reconnect(
+                Reconnect(
+                    stream=self.name,
+                    reason=outage.reason,
+                    gap_s=self._up_mono - outage.since_mono,
+                    attempts=outage.attempts,
+                    took_s=up_for_s,
+                    refetched=refetched,
+                    missing={channel: tuple(map(Symbol, symbols)) for channel, symbols in missing.items()},
+                )
+            )
 
     def _on_other(self, text: str | bytes, now_mono: float) -> None:
         try:
@@ -381,9 +380,14 @@ class MarketSession:
             self._close("text that is no JSON")
             return
         self.state.count_error(f"{self.stream}: malformed {found.channel or 'frame'}")
-        if found.channel in {self.book_channel, ""}:
-            for symbol in found.symbols.intersection(self._books):
-                self.resync(Symbol(symbol), "malformed frame", now_mono)
+        if found.channel not in {self.book_channel, ""}:
+            return
+        concerned = found.symbols.intersection(self._books)
+        for symbol in concerned:
+            self.resync(Symbol(symbol), "malformed frame", now_mono)
+        if not found.symbols and (found.channel or not found.is_whole):
+            # it may have been of any book
+            self._close("malformed frame that names no symbol")
 
     def _invalidate(self, symbol: Symbol, book: VerifiedBook, reason: str) -> None:
         if book.is_valid:
@@ -403,8 +407,3 @@ class MarketSession:
         if self.last_frame_mono is None:
             return self._deadline_mono
         return self.last_frame_mono + self.settings.liveness_timeout_s
-
-
-def known(symbols: Sequence[Symbol], instruments: dict[Symbol, Instrument]) -> list[Symbol]:
-    """Return the symbols whose precisions are known: no book can be verified without them."""
-    return [symbol for symbol in symbols if symbol in instruments]

@@ -6,9 +6,9 @@ for every connection; what outlives it is in `MarketState`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, encode_request
+from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, encode_request
 from krakenbot.adapters.kraken.codec.market import (
     BookFrame,
     ExactBookRow,
@@ -21,7 +21,9 @@ from krakenbot.adapters.kraken.codec.market import (
     decode_trade,
     has_turnover,
 )
-from krakenbot.adapters.kraken.protocol.market_session import MarketSession, MarketState, Pacing, SessionSettings, known
+from krakenbot.adapters.kraken.protocol.market_session import MarketSession, SessionSettings
+from krakenbot.adapters.kraken.protocol.market_state import MarketState, Outage, Pacing
+from krakenbot.adapters.kraken.protocol.silence import SilenceWatch
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.book import L2Book
 from krakenbot.domain.market.freshness import utc_ns
@@ -29,65 +31,71 @@ from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.market_feed import MarketListener
 
-InstrumentsChanged = Callable[[Sequence[Instrument], Sequence[Symbol], float], None]
-"""(changed instruments, symbols whose precisions changed, now_mono)."""
+InstrumentsChanged = Callable[[Mapping[Symbol, str], float], None]
+"""(symbols whose books must begin anew, with the reason; now_mono): some instruments are new or have changed."""
 
 
 class PublicSession(MarketSession):
-    """One public connection."""
+    """One public connection. The one that `has_instruments` tells the others of changed instruments."""
 
     stream = "public"
     book_channel = "book"
     book_frame = BookFrame
     source = "l2"
+    channels = ("book", "ticker", "trade")
 
     def __init__(
         self,
         *,
+        name: str = stream,
         state: MarketState,
         listener: MarketListener,
         settings: SessionSettings,
         pacing: Pacing,
         instruments_changed: InstrumentsChanged,
+        symbols: Sequence[Symbol],
         now_mono: float,
+        has_instruments: bool = True,
+        outage: Outage | None = None,
     ) -> None:
         super().__init__(
+            name=name,
             state=state,
             listener=listener,
             settings=settings,
             pacing=pacing,
-            books=state.books,
+            symbol_cost=1.0,
             tally=state.l2,
             told=listener.on_book,
+            outage=outage,
             now_mono=now_mono,
         )
         self._instruments_changed = instruments_changed
-        self.subscriptions.want("instrument", [""], now_mono)
-        self.follow_symbols(now_mono)
+        # tickers and trades say when a book should have moved, a ticker's last price when a trade should have come
+        self._book_watch = SilenceWatch(settings.silence_patience_s)
+        self._trade_watch = SilenceWatch(settings.silence_patience_s)
+        self._last: dict[Symbol, float] = {}
+        self._traded_mono: dict[Symbol, float] = {}
+        if has_instruments:
+            self.subscriptions.want("instrument", [""], now_mono)
+        self.follow_symbols(symbols, now_mono)
         self.on_deadline(now_mono)
 
-    def follow_symbols(self, now_mono: float) -> None:
-        """Take over the wanted symbols and known instruments of the state."""
-        state, depth = self.state, self.settings.book_depth
-        symbols = known(state.wanted_l2, state.instruments)
-        for symbol in symbols:
-            if symbol not in state.books:
-                instrument = state.instruments[symbol]
-                state.books[symbol] = L2Book(
-                    price_precision=instrument.price_precision, qty_precision=instrument.qty_precision, depth=depth
-                )
-        for gone in set(state.books).difference(symbols):
-            self._invalidate(gone, state.books.pop(gone), "not wanted any more")
-        for channel in ("book", "ticker", "trade"):
-            self.subscriptions.want(channel, symbols, now_mono)
+    def _hold(self, instrument: Instrument) -> L2Book:
+        # one left by an earlier connection is invalid, but its readers go on holding it
+        price_precision, qty_precision = instrument.price_precision, instrument.qty_precision
+        book = self.state.books.get(instrument.symbol)
+        if book is None:
+            book = L2Book(price_precision=price_precision, qty_precision=qty_precision, depth=self.settings.book_depth)
+            self.state.books[instrument.symbol] = book
+        else:
+            book.reshape(price_precision=price_precision, qty_precision=qty_precision)
+        return book
 
-    def quarantined(self, now_mono: float) -> dict[str, str]:
-        """Return the symbols that do not work on this connection, with reason and age."""
-        found = super().quarantined(now_mono)
-        if self.state.instruments:
-            unknown = set(self.state.wanted_l2).difference(self.state.instruments)
-            found |= dict.fromkeys(unknown, "instrument: the venue does not list it")
-        return found
+    def _let_go(self, symbol: Symbol) -> None:
+        self.state.books.pop(symbol, None)
+        self._last.pop(symbol, None)
+        self._traded_mono.pop(symbol, None)
 
     def _encode(self, method: str, channel: str, symbols: list[str], req_id: int) -> str:
         params: dict[str, object] = {"channel": channel}
@@ -104,18 +112,36 @@ class PublicSession(MarketSession):
 
     def _on_frame(self, frame: MarketFrame, now_mono: float) -> None:
         if isinstance(frame, TickerFrame):
-            self._on_ticker(frame)
+            self._on_ticker(frame, now_mono)
         elif isinstance(frame, TradeFrame):
-            self._on_trade(frame)
+            self._on_trade(frame, now_mono)
         elif isinstance(frame, InstrumentFrame):
             self._on_instrument(frame, now_mono)
         else:
-            self._on_common(frame)
+            self._on_common(frame, now_mono)
+
+    def _on_refusal(self, reply: Reply) -> None:
+        """Leave it to the subscriptions: nothing of the public connection depends on one answer."""
+
+    def _check_silence(self, now_mono: float) -> None:
+        for symbol in self._book_watch.silent(self._book_heard_mono, now_mono):
+            self.state.count_error("book: silent while the market moved")
+            self.resync(symbol, "silent while the market moved", now_mono)
+        for symbol in self._trade_watch.silent(self._trade_heard_mono, now_mono):
+            self.state.count_error("trade: silent while the last price moved")
+            self.subscriptions.restart("trade", symbol, "silent while the last price moved", now_mono)
+
+    def _book_heard_mono(self, symbol: Symbol) -> float | None:
+        book = self.state.books.get(symbol)
+        return book.received_mono if book is not None and book.is_valid else None
+
+    def _trade_heard_mono(self, symbol: Symbol) -> float | None:
+        return self._traded_mono.get(symbol, 0.0) if self.subscriptions.is_active("trade", symbol) else None
 
     def _exact_rows(self, text: str | bytes) -> Sequence[ExactBookRow]:
         return decode_book_exactly(text).data
 
-    def _on_ticker(self, frame: TickerFrame) -> None:
+    def _on_ticker(self, frame: TickerFrame, now_mono: float) -> None:
         self._count("ticker")
         for row in frame.data:
             if not self.subscriptions.is_wanted("ticker", row.symbol):
@@ -129,6 +155,11 @@ class PublicSession(MarketSession):
             except ValueError:
                 self.state.count_error("public: bad timestamp")
                 continue
+            if frame.type == "update":
+                self._book_watch.hint(row.symbol, now_mono)
+                if self._last.get(row.symbol, row.last) != row.last:
+                    self._trade_watch.hint(row.symbol, now_mono)
+            self._last[row.symbol] = row.last
             self.listener.on_ticker(
                 Ticker(
                     symbol=row.symbol,
@@ -140,7 +171,7 @@ class PublicSession(MarketSession):
                 )
             )
 
-    def _on_trade(self, frame: TradeFrame) -> None:
+    def _on_trade(self, frame: TradeFrame, now_mono: float) -> None:
         self._count("trade")
         trades: list[PublicTrade] = []
         for row in frame.data:
@@ -148,6 +179,9 @@ class PublicSession(MarketSession):
             if instrument is None or not self.subscriptions.is_wanted("trade", row.symbol):
                 self._count("trade of no wanted symbol")
                 continue
+            self._traded_mono[row.symbol] = now_mono
+            if frame.type == "update":
+                self._book_watch.hint(row.symbol, now_mono)
             try:
                 trades.append(decode_trade(row, instrument))
             except BAD_INPUT:
@@ -162,22 +196,22 @@ class PublicSession(MarketSession):
             self.state.count_error("public: malformed instrument")
         known_before = self.state.instruments
         changed = [each for each in instruments if known_before.get(each.symbol) != each]
-        reshaped = [
-            each.symbol
-            for each in changed
-            if (old := known_before.get(each.symbol)) is not None
-            and (old.price_precision, old.qty_precision) != (each.price_precision, each.qty_precision)
-        ]
-        known_before.update((each.symbol, each) for each in changed)
         if not changed:
             return
-        for symbol in reshaped:
-            if symbol in self.state.books:
-                self.state.books[symbol].reshape(
-                    price_precision=known_before[symbol].price_precision,
-                    qty_precision=known_before[symbol].qty_precision,
-                )
-                self.resync(symbol, "precision changed", now_mono)
-        self.follow_symbols(now_mono)
+        reshaped = {
+            each.symbol: reason
+            for each in changed
+            if (old := known_before.get(each.symbol)) is not None and (reason := _reshaping(old, each))
+        }
+        known_before.update((each.symbol, each) for each in changed)
         self.listener.on_instruments(changed)
-        self._instruments_changed(changed, reshaped, now_mono)
+        self._instruments_changed(reshaped, now_mono)
+
+
+def _reshaping(old: Instrument, new: Instrument) -> str:
+    """Return what changed that a book must not outlive; empty when nothing did."""
+    if (old.price_precision, old.qty_precision) != (new.price_precision, new.qty_precision):
+        return "precision changed"
+    if (old.price_increment, old.qty_increment) != (new.price_increment, new.qty_increment):
+        return "increment changed"
+    return "minimum changed" if (old.qty_min, old.cost_min) != (new.qty_min, new.cost_min) else ""

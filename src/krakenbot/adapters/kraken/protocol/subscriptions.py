@@ -1,7 +1,7 @@
 """What one connection has asked for, what was granted, and what has to be asked again.
 
-Enters: wanted symbols, replies, verdicts on books, deadlines. Leaves: subscribe and unsubscribe requests, and the
-quarantine: which subscriptions do not work, why and since when. Called by the public and level3 sessions.
+Enters: wanted symbols, replies, verdicts on books, deadlines. Leaves: subscribe and unsubscribe requests, and failures
+for the quarantine. Called by the public and level3 sessions.
 
 A subscription walks TO_SUBSCRIBE -> SUBSCRIBING -> (AWAITING its snapshot) -> ACTIVE. A book that went wrong walks
 TO_UNSUBSCRIBE -> UNSUBSCRIBING and starts again. Nothing is ever given up: refusals are retried slowly, resyncs
@@ -11,12 +11,13 @@ after a jittered, capped delay, and all resyncs together within a budget, so tha
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import define, field, frozen
 
+from krakenbot.adapters.kraken.errors import ErrorKind, error_kind
 from krakenbot.adapters.kraken.protocol.budget import Budget
-from krakenbot.adapters.kraken.ws import backoff_s
+from krakenbot.adapters.kraken.protocol.quarantine import Key, Troubles
 
 Encode = Callable[[str, str, list[str], int], str]
 """(method, channel, symbols, req_id) -> request text."""
@@ -36,20 +37,19 @@ class Stage(enum.Enum):
 
 @frozen(kw_only=True)
 class SubscriptionSettings:
-    """Limits of subscribing; `quarantine_after` counts failed attempts in a row."""
+    """Limits of subscribing: symbols of one request, and how long its reply and a snapshot may take, in seconds."""
 
     batch_symbols: int = 50
     ack_timeout_s: float = 10.0
     snapshot_timeout_s: float = 10.0
-    refused_retry_s: float = 30.0
-    refused_retry_max_s: float = 600.0
-    stable_after_s: float = 60.0
-    quarantine_after: int = 3
 
 
 @define(kw_only=True, slots=True)
 class Subscription:
-    """One channel of one symbol; `due_mono` is the time of the next step or the deadline of this one."""
+    """One channel of one symbol; `due_mono` is the time of the next step or the deadline of this one.
+
+    `batch_limit` is how many symbols may share its request: fewer after a refusal that did not say whom it meant.
+    """
 
     channel: str
     symbol: str
@@ -58,13 +58,12 @@ class Subscription:
     not_before_mono: float = 0.0
     wanted: bool = True
     is_resync: bool = False
-    attempts: int = 0
-    good_since_mono: float | None = None
-    trouble: str = ""
-    trouble_since_mono: float = 0.0
+    batch_limit: int
 
-
-Key = tuple[str, str]
+    @property
+    def key(self) -> Key:
+        """Return channel and symbol."""
+        return self.channel, self.symbol
 
 
 @define(kw_only=True)
@@ -80,6 +79,7 @@ class Subscriptions:
     jitter: Callable[[], float]
     # the channel whose subscription is proven by a verified snapshot only
     proven_channel: str
+    troubles: Troubles
     resyncs: int = 0
     _all: dict[Key, Subscription] = field(factory=dict, init=False)
     # those that are not ACTIVE: the only ones with something due
@@ -88,14 +88,22 @@ class Subscriptions:
     _next_req_id: int = field(default=1, init=False)
     _blocked_until_mono: float = field(default=0.0, init=False)
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is subscribed, asked for or being left."""
+        return not self._all
+
     def want(self, channel: str, symbols: Iterable[str], now_mono: float) -> None:
-        """Make `symbols` the wanted set of a channel."""
-        wanted = set(symbols)
+        """Make `symbols` the wanted set of a channel; what the quarantine holds back is asked for when it lets go."""
+        # in the order in which they came
+        wanted = dict.fromkeys(symbols)
         for symbol in wanted:
-            subscription = self._all.get((channel, symbol))
+            key = (channel, symbol)
+            subscription = self._all.get(key)
             if subscription is None:
-                subscription = Subscription(channel=channel, symbol=symbol, due_mono=now_mono)
-                self._all[channel, symbol] = self._pending[channel, symbol] = subscription
+                subscription = Subscription(channel=channel, symbol=symbol, batch_limit=self.settings.batch_symbols)
+                self._all[key] = subscription
+                self._move(subscription, Stage.TO_SUBSCRIBE, max(now_mono, self.troubles.not_before_mono(key)))
             else:
                 # one that is being left is subscribed again afterwards, for a fresh snapshot
                 subscription.wanted = True
@@ -103,7 +111,7 @@ class Subscriptions:
             if key[0] == channel and key[1] not in wanted and subscription.wanted:
                 self._drop(subscription, now_mono)
 
-    def restart(self, channel: str, symbol: str, reason: str, now_mono: float) -> None:
+    def restart(self, channel: str, symbol: str, reason: str, now_mono: float, *, is_failure: bool = True) -> None:
         """Ask for a fresh snapshot: unsubscribe now, subscribe again when budget and delay allow."""
         subscription = self._all.get((channel, symbol))
         if subscription is None or not subscription.wanted:
@@ -112,31 +120,49 @@ class Subscriptions:
             return
         self.resyncs += 1
         subscription.is_resync = True
-        self._fail(subscription, reason, now_mono)
-        delay_s = 0.0 if subscription.attempts < 2 else backoff_s(subscription.attempts, self.jitter())
-        subscription.not_before_mono = now_mono + delay_s
+        subscription.not_before_mono = now_mono
+        if is_failure:
+            subscription.not_before_mono = self.troubles.failed(subscription.key, reason, now_mono, self.jitter)
         self._move(subscription, Stage.TO_UNSUBSCRIBE, now_mono)
 
     def expects_snapshot(self, channel: str, symbol: str) -> bool:
         """Tell whether a snapshot may be taken; one that was asked for before a resync may not."""
         subscription = self._all.get((channel, symbol))
-        return subscription is not None and subscription.stage in {
-            Stage.SUBSCRIBING,
-            Stage.AWAITING,
-            Stage.ACTIVE,
-        }
+        return subscription is not None and subscription.stage in {Stage.SUBSCRIBING, Stage.AWAITING, Stage.ACTIVE}
 
     def is_wanted(self, channel: str, symbol: str) -> bool:
         """Tell whether a symbol's data is asked for."""
         subscription = self._all.get((channel, symbol))
         return subscription is not None and subscription.wanted
 
+    def is_active(self, channel: str, symbol: str) -> bool:
+        """Tell whether a subscription is granted and, where it needs one, proven by a snapshot."""
+        subscription = self._all.get((channel, symbol))
+        return subscription is not None and subscription.stage is Stage.ACTIVE
+
+    def standing(self) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
+        """Return how many wanted subscriptions of each channel are active, and the symbols of those that are not."""
+        active: dict[str, int] = {}
+        missing: dict[str, tuple[str, ...]] = {}
+        for subscription in self._all.values():
+            if subscription.stage is Stage.ACTIVE:
+                active[subscription.channel] = active.get(subscription.channel, 0) + 1
+            elif subscription.wanted:
+                missing[subscription.channel] = (*missing.get(subscription.channel, ()), subscription.symbol)
+        return active, missing
+
+    def is_settled(self, now_mono: float) -> bool:
+        """Tell whether nothing is under way: all is active, or waits in quarantine."""
+        return all(
+            each.stage is Stage.TO_SUBSCRIBE and self.troubles.not_before_mono(each.key) > now_mono
+            for each in self._pending.values()
+        )
+
     def proved(self, channel: str, symbol: str, now_mono: float) -> None:
         """Take notice of a verified snapshot."""
         subscription = self._all.get((channel, symbol))
         if subscription is not None and subscription.stage in {Stage.SUBSCRIBING, Stage.AWAITING}:
-            subscription.good_since_mono = now_mono
-            self._settle(subscription)
+            self._settle(subscription, now_mono)
 
     def acked(self, method: str, channel: str, symbol: str, now_mono: float) -> bool:
         """Take a positive reply; False when it answers nothing that was asked."""
@@ -149,8 +175,7 @@ class Subscriptions:
             if channel == self.proven_channel:
                 self._move(subscription, Stage.AWAITING, now_mono + self.settings.snapshot_timeout_s)
             else:
-                subscription.good_since_mono = now_mono
-                self._settle(subscription)
+                self._settle(subscription, now_mono)
         return True
 
     def refused(self, method: str, req_id: int | None, symbol: str, reason: str, now_mono: float) -> bool:
@@ -160,16 +185,18 @@ class Subscriptions:
         if not keys:
             answered = [key for key in self._pending if symbol and key[1] == symbol]
         expected = Stage.SUBSCRIBING if method == "subscribe" else Stage.UNSUBSCRIBING
-        for key in answered:
-            subscription = self._pending.get(key)
-            if subscription is None or subscription.stage is not expected:
-                continue
-            if method == "unsubscribe":
+        waiting = [each for key in answered if (each := self._pending.get(key)) is not None and each.stage is expected]
+        if method == "unsubscribe":
+            for subscription in waiting:
                 self._left(subscription, now_mono)
-            elif "already subscribed" in reason.lower():
-                self._already(subscription, now_mono)
-            else:
-                self._refuse(subscription, reason, now_mono)
+        elif not symbol and len(waiting) > 1 and error_kind(reason) is ErrorKind.REFUSED:
+            self._divide(waiting, now_mono)
+        else:
+            for subscription in waiting:
+                if "already subscribed" in reason.lower():
+                    self._already(subscription, now_mono)
+                else:
+                    self._refuse(subscription, reason, now_mono)
         return bool(answered)
 
     def slow_down(self, now_mono: float) -> None:
@@ -191,32 +218,23 @@ class Subscriptions:
             return None
         return max(min(pending.due_mono for pending in self._pending.values()), self._blocked_until_mono)
 
-    def quarantined(self, now_mono: float) -> dict[str, str]:
-        """Return the symbols (or channels) that do not work, with reason and age."""
-        return {
-            each.symbol
-            or each.channel: f"{each.channel}: {each.trouble} (for {now_mono - each.trouble_since_mono:.0f} s)"
-            for each in self._pending.values()
-            if each.wanted
-            and each.trouble
-            and (each.attempts >= self.settings.quarantine_after or each.trouble.startswith("refused"))
-        }
-
     def _requests_for(self, stage: Stage, method: str, sent: Stage, now_mono: float) -> list[str]:
-        batches: dict[str, list[Subscription]] = {}
+        batches: dict[tuple[str, int], list[Subscription]] = {}
         for subscription in self._pending.values():
             if subscription.stage is stage and subscription.due_mono <= now_mono:
-                batches.setdefault(subscription.channel, []).append(subscription)
+                batches.setdefault((subscription.channel, subscription.batch_limit), []).append(subscription)
         frames = []
-        for channel, waiting in batches.items():
-            for batch in self._affordable(waiting, now_mono, is_free=method == "unsubscribe"):
+        for (channel, size), waiting in batches.items():
+            allowed = self._affordable(waiting, now_mono, is_free=method == "unsubscribe")
+            for start in range(0, len(allowed), size):
+                batch = allowed[start : start + size]
                 frames.append(self._request(method, channel, batch))
                 for subscription in batch:
                     subscription.is_resync = subscription.is_resync and method == "unsubscribe"
                     self._move(subscription, sent, now_mono + self.settings.ack_timeout_s)
         return frames
 
-    def _affordable(self, waiting: list[Subscription], now_mono: float, *, is_free: bool) -> list[list[Subscription]]:
+    def _affordable(self, waiting: Sequence[Subscription], now_mono: float, *, is_free: bool) -> list[Subscription]:
         allowed: list[Subscription] = []
         cost = 0.0 if is_free else self.symbol_cost
         for subscription in waiting:
@@ -228,8 +246,7 @@ class Subscriptions:
                 continue
             self.budget.take(cost, now_mono)
             allowed.append(subscription)
-        size = self.settings.batch_symbols
-        return [allowed[start : start + size] for start in range(0, len(allowed), size)]
+        return allowed
 
     def _block(self, until_mono: float) -> None:
         self._blocked_until_mono = max(self._blocked_until_mono, until_mono)
@@ -237,7 +254,7 @@ class Subscriptions:
     def _request(self, method: str, channel: str, batch: list[Subscription]) -> str:
         req_id = self._next_req_id
         self._next_req_id += 1
-        self._requests[req_id] = [(each.channel, each.symbol) for each in batch]
+        self._requests[req_id] = [each.key for each in batch]
         self._requests.pop(req_id - _REQUESTS_REMEMBERED, None)
         return self.encode(method, channel, [each.symbol for each in batch if each.symbol], req_id)
 
@@ -256,28 +273,32 @@ class Subscriptions:
         if subscription.channel == self.proven_channel:
             self.restart(subscription.channel, subscription.symbol, "already subscribed", now_mono)
         else:
-            self._settle(subscription)
+            self._settle(subscription, now_mono)
+
+    def _divide(self, subscriptions: Sequence[Subscription], now_mono: float) -> None:
+        """Ask again in halves at once: one of them was refused, and nobody knows which."""
+        half = (len(subscriptions) + 1) // 2
+        for subscription in subscriptions:
+            subscription.batch_limit = half
+            self._again(subscription, now_mono, now_mono)
 
     def _refuse(self, subscription: Subscription, reason: str, now_mono: float) -> None:
-        self._fail(subscription, f"refused: {reason}", now_mono)
-        longest_s, first_s = self.settings.refused_retry_max_s, self.settings.refused_retry_s
-        delay_s = min(longest_s, first_s * 2.0 ** min(subscription.attempts - 1, 16)) * (0.75 + 0.5 * self.jitter())
-        self._move(subscription, Stage.TO_SUBSCRIBE, now_mono + delay_s)
+        is_definite = error_kind(reason) not in {ErrorKind.RATE, ErrorKind.STATE_UNKNOWN, ErrorKind.LOCKOUT}
+        if not is_definite:
+            self.slow_down(now_mono)
+        retry_at_mono = self.troubles.failed(
+            subscription.key, f"refused: {reason}", now_mono, self.jitter, is_refused=is_definite
+        )
+        self._again(subscription, retry_at_mono, now_mono)
+
+    def _again(self, subscription: Subscription, at_mono: float, now_mono: float) -> None:
+        self._move(subscription, Stage.TO_SUBSCRIBE, max(at_mono, now_mono))
         if not subscription.wanted:
             self._forget(subscription)
 
-    def _fail(self, subscription: Subscription, trouble: str, now_mono: float) -> None:
-        good_since = subscription.good_since_mono
-        if good_since is not None and now_mono - good_since >= self.settings.stable_after_s:
-            subscription.attempts = 0
-        if subscription.attempts == 0:
-            subscription.trouble_since_mono = now_mono
-        subscription.good_since_mono = None
-        subscription.attempts += 1
-        subscription.trouble = trouble
-
     def _drop(self, subscription: Subscription, now_mono: float) -> None:
         subscription.wanted = False
+        self.troubles.dropped(subscription.key)
         if subscription.stage is Stage.TO_SUBSCRIBE:
             self._forget(subscription)
         elif subscription.stage not in {Stage.TO_UNSUBSCRIBE, Stage.UNSUBSCRIBING}:
@@ -291,15 +312,16 @@ class Subscriptions:
             self._forget(subscription)
 
     def _forget(self, subscription: Subscription) -> None:
-        key = (subscription.channel, subscription.symbol)
-        self._all.pop(key, None)
-        self._pending.pop(key, None)
+        self._all.pop(subscription.key, None)
+        self._pending.pop(subscription.key, None)
 
-    def _settle(self, subscription: Subscription) -> None:
+    def _settle(self, subscription: Subscription, now_mono: float) -> None:
+        self.troubles.works(subscription.key, now_mono)
         subscription.stage = Stage.ACTIVE
-        self._pending.pop((subscription.channel, subscription.symbol), None)
+        subscription.batch_limit = self.settings.batch_symbols
+        self._pending.pop(subscription.key, None)
 
     def _move(self, subscription: Subscription, stage: Stage, due_mono: float) -> None:
         subscription.stage = stage
         subscription.due_mono = due_mono
-        self._pending[subscription.channel, subscription.symbol] = subscription
+        self._pending[subscription.key] = subscription

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from krakenbot.adapters.kraken.backoff import backoff_s
 from krakenbot.adapters.kraken.protocol.budget import Budget
 from krakenbot.adapters.kraken.symbols import v2_asset, v2_symbol
-from krakenbot.adapters.kraken.ws import backoff_s
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from krakenbot.adapters.kraken.protocol.budget import Budget
+from krakenbot.adapters.kraken.protocol.quarantine import Troubles
 from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
 
 
@@ -16,6 +17,7 @@ def test_a_resync_that_waits_for_the_venues_budget_spends_none_of_its_own():
         resync_budget=resync_budget,
         jitter=lambda: 0.0,
         proven_channel="book",
+        troubles=Troubles(),
     )
     subscriptions.want("book", ["A"], 0.0)
     subscriptions.step(0.0)
