@@ -15,6 +15,7 @@ from attrs import asdict
 from krakenbot.domain.engine.epochs import EpochPublisher
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.market_recorder import MarketRecorder
+from krakenbot.domain.engine.probes import QueueProbes
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
 from krakenbot.domain.engine.retention import Retention
 from krakenbot.domain.engine.runs import RunKeeper
@@ -55,6 +56,7 @@ class IngestEngine:
         run_settings: RunSettings,
         retention_settings: RetentionSettings,
         window_reach_s: float,
+        probes: QueueProbes | None = None,
     ) -> None:
         self._clock = clock
         self._feed = feed
@@ -64,6 +66,7 @@ class IngestEngine:
         self._answers = answers
         self._cycle_store = cycle_store
         self._events = events
+        self._probes = probes
         self._settings = settings
         self._universe_settings = universe_settings
         self._standing_settings = standing_settings
@@ -100,7 +103,7 @@ class IngestEngine:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sink.run)
-                tasks.start_soon(self._feed.run, recorder)
+                tasks.start_soon(self._feed.run, self._probes.listen(recorder) if self._probes else recorder)
                 tasks.start_soon(self._every, self._settings.status_interval_s, publish_status)
                 await self._wait_for_instruments()
                 await epochs.start()
@@ -110,6 +113,8 @@ class IngestEngine:
                 tasks.start_soon(epochs.run)
                 tasks.start_soon(runs.run)
                 tasks.start_soon(self._retention.run)
+                if self._probes is not None:
+                    tasks.start_soon(self._probes.run, runs.lineage_id, lambda: epochs.universe.l3)
         finally:
             with anyio.move_on_after(5.0, shield=True):
                 await self._end(publish_status)
@@ -146,11 +151,13 @@ class IngestEngine:
         )
 
     async def _end(self, publish_status: Callable[[], Awaitable[None]]) -> None:
-        """Record what already happened: the run's end and the last counters."""
+        """Record what already happened: the run's end, probes and the last counters."""
         try:
             await self._runs.end()
         except StoreUnavailable as exc:
             self._events.emit("run_end_not_recorded", reason=str(exc))
+        if self._probes is not None:
+            await self._probes.end(self._runs.lineage_id)
         await publish_status()
         self._events.emit("ingest_stopped", run_id=self._runs.run_id)
 
@@ -204,6 +211,7 @@ class IngestEngine:
             "refresh_failures": refresh.failures,
             "refresh_s": refresh.last_duration_s,
             "missing_trades": sum(recorder.missing_trades.values()),
+            "probes": {} if self._probes is None else self._probes.status(),
         }
         try:
             await self._cycle_store.publish_status("ingest", self._clock.now(), body)
