@@ -193,6 +193,7 @@ def test_a_full_disk_ends_the_recorder_with_its_reason_and_leaves_a_readable_fil
     ],
 )
 def test_what_cannot_be_recorded_is_refused_by_name(
+    *,
     venue: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
