@@ -33,6 +33,7 @@ from krakenbot.adapters.postgres.databases import Databases
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
+from krakenbot.adapters.postgres.probe_store import PostgresProbeStore
 from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
 from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
@@ -41,6 +42,7 @@ from krakenbot.adapters.telemetry.events import StructuredEvents
 from krakenbot.apps.settings import LogFormat, Settings
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest import IngestEngine
+from krakenbot.domain.engine.probes import QueueProbes
 from krakenbot.domain.engine.supervise import ExecutionEngine
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.market.sampler import DEPTH_LEVELS
@@ -96,8 +98,13 @@ def make_execution_settings(settings: Settings) -> ExecutionSettings:
     execution = evolve(execution, holder=holder)
     if execution.venue_id or not key:
         return execution
-    digest = hashlib.sha256(b"krakenbot venue " + key.reveal().encode()).hexdigest()
-    return evolve(execution, venue_id=VenueId(f"{settings.venue.host}/{digest[:12]}"))
+    return evolve(execution, venue_id=make_venue_id(settings, key))
+
+
+def make_venue_id(settings: Settings, key: Secret | None) -> VenueId:
+    """Return the id under which something is learnt: host and account hash."""
+    digest = hashlib.sha256(b"krakenbot venue " + (key.reveal() if key else "").encode()).hexdigest()
+    return VenueId(f"{settings.venue.host}/{digest[:12]}")
 
 
 def _make_private(folder: Path) -> None:
@@ -133,10 +140,20 @@ class IngestContainer(SharedContainer):
         token_source=token_source,
     )
     answers = providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish)
+    probes = providers.Singleton(
+        QueueProbes,
+        clock=SharedContainer.clock,
+        feed=feed,
+        store=providers.Singleton(PostgresProbeStore, SharedContainer.databases.provided.publish),
+        events=SharedContainer.events,
+        settings=settings.provided.probes,
+        venue_id=providers.Singleton(make_venue_id, settings, settings.provided.keys.ingest_api_key),
+    )
     engine = providers.Singleton(
         IngestEngine,
         clock=SharedContainer.clock,
         feed=feed,
+        probes=probes,
         sink=providers.Singleton(PostgresSampleSink, SharedContainer.databases.provided.ingest),
         lineage_store=providers.Singleton(
             PostgresLineageStore,

@@ -21,6 +21,7 @@ from krakenbot.apps.settings_loader import from_credentials, from_environment, f
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest_settings import IngestSettings
+from krakenbot.domain.engine.probes import ProbeSettings
 from krakenbot.domain.engine.refresh import RefreshSettings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.secret import Secret
@@ -155,6 +156,7 @@ class Settings:
     ingest: IngestSettings = Factory(IngestSettings)
     runs: RunSettings = Factory(RunSettings)
     retention: RetentionSettings = Factory(RetentionSettings)
+    probes: ProbeSettings = Factory(ProbeSettings)
     refresh: RefreshSettings = Factory(RefreshSettings)
     windows: Windows = Factory(Windows)
     decision: DecisionSettings = Factory(DecisionSettings)
