@@ -208,6 +208,35 @@ class Desk:
         reply = {"method": method, "success": True, "result": result, "req_id": req_id}
         session.receive(json.dumps(reply), self.now)
 
+    def ack_all(self, session: PublicSession | Level3Session, requests: list[dict[str, Any]]) -> None:
+        """Acknowledge requests symbol by symbol."""
+        for request in requests:
+            for symbol in request["params"].get("symbol", [""]):
+                result = {"channel": request["params"]["channel"]} | ({"symbol": symbol} if symbol else {})
+                reply = {"method": request["method"], "success": True, "result": result}
+                session.receive(json.dumps(reply), self.now)
+
+    def refuse(
+        self, session: PublicSession | Level3Session, request: dict[str, Any], error: str, symbol: str = ""
+    ) -> None:
+        reply = {"method": "subscribe", "success": False, "req_id": request["req_id"], "error": error}
+        session.receive(json.dumps(reply | ({"symbol": symbol} if symbol else {})), self.now)
+
+    def beat(self, session: PublicSession | Level3Session, seconds: int) -> list[dict[str, Any]]:
+        """Let seconds pass with a heartbeat in each; return the requests."""
+        asked = []
+        for _ in range(seconds):
+            self.now += 1
+            session.receive('{"channel":"heartbeat"}', self.now)
+            asked += self.pump(session)
+        return asked
+
+    @staticmethod
+    def asked(requests: list[dict[str, Any]], channel: str) -> list[tuple[str, list[str]]]:
+        """Return method and symbols of the requests of a channel."""
+        params = [(each["method"], each["params"]) for each in requests]
+        return [(method, each.get("symbol", [])) for method, each in params if each["channel"] == channel]
+
     @staticmethod
     def _pacing() -> Pacing:
         return Pacing(

@@ -1,0 +1,73 @@
+"""How often an address may connect, and how long it waits when it is banned."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from krakenbot.adapters.kraken.market_feed import MarketFeedSettings
+from krakenbot.adapters.kraken.protocol.budget import ConnectionBudget
+
+DEFAULTS = MarketFeedSettings()
+KRAKENS_LIMIT = 150
+
+
+def budget():
+    return ConnectionBudget(
+        burst=DEFAULTS.attempts_burst,
+        per_10_min=DEFAULTS.attempts_per_10_min,
+        ban_first_s=DEFAULTS.ban_first_s,
+        ban_max_s=DEFAULTS.ban_max_s,
+    )
+
+
+def test_two_feeds_that_never_rest_stay_under_the_limit_of_their_address():
+    limited = budget()
+    attempts = [tenth / 10 for tenth in range(36_000) if limited.take(tenth / 10) == 0]
+    busiest = max(sum(start <= at < start + 600 for at in attempts) for start in attempts)
+
+    assert DEFAULTS.attempts_burst <= busiest
+    # the private stream needs its own
+    assert 2 * busiest <= KRAKENS_LIMIT - 40
+
+
+def test_connections_of_a_usual_start_wait_for_nothing():
+    limited = budget()
+
+    assert [0.0] * 8 == [limited.take(0.0) for _ in range(8)]
+
+
+def test_nobody_tries_during_a_ban_which_doubles_until_one_gets_through():
+    limited, waits = budget(), []
+    now = 0.0
+    for _ in range(8):
+        limited.banned(now, 0.0, 0.0)
+        waits.append(limited.take(now))
+        now += waits[-1]
+    limited.admitted()
+    limited.banned(now, 0.0, 0.0)
+
+    assert [30, 60, 120, 240, 480, 600, 600, 600] == waits
+    assert 30 == limited.take(now)
+
+
+def test_ban_lasts_as_long_as_the_venue_says_but_not_for_ever():
+    limited = budget()
+    limited.banned(0.0, 90.0, 0.0)
+    named = limited.take(0.0)
+    limited.banned(0.0, 1e6, 0.0)
+
+    assert 90 == named
+    assert DEFAULTS.ban_max_s == limited.take(0.0)
+
+
+@given(st.lists(st.floats(0, 30), max_size=60))
+def test_what_is_told_to_wait_gets_its_turn_when_it_has_waited(pauses):
+    limited, now = budget(), 0.0
+    for pause_s in pauses:
+        now += pause_s
+        wait_s = limited.take(now)
+        if wait_s:
+            now += wait_s + 1e-6
+
+            assert 0.0 == limited.take(now)

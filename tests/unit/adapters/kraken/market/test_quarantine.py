@@ -1,0 +1,80 @@
+"""The quarantine: who is in it, when it lets go, and what it forgets."""
+
+from __future__ import annotations
+
+import pytest
+
+from krakenbot.adapters.kraken.protocol.quarantine import QuarantineSettings, Troubles
+from krakenbot.domain.values import Symbol
+
+KEY = ("book", "A/B")
+
+
+@pytest.fixture
+def troubles():
+    return Troubles(settings=QuarantineSettings(after=3, retry_s=60, stable_after_s=60, leave_out_after=3))
+
+
+def middle():
+    return 0.5
+
+
+def fail(troubles, now, **how):
+    return troubles.failed(KEY, "bad", now, middle, **how) - now
+
+
+def test_first_failure_costs_nothing_and_the_third_a_quarantine(troubles):
+    delays = [fail(troubles, float(now)) for now in range(3)]
+    [found] = troubles.quarantined(10.0)
+
+    assert 0.0 == delays[0]
+    assert 0 < delays[1] < 2
+    assert 60 == delays[2]
+    assert (Symbol("A/B"), "bad", 10.0, 3, False, 52.0) == (
+        found.symbol, found.reason, found.age_s, found.attempts, found.is_refused, found.retry_in_s,
+    )  # fmt: skip
+
+
+def test_success_ends_the_quarantine_and_a_lasting_one_forgets_it(troubles):
+    for now in range(3):
+        fail(troubles, float(now))
+    troubles.works(KEY, 10.0)
+    at_once = troubles.quarantined(10.0)
+    fail(troubles, 20.0)
+    relapse = troubles.quarantined(20.0)
+    troubles.works(KEY, 30.0)
+    troubles.quarantined(100.0)
+
+    assert [] == at_once
+    assert [4] == [found.attempts for found in relapse]
+    assert 0.0 == fail(troubles, 101.0)
+
+
+def test_refusals_are_seen_at_once_and_tried_ever_more_rarely(troubles):
+    delays = [fail(troubles, 0.0, is_refused=True) for _ in range(10)]
+
+    assert [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600] == delays
+    assert troubles.quarantined(0.0)[0].is_refused
+
+
+def test_symbol_left_out_is_remembered_until_its_next_attempt_is_due(troubles):
+    for _ in range(3):
+        fail(troubles, 0.0, is_refused=True)
+    troubles.dropped(KEY)
+
+    assert {Symbol("A/B"): "book: bad"} == troubles.refused(["book"], 119.0)
+    assert {} == troubles.refused(["level3"], 119.0)
+    assert 1 == len(troubles.quarantined(119.0))
+    assert ({}, []) == (troubles.refused(["book"], 121.0), troubles.quarantined(121.0))
+    # asked for again and refused again: out at once, for longer
+    assert 240 == fail(troubles, 125.0, is_refused=True)
+    assert {Symbol("A/B")} == set(troubles.refused(["book"], 130.0))
+
+
+def test_symbol_that_nobody_wants_is_forgotten(troubles):
+    for _ in range(3):
+        fail(troubles, 0.0)
+    troubles.dropped(KEY)
+
+    assert [] == troubles.quarantined(1.0)
+    assert 0.0 == troubles.not_before_mono(KEY)
