@@ -127,11 +127,15 @@ CLIENTS: dict[str, Callable[[dict[str, Any]], Books]] = {
 }
 
 
-async def turn(books: Books, frames: list[str], size: int) -> list[float]:
-    """Return the CPU seconds of each slice of frames."""
+async def turn(books: Books, frames: list[str], untimed: int, size: int) -> list[float]:
+    """Return the CPU seconds of each slice of frames after the first ones, which are not measured."""
     handle = books.handler()
     seconds = []
-    for start in range(0, len(frames), size):
+    for frame in frames[:untimed]:
+        waiting = handle(frame)
+        if waiting is not None:
+            await waiting
+    for start in range(untimed, len(frames), size):
         part = frames[start : start + size]
         started = time.process_time()
         for frame in part:
@@ -150,7 +154,7 @@ async def main(given: dict[str, Any], frames: list[str]) -> None:
             answer: Any = books.touch()
         else:
             books = CLIENTS[given["client"]](given)
-            answer = await turn(books, frames, given["slice"])
+            answer = await turn(books, frames, given["untimed"], given["slice"])
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
