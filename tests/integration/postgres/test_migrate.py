@@ -33,7 +33,7 @@ async def test_second_run_applies_nothing(clusters):
     first = await migrate(url, [DatabasePart.INGEST])
     second = await migrate(url, [DatabasePart.INGEST])
 
-    assert ["both/0001_shared", "ingest/0001_raw"] == first[:2]
+    assert [f"{item.part}/{item.name}" for item in load_migrations([DatabasePart.INGEST])] == first
     assert [] == second
 
 
@@ -123,12 +123,12 @@ async def test_decision_database_without_fsync_is_refused(database_urls):
         await check_server(database_urls.decision, role=EXECUTION_ROLE, parts=[DatabasePart.DECISION])
 
 
-async def test_state_table_holds_the_fields_of_the_domain_in_order(database_urls):
+async def test_state_table_holds_the_fields_of_the_domain(database_urls):
     async with await psycopg.AsyncConnection.connect(database_urls.decision) as connection:
         rows = await connection.execute(
             "SELECT column_name FROM information_schema.columns "
-            "WHERE table_schema = 'krakenbot' AND table_name = 'run_symbol_state' ORDER BY ordinal_position"
+            "WHERE table_schema = 'krakenbot' AND table_name = 'run_symbol_state'"
         )
-        columns = [row[0] for row in await rows.fetchall()]
+        columns = {row[0] for row in await rows.fetchall()}
 
-    assert [*(field.name for field in fields(SymbolState)), "updated_at"] == columns
+    assert {*(field.name for field in fields(SymbolState)), "updated_at"} == columns

@@ -20,16 +20,17 @@ from krakenbot.adapters.postgres.state_refresher import PostgresStateRefresher
 from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.domain.market.samples import BookSample, QueueSample, Sample, TickerSample, TradeSample
 from krakenbot.domain.state.features import SymbolRows, compute_state, minute_values
+from krakenbot.domain.state.movement import QUANTILE_BOUND
 from krakenbot.domain.state.symbol_state import SymbolState
 from krakenbot.domain.state.windows import Windows, ns_of
 from krakenbot.domain.values import NS_PER_S, GenerationId, LineageId, RunId, Side, Symbol
 
 pytestmark = pytest.mark.postgres
 AT = datetime(2026, 3, 1, 12, 0, 33, 250_000, tzinfo=UTC)
-FOLD_GRACE_NS = 5 * NS_PER_S
 SHORT = Windows(short_s=20, medium_s=90, long_s=400, complete_after_s=60)
 # Sums are added in another order and without compensation; drift_t divides by a small variance.
 REL, ABS = 1e-8, 1e-9
+FROM_HISTOGRAM = {"spread_p50_bps", "spread_p90_bps", "spread_norm_bps", "spread_mad_bps"}
 
 
 def make_rows(seed: int, symbol: Symbol, *, seconds: int, quiet: bool) -> list[Sample]:
@@ -137,7 +138,6 @@ def expected_state(
 ) -> SymbolState:
     at_ns = ns_of(AT)
     books = [row for row in rows if isinstance(row, BookSample)]
-    closed = (at_ns - FOLD_GRACE_NS) // (60 * NS_PER_S) - 1
     return compute_state(
         lineage_id=ids[0],
         run_id=ids[1],
@@ -150,18 +150,22 @@ def expected_state(
             queues=[row for row in rows if isinstance(row, QueueSample)],
             trades=[row for row in rows if isinstance(row, TradeSample)],
             tickers=[row for row in rows if isinstance(row, TickerSample)],
-            minutes=[value for value in minute_values(books, at_ns) if closed - 1440 < value.minute <= closed],
+            minutes=minute_values(books, at_ns),
         ),
     )
 
 
 def differences(expected: SymbolState, actual: SymbolState) -> dict[str, tuple[object, object]]:
+    """Return what differs by more than sums may; quantiles of spreads have the bound of their histogram."""
     found = {}
     was, now = asdict(expected), asdict(actual)
     for name, value in was.items():
         same = value == now[name]
         if isinstance(value, float) and isinstance(now[name], float):
-            same = math.isclose(value, now[name], rel_tol=REL, abs_tol=ABS)
+            rel = QUANTILE_BOUND if name in FROM_HISTOGRAM else REL
+            # A deviation from a median is off by what both of its ends are off.
+            slack = 2 * QUANTILE_BOUND * (expected.spread_norm_bps or 0.0) if name == "spread_mad_bps" else ABS
+            same = math.isclose(value, now[name], rel_tol=rel, abs_tol=slack)
         if not same:
             found[name] = (value, now[name])
     return found

@@ -36,9 +36,10 @@ _GENERATION = (
 )
 _READ_STATES = f"SELECT {STATE_COLUMNS} FROM run_symbol_state WHERE generation_id = %s"
 _COPY_STATES = f"COPY run_symbol_state ({STATE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_STATE_TYPES = (
-    "SELECT atttypid FROM pg_attribute WHERE attrelid = 'run_symbol_state'::regclass AND attnum > 0 ORDER BY attnum"
-)
+_STATE_TYPES = """
+SELECT a.atttypid FROM unnest(%s::text[]) WITH ORDINALITY c (name, place)
+JOIN pg_attribute a ON a.attrelid = 'run_symbol_state'::regclass AND a.attname = c.name ORDER BY c.place
+"""
 _PUT_GENERATION = """
 INSERT INTO state_generations (generation_id, lineage_id, run_id, computed_at, symbols) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
@@ -111,8 +112,8 @@ class PostgresStateRefresher:
 
         async def write(connection: AsyncConnection) -> None:
             if not self._types:
-                types = await (await connection.execute(_STATE_TYPES)).fetchall()
-                self._types = [row[0] for row in types][: STATE_COLUMNS.count(",") + 1]
+                types = await connection.execute(_STATE_TYPES, [STATE_COLUMNS.split(", ")])
+                self._types = [row[0] for row in await types.fetchall()]
             newest = await (await connection.execute("SELECT max(generation_id) FROM state_generations")).fetchone()
             if newest is not None and newest[0] is not None and newest[0] > generation_id:
                 raise StoreUnavailable(f"generation {newest[0]} is newer than {generation_id}")

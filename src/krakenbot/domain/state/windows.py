@@ -3,8 +3,11 @@
 Enters: rows of one symbol in any order. Leaves: sorted slices, and one book row per second. Called by `features`.
 
 The rules, the same in SQL and here:
-- A window of w seconds at time `at` holds rows with `at - w < at_ns <= at`. Rows after `at` do not exist yet.
-- A late row counts from the first computation after it became visible; nothing is computed again.
+- Time is cut into buckets of BUCKET_S. A window of w seconds at time `at` begins with the bucket that holds `at - w`
+  and ends at `at`: it is w to w + BUCKET_S long. Rates divide by that length. Rows after `at` do not exist yet.
+- A row that looks back (a return, a queue row's predecessor) belongs to the window by its own time; what it looks back
+  at may lie up to one bucket before the window.
+- A late row counts from the first computation after it became visible, in the place of its own time.
 - Second of a row: `at_ns / 1_000_000_000` in integer division. Of several book rows in one second the one with the
   greatest `at_ns` stands for it; of equal `at_ns` the one written last.
 - A book row is usable if `0 < bid < ask < infinity`; others are left out of every feature but the quality sums.
@@ -24,6 +27,9 @@ from attrs.validators import gt
 from krakenbot.domain.market.samples import BookSample
 from krakenbot.domain.values import NS_PER_S
 
+BUCKET_S = 10
+BUCKET_NS = BUCKET_S * NS_PER_S
+MARKOUT_HORIZONS_S = (5, 30, 300, 1800)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,8 +49,13 @@ class Windows:
 
     @property
     def reach_s(self) -> float:
-        """Return how far back rows are needed."""
+        """Return the longest window: a symbol without a row in it has no state."""
         return max(self.short_s, self.medium_s, self.long_s, self.complete_after_s)
+
+    @property
+    def raw_reach_s(self) -> float:
+        """Return how far back raw rows are needed: the oldest markout that comes due looks back its horizon."""
+        return self.reach_s + MARKOUT_HORIZONS_S[-1] + 3 * BUCKET_S
 
 
 class Timed(Protocol):
@@ -65,10 +76,20 @@ def ns_of(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def rows_within(rows: Sequence[RowT], at_ns: int, window_s: float) -> list[RowT]:
-    """Return the rows of a window, oldest first; rows of equal time keep their order."""
-    after_ns = at_ns - round(window_s * NS_PER_S)
-    return sorted((row for row in rows if after_ns < row.at_ns <= at_ns), key=lambda row: row.at_ns)
+def window_from_ns(at_ns: int, window_s: float) -> int:
+    """Return where a window begins, ns since 1970: at the start of a bucket."""
+    return (at_ns - round(window_s * NS_PER_S)) // BUCKET_NS * BUCKET_NS
+
+
+def window_span_s(at_ns: int, window_s: float) -> float:
+    """Return how long a window is, seconds."""
+    return (at_ns - window_from_ns(at_ns, window_s)) / NS_PER_S
+
+
+def rows_within(rows: Sequence[RowT], at_ns: int, window_s: float, *, lead_s: int = 0) -> list[RowT]:
+    """Return the rows of a window and of `lead_s` before it, oldest first; rows of equal time keep their order."""
+    from_ns = window_from_ns(at_ns, window_s) - lead_s * NS_PER_S
+    return sorted((row for row in rows if from_ns <= row.at_ns <= at_ns), key=lambda row: row.at_ns)
 
 
 def is_usable(row: BookSample) -> bool:

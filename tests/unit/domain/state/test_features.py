@@ -18,10 +18,13 @@ from krakenbot.domain.state.features import (
     compute_state,
     markout,
     minute_values,
+    norms_as_of,
     ofi_z,
     touch_rates,
 )
 from krakenbot.domain.state.movement import (
+    QUANTILE_BOUND,
+    binned,
     bipower_sigma_bps_sqrt_min,
     drift_t,
     jumps,
@@ -30,7 +33,7 @@ from krakenbot.domain.state.movement import (
     sigma_bps_sqrt_min,
 )
 from krakenbot.domain.state.symbol_state import SymbolState
-from krakenbot.domain.state.windows import Windows, grid_of, ns_of, rows_within
+from krakenbot.domain.state.windows import Windows, grid_of, is_usable, ns_of, rows_within, window_span_s
 from krakenbot.domain.values import NS_PER_S, GenerationId, LineageId, RunId, Side, Symbol
 
 SYMBOL = Symbol("TEST/USD")
@@ -221,10 +224,31 @@ def test_mad_is_plain_and_needs_enough_values() -> None:
     assert median_and_mad([1.0], 2) == (None, None)
 
 
-def test_window_is_open_at_its_start_and_closed_at_its_end() -> None:
-    rows = [book(0), book(60), book(59.999), book(-0.001)]
+def test_window_begins_with_a_whole_bucket_and_ends_at_its_time() -> None:
+    at_ns = AT_NS + 3 * NS_PER_S
+    rows = [book(0), book(60), book(60.001), book(-3), book(-3.001)]
 
-    assert [round((AT_NS - row.at_ns) / NS_PER_S, 3) for row in rows_within(rows, AT_NS, 60.0)] == [59.999, 0]
+    assert [60, 0, -3] == [(AT_NS - row.at_ns) / NS_PER_S for row in rows_within(rows, at_ns, 60.0)]
+    assert 63.0 == window_span_s(at_ns, 60.0)
+    assert [60.001, 60, 0, -3] == [(AT_NS - row.at_ns) / NS_PER_S for row in rows_within(rows, at_ns, 60.0, lead_s=10)]
+
+
+def test_returns_that_end_in_the_window_look_back_before_it() -> None:
+    rows = walk(40, 3.0)
+    grid = grid_of(rows)
+    first = AT_NS // NS_PER_S - 9
+    later = grid_of(rows[25:])
+
+    assert sigma_bps_sqrt_min(grid, first) == sigma_bps_sqrt_min(later, first)
+    assert sigma_bps_sqrt_min(grid, first) != sigma_bps_sqrt_min(grid_of(rows[30:]))
+
+
+@given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=50), st.floats(0, 1))
+def test_quantile_of_the_histogram_is_within_its_bound(spreads: list[float], share: float) -> None:
+    exact = percentile(spreads, share)
+    read = percentile([binned(spread) for spread in spreads], share)
+
+    assert exact == pytest.approx(read, rel=QUANTILE_BOUND * 1.01)
 
 
 def test_last_row_of_a_second_stands_for_it_and_crossed_rows_do_not() -> None:
@@ -289,12 +313,20 @@ def test_ofi_z_by_hand() -> None:
 def test_cancels_are_what_left_the_touch_and_was_not_traded() -> None:
     queues = [queue(20, added=99, removed=99), queue(10, added=10, removed=7), queue(0, added=0, removed=5)]
     trades = [trade(20, Side.SELL, qty="50"), trade(10, Side.SELL, qty="4"), trade(5, Side.BUY, qty="3")]
-    rates = touch_rates(queues, trades, Side.BUY)
+    rates = touch_rates(queues, trades, Side.BUY, 0)
 
     assert rates is not None
     assert rates.add_per_s == 0.5
     assert pytest.approx(8 / 20) == rates.cancel_per_s
-    assert touch_rates(queues[:1], trades, Side.BUY) is None
+    assert touch_rates(queues[:1], trades, Side.BUY, 0) is None
+
+
+def test_row_after_a_gap_states_no_rate() -> None:
+    queues = [queue(60, added=99), queue(30, added=40), queue(20, added=10), queue(15, added=5)]
+    rates = touch_rates(queues, [], Side.BUY, AT_NS - 20 * NS_PER_S)
+
+    assert rates is not None
+    assert 15 / 15 == rates.add_per_s
 
 
 def test_queue_rates_are_stated_in_quote_units() -> None:
@@ -310,10 +342,9 @@ def test_queue_rates_are_stated_in_quote_units() -> None:
 
 def test_markout_of_a_falling_mid_is_a_loss_at_the_bid_and_a_gain_at_the_ask() -> None:
     rows = rows_within([book(s, 100.0 if s > 20 else 99.0) for s in range(60)], AT_NS, 100)
-    grid = grid_of(rows)
     hit = [trade(22.5, Side.SELL, "99.9"), trade(22.5, Side.BUY, "100.1")]
-    bid = markout(hit, grid, Side.BUY, 5)
-    ask = markout(hit, grid, Side.SELL, 5)
+    bid = markout(hit, rows, Side.BUY, 5)
+    ask = markout(hit, rows, Side.SELL, 5)
 
     assert pytest.approx(-100.0) == bid.mean_bps
     assert pytest.approx(100.0) == ask.mean_bps
@@ -329,21 +360,31 @@ def test_markout_of_a_falling_mid_is_a_loss_at_the_bid_and_a_gain_at_the_ask() -
     ],
 )
 def test_trade_without_a_fair_reference_has_no_markout(hit: TradeSample, why: str) -> None:
-    grid = grid_of(rows_within([book(s) for s in range(60)], AT_NS, 100))
+    books = rows_within([book(s) for s in range(60)], AT_NS, 100)
 
-    assert markout([hit], grid, Side.BUY, 5).count == 0, why
+    assert markout([hit], books, Side.BUY, 5).count == 0, why
+
+
+def test_markout_counts_in_the_window_in_which_it_came_due() -> None:
+    books = rows_within([book(s) for s in range(60)], AT_NS, 100)
+    hit = trade(40, Side.SELL)
+
+    assert markout([hit], books, Side.BUY, 30, hit.at_ns + 30 * NS_PER_S).count == 1
+    assert markout([hit], books, Side.BUY, 30, hit.at_ns + 30 * NS_PER_S + 1).count == 0
 
 
 def test_gap_after_the_horizon_drops_the_trade() -> None:
     rows = [book(s) for s in range(60) if not 10 < s < 20]
-    grid = grid_of(rows_within(rows, AT_NS, 100))
+    books = [row for row in rows_within(rows, AT_NS, 100) if is_usable(row)]
 
-    assert markout([trade(23, Side.SELL)], grid, Side.BUY, 5).count == 0
-    assert markout([trade(30, Side.SELL)], grid, Side.BUY, 5).count == 1
+    assert markout([trade(23, Side.SELL)], books, Side.BUY, 5).count == 0
+    assert markout([trade(30, Side.SELL)], books, Side.BUY, 5).count == 1
 
 
 def test_norms_need_an_hour_of_minutes() -> None:
-    minutes = [MinuteValue(minute=m, spread_bps=float(m % 3), sigma_bps=5.0) for m in range(60)]
+    as_of = norms_as_of(SYMBOL, AT_NS)
+    minutes = [MinuteValue(minute=as_of - m, spread_bps=float(m % 3), sigma_bps=5.0) for m in range(60)]
+    minutes.append(MinuteValue(minute=as_of + 1, spread_bps=900.0, sigma_bps=900.0))
     enough = state_of(SymbolRows(minutes=minutes))
     short = state_of(SymbolRows(minutes=minutes[1:]))
 
@@ -351,6 +392,13 @@ def test_norms_need_an_hour_of_minutes() -> None:
     assert (enough.sigma_norm_bps, enough.sigma_mad_bps) == (5.0, 0.0)
     assert short.sigma_norm_bps is None
     assert short.norm_minutes == 59
+
+
+def test_norms_are_renewed_in_the_minutes_of_their_symbol() -> None:
+    minutes = [norms_as_of(SYMBOL, AT_NS + minute * 60 * NS_PER_S) for minute in range(30)]
+
+    assert {minute % 10 for minute in minutes} == {sum(SYMBOL.encode()) % 10}
+    assert all(0 <= AT_NS // (60 * NS_PER_S) + n - 1 - minute < 10 for n, minute in enumerate(minutes))
 
 
 def test_minutes_are_whole_and_over() -> None:

@@ -1,0 +1,886 @@
+-- The refresh folds only rows that it has not seen into buckets of 10 s, and combines buckets into windows. The oracle
+-- is domain/state/features.py; its rules (windows, the 1 s grid, gaps, ties, late rows) are in domain/state/windows.py.
+--
+-- What has been seen is a snapshot, not a greatest number: each raw row carries the transaction that wrote it, and the
+-- new rows are those of transactions that the snapshot of the last refresh did not see. A COPY that commits after a
+-- later one is found by the next refresh, once. A bucket that got a row is folded again from its raw rows, and so is
+-- the one after it, whose returns and queue rows look back at most one bucket.
+
+DROP FUNCTION krakenbot.refresh_run_symbol_state(bigint, bigint, timestamptz, double precision, double precision,
+    double precision, double precision);
+DROP FUNCTION krakenbot.fold_minutes(bigint, bigint);
+DROP TABLE krakenbot.feature_buckets, krakenbot.symbol_norms, krakenbot.refresh_watermarks;
+
+ALTER TABLE krakenbot.ticker_samples ADD COLUMN txid xid8 NOT NULL DEFAULT pg_current_xact_id();
+ALTER TABLE krakenbot.trade_samples ADD COLUMN txid xid8 NOT NULL DEFAULT pg_current_xact_id();
+ALTER TABLE krakenbot.l2_snap_metrics ADD COLUMN txid xid8 NOT NULL DEFAULT pg_current_xact_id();
+ALTER TABLE krakenbot.l3_queue_metrics ADD COLUMN txid xid8 NOT NULL DEFAULT pg_current_xact_id();
+CREATE INDEX ON krakenbot.ticker_samples (txid);
+CREATE INDEX ON krakenbot.trade_samples (txid);
+CREATE INDEX ON krakenbot.l2_snap_metrics (txid);
+CREATE INDEX ON krakenbot.l3_queue_metrics (txid);
+DROP INDEX krakenbot.ticker_samples_symbol_received_at_ns_idx, krakenbot.l2_snap_metrics_at_ns_idx,
+    krakenbot.l3_queue_metrics_at_ns_idx;
+CREATE INDEX ON krakenbot.l2_snap_metrics (symbol, at_ns);
+CREATE INDEX ON krakenbot.l3_queue_metrics (symbol, at_ns);
+
+-- Partial aggregates of the book rows of a bucket. Spreads are counted in bins of 1 % (bin k: 1.01^k <= bps < 1.01^(k+1)).
+CREATE TABLE krakenbot.feature_buckets (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    bucket bigint NOT NULL,
+    -- all rows
+    n bigint NOT NULL,
+    ofi_mean double precision NOT NULL,
+    ofi_squares double precision NOT NULL,
+    ofi_greatest double precision NOT NULL,
+    crossed_s double precision NOT NULL,
+    invalid_s double precision NOT NULL,
+    -- usable rows, one a second: the last one, the first mid, the spreads
+    seconds bigint NOT NULL,
+    first_mid double precision,
+    last_ns bigint,
+    bid double precision,
+    ask double precision,
+    mid double precision,
+    spread_bps double precision,
+    microprice_dev_bps double precision,
+    imbalance_5 double precision,
+    bid_depth_10_quote double precision,
+    bid_depth_25_quote double precision,
+    bid_depth_50_quote double precision,
+    ask_depth_10_quote double precision,
+    ask_depth_25_quote double precision,
+    ask_depth_50_quote double precision,
+    spread_bins integer[],
+    spread_counts integer[],
+    -- 5 s returns: squares, bipower products, and the rises of their size, from low to high, where a jump may begin
+    r5_n bigint NOT NULL,
+    r5_squares double precision NOT NULL,
+    bipower_n bigint NOT NULL,
+    bipower_sum double precision NOT NULL,
+    r5_greatest double precision NOT NULL,
+    rise_lows double precision[],
+    rise_highs double precision[],
+    -- 1 s returns, and their sums over the weighted lags 1 to 5: of products, of both factors, of the weights
+    r1_n bigint NOT NULL,
+    r1_sum double precision NOT NULL,
+    r1_squares double precision NOT NULL,
+    r1_moved boolean NOT NULL,
+    lag_products double precision NOT NULL,
+    lag_factors double precision NOT NULL,
+    lag_weights double precision NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, bucket)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Trades of a bucket, sizes in quote units. A row exists only where there was a trade.
+CREATE TABLE krakenbot.flow_buckets (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    bucket bigint NOT NULL,
+    n bigint NOT NULL,
+    bought double precision NOT NULL,
+    sold double precision NOT NULL,
+    squares double precision NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, bucket)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+
+-- L3 rows of a bucket: the last one, and what came and went over the time that they cover, in base units.
+CREATE TABLE krakenbot.queue_buckets (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    bucket bigint NOT NULL,
+    n bigint NOT NULL,
+    last_ns bigint NOT NULL,
+    bid_volume double precision NOT NULL,
+    bid_orders bigint NOT NULL,
+    bid_notional double precision NOT NULL,
+    ask_volume double precision NOT NULL,
+    ask_orders bigint NOT NULL,
+    ask_notional double precision NOT NULL,
+    bid_mean_age_s double precision NOT NULL,
+    ask_mean_age_s double precision NOT NULL,
+    bid_largest_share double precision NOT NULL,
+    ask_largest_share double precision NOT NULL,
+    covered_ns bigint NOT NULL,
+    bid_added double precision NOT NULL,
+    bid_removed double precision NOT NULL,
+    ask_added double precision NOT NULL,
+    ask_removed double precision NOT NULL,
+    sold double precision NOT NULL,
+    bought double precision NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, bucket)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Markouts by the bucket in which they came due; the mid's move in bps, not yet signed for the maker.
+CREATE TABLE krakenbot.markout_buckets (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    bucket bigint NOT NULL,
+    horizon_s integer NOT NULL,
+    bid_n bigint NOT NULL,
+    bid_sum double precision NOT NULL,
+    ask_n bigint NOT NULL,
+    ask_sum double precision NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, bucket, horizon_s)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+
+-- The newest of each symbol of a lineage, in ns; who is not here was never seen.
+CREATE TABLE krakenbot.symbol_latest (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    seen_ns bigint NOT NULL,
+    trade_ns bigint,
+    ticker_ns bigint,
+    volume_24h_quote double precision,
+    norm_slot integer NOT NULL,
+    PRIMARY KEY (lineage_id, symbol)
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+-- Whole UTC minutes of the last 24 h, made of buckets.
+CREATE TABLE krakenbot.minute_values (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    minute bigint NOT NULL,
+    spread_bps double precision NOT NULL,
+    sigma_bps double precision,
+    PRIMARY KEY (lineage_id, symbol, minute)
+);
+
+-- Median and MAD of the 24 h that end with the minute `as_of`.
+CREATE TABLE krakenbot.symbol_norms (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    as_of bigint NOT NULL,
+    sigma_norm_bps double precision,
+    sigma_mad_bps double precision,
+    spread_norm_bps double precision,
+    spread_mad_bps double precision,
+    norm_minutes bigint NOT NULL,
+    PRIMARY KEY (lineage_id, symbol)
+);
+
+-- What the last refresh of a lineage saw, and its time.
+CREATE TABLE krakenbot.refresh_watermarks (
+    lineage_id bigint PRIMARY KEY,
+    seen pg_snapshot NOT NULL,
+    at_ns bigint NOT NULL,
+    closed_minute bigint NOT NULL
+);
+
+CREATE FUNCTION krakenbot.spread_of_bin(p_bin double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT exp((p_bin + 0.5) * ln(1.01::double precision)) $$;
+
+-- Fold the book rows of buckets (symbol, bucket) again.
+CREATE FUNCTION krakenbot.fold_books(
+    p_lineage bigint, p_runs bigint[], p_symbols text[], p_buckets bigint[], p_at_ns bigint
+) RETURNS void LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
+  SET enable_nestloop = off SET enable_seqscan = off SET work_mem = '32MB' SET plan_cache_mode = force_custom_plan
+  SET jit = off AS $$
+BEGIN
+    WITH wanted AS MATERIALIZED (
+        SELECT symbol, bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
+    ), spans AS (
+        SELECT DISTINCT symbol, lead AS bucket FROM wanted CROSS JOIN LATERAL (VALUES (bucket), (bucket - 1)) v (lead)
+    ), rows_read AS MATERIALIZED (
+        SELECT r.*, r.at_ns / 1000000000 AS second, spans.bucket,
+               r.bid > 0 AND r.bid < r.ask AND r.ask < 'Infinity' AS usable
+        FROM spans CROSS JOIN LATERAL (
+            SELECT l.*, l.ctid AS place FROM l2_snap_metrics l
+            WHERE l.run_id = ANY (p_runs) AND l.symbol = spans.symbol
+              AND l.at_ns >= spans.bucket * 10000000000 AND l.at_ns < (spans.bucket + 1) * 10000000000
+              AND l.at_ns <= p_at_ns
+            OFFSET 0
+        ) r
+    ), grid AS MATERIALIZED (
+        SELECT DISTINCT ON (symbol, second) * FROM rows_read WHERE usable
+        ORDER BY symbol, second, at_ns DESC, txid DESC, run_id DESC, place DESC
+    ), moves AS (
+        SELECT symbol, second, bucket,
+               ln(mid / first_value(mid) OVER (PARTITION BY symbol ORDER BY second
+                   RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING)) AS r5,
+               ln(mid / first_value(mid) OVER (PARTITION BY symbol ORDER BY second
+                   RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING)) AS r1
+        FROM grid
+    ), lagged AS (
+        SELECT symbol, bucket, second, r5, r1,
+            first_value(r5) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS r5_5,
+            first_value(r5) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS r5_1,
+            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS l1,
+            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 2 PRECEDING AND 2 PRECEDING) AS l2,
+            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 3 PRECEDING AND 3 PRECEDING) AS l3,
+            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 4 PRECEDING AND 4 PRECEDING) AS l4,
+            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS l5
+        FROM moves
+    ), movement AS (
+        SELECT symbol, bucket, count(r5) AS r5_n, coalesce(sum(r5 * r5), 0) AS r5_squares, count(r5 * r5_5) AS bipower_n,
+               coalesce(sum(abs(r5 * r5_5)), 0) AS bipower_sum, coalesce(max(abs(r5)), 0) AS r5_greatest,
+               array_agg(coalesce(abs(r5_1), 0)) FILTER (WHERE abs(r5) > coalesce(abs(r5_1), 0)) AS rise_lows,
+               array_agg(abs(r5)) FILTER (WHERE abs(r5) > coalesce(abs(r5_1), 0)) AS rise_highs,
+               count(r1) AS r1_n, coalesce(sum(r1), 0) AS r1_sum, coalesce(sum(r1 * r1), 0) AS r1_squares,
+               coalesce(bool_or(r1 <> 0), false) AS r1_moved,
+               coalesce(sum(r1 * (5 * coalesce(l1, 0) + 4 * coalesce(l2, 0) + 3 * coalesce(l3, 0)
+                   + 2 * coalesce(l4, 0) + coalesce(l5, 0))), 0) / 6 AS lag_products,
+               coalesce(sum(5 * coalesce(r1 + l1, 0) + 4 * coalesce(r1 + l2, 0) + 3 * coalesce(r1 + l3, 0)
+                   + 2 * coalesce(r1 + l4, 0) + coalesce(r1 + l5, 0)), 0) / 6 AS lag_factors,
+               (5 * count(r1 + l1) + 4 * count(r1 + l2) + 3 * count(r1 + l3) + 2 * count(r1 + l4)
+                   + count(r1 + l5))::double precision / 6 AS lag_weights
+        FROM lagged GROUP BY symbol, bucket
+    ), ends AS (
+        SELECT DISTINCT ON (symbol, bucket) *, count(*) OVER whole AS seconds, first_value(mid) OVER whole AS first_mid
+        FROM grid
+        WINDOW whole AS (PARTITION BY symbol, bucket ORDER BY second
+                         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+        ORDER BY symbol, bucket, second DESC
+    ), bins AS (
+        SELECT symbol, bucket, array_agg(bin) AS spread_bins, array_agg(n::integer) AS spread_counts
+        FROM (SELECT symbol, bucket, count(*) AS n,
+                     floor(ln(greatest(spread_bps, 1e-6)) / ln(1.01::double precision))::integer AS bin
+              FROM grid GROUP BY symbol, bucket, bin) counted
+        GROUP BY symbol, bucket
+    ), sums AS (
+        SELECT symbol, bucket, count(*) AS n, avg(ofi) AS ofi_mean, var_pop(ofi) * count(*) AS ofi_squares,
+               max(abs(ofi)) AS ofi_greatest, sum(crossed_s) AS crossed_s, sum(invalid_s) AS invalid_s
+        FROM rows_read GROUP BY symbol, bucket
+    )
+    INSERT INTO feature_buckets
+    SELECT p_lineage, symbol, bucket, s.n, s.ofi_mean, s.ofi_squares, s.ofi_greatest, s.crossed_s, s.invalid_s,
+           coalesce(e.seconds, 0), e.first_mid, e.at_ns, e.bid, e.ask, e.mid, e.spread_bps, e.microprice_dev_bps,
+           e.imbalance_5, e.bid_depth_10_quote, e.bid_depth_25_quote, e.bid_depth_50_quote, e.ask_depth_10_quote,
+           e.ask_depth_25_quote, e.ask_depth_50_quote, b.spread_bins, b.spread_counts,
+           coalesce(m.r5_n, 0), coalesce(m.r5_squares, 0), coalesce(m.bipower_n, 0), coalesce(m.bipower_sum, 0),
+           coalesce(m.r5_greatest, 0), m.rise_lows, m.rise_highs, coalesce(m.r1_n, 0), coalesce(m.r1_sum, 0),
+           coalesce(m.r1_squares, 0), coalesce(m.r1_moved, false), coalesce(m.lag_products, 0),
+           coalesce(m.lag_factors, 0), coalesce(m.lag_weights, 0)
+    FROM wanted JOIN sums s USING (symbol, bucket) LEFT JOIN ends e USING (symbol, bucket)
+    LEFT JOIN bins b USING (symbol, bucket) LEFT JOIN movement m USING (symbol, bucket)
+    ON CONFLICT (lineage_id, symbol, bucket) DO UPDATE SET
+        (n, ofi_mean, ofi_squares, ofi_greatest, crossed_s, invalid_s, seconds, first_mid, last_ns, bid, ask, mid,
+         spread_bps, microprice_dev_bps, imbalance_5, bid_depth_10_quote, bid_depth_25_quote, bid_depth_50_quote,
+         ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote, spread_bins, spread_counts, r5_n, r5_squares,
+         bipower_n, bipower_sum, r5_greatest, rise_lows, rise_highs, r1_n, r1_sum, r1_squares, r1_moved, lag_products,
+         lag_factors, lag_weights) = ROW (
+         excluded.n, excluded.ofi_mean, excluded.ofi_squares, excluded.ofi_greatest, excluded.crossed_s,
+         excluded.invalid_s, excluded.seconds, excluded.first_mid, excluded.last_ns, excluded.bid, excluded.ask,
+         excluded.mid, excluded.spread_bps, excluded.microprice_dev_bps, excluded.imbalance_5,
+         excluded.bid_depth_10_quote, excluded.bid_depth_25_quote, excluded.bid_depth_50_quote,
+         excluded.ask_depth_10_quote, excluded.ask_depth_25_quote, excluded.ask_depth_50_quote, excluded.spread_bins,
+         excluded.spread_counts, excluded.r5_n, excluded.r5_squares, excluded.bipower_n, excluded.bipower_sum,
+         excluded.r5_greatest, excluded.rise_lows, excluded.rise_highs, excluded.r1_n, excluded.r1_sum,
+         excluded.r1_squares, excluded.r1_moved, excluded.lag_products, excluded.lag_factors, excluded.lag_weights);
+END $$;
+
+-- Fold the trades and the L3 rows of buckets again; a trade that two runs hold counts once.
+CREATE FUNCTION krakenbot.fold_trades_and_queues(
+    p_lineage bigint, p_runs bigint[], p_symbols text[], p_buckets bigint[], p_at_ns bigint
+) RETURNS void LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
+  SET enable_nestloop = off SET enable_seqscan = off SET work_mem = '32MB' SET plan_cache_mode = force_custom_plan
+  SET jit = off AS $$
+BEGIN
+    WITH wanted AS MATERIALIZED (
+        SELECT symbol, bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
+    ), spans AS MATERIALIZED (
+        SELECT DISTINCT symbol, lead AS bucket FROM wanted CROSS JOIN LATERAL (VALUES (bucket), (bucket - 1)) v (lead)
+    ), trades AS MATERIALIZED (
+        SELECT DISTINCT ON (spans.symbol, t.trade_id) spans.symbol, spans.bucket, t.at_ns, t.side,
+               t.qty::double precision AS qty, (t.price * t.qty)::double precision AS size
+        FROM spans CROSS JOIN LATERAL (
+            SELECT s.* FROM trade_samples s
+            WHERE s.run_id = ANY (p_runs) AND s.symbol = spans.symbol
+              AND s.at_ns >= spans.bucket * 10000000000 AND s.at_ns < (spans.bucket + 1) * 10000000000
+              AND s.at_ns <= p_at_ns
+            OFFSET 0
+        ) t
+        ORDER BY spans.symbol, t.trade_id, t.run_id
+    ), flow AS (
+        INSERT INTO flow_buckets
+        SELECT p_lineage, symbol, bucket, count(*), coalesce(sum(size) FILTER (WHERE side = 'buy'), 0),
+               coalesce(sum(size) FILTER (WHERE side = 'sell'), 0), sum(size * size)
+        FROM trades JOIN wanted USING (symbol, bucket) GROUP BY symbol, bucket
+        ON CONFLICT (lineage_id, symbol, bucket) DO UPDATE SET (n, bought, sold, squares)
+            = ROW (excluded.n, excluded.bought, excluded.sold, excluded.squares)
+    ), latest AS (
+        UPDATE symbol_latest l SET trade_ns = greatest(l.trade_ns, t.at_ns)
+        FROM (SELECT symbol, max(at_ns) AS at_ns FROM trades GROUP BY symbol) t
+        WHERE l.lineage_id = p_lineage AND l.symbol = t.symbol AND (l.trade_ns IS NULL OR l.trade_ns < t.at_ns)
+    ), queues AS MATERIALIZED (
+        SELECT q.*, spans.bucket
+        FROM spans CROSS JOIN LATERAL (
+            SELECT s.*, s.ctid AS place FROM l3_queue_metrics s
+            WHERE s.run_id = ANY (p_runs) AND s.symbol = spans.symbol
+              AND s.at_ns >= spans.bucket * 10000000000 AND s.at_ns < (spans.bucket + 1) * 10000000000
+              AND s.at_ns <= p_at_ns
+            OFFSET 0
+        ) q
+    ), events AS (
+        SELECT symbol, bucket, at_ns, txid, run_id, place, 0::double precision AS sold, 0::double precision AS bought,
+               true AS is_queue
+        FROM queues
+        UNION ALL
+        SELECT symbol, bucket, at_ns, NULL, NULL, NULL, CASE side WHEN 'sell' THEN qty ELSE 0 END,
+               CASE side WHEN 'buy' THEN qty ELSE 0 END, false
+        FROM trades
+    ), running AS (
+        SELECT *, sum(sold) OVER upto AS sold_upto, sum(bought) OVER upto AS bought_upto FROM events
+        WINDOW upto AS (PARTITION BY symbol ORDER BY at_ns, is_queue, txid, run_id, place
+                        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+    ), paired AS (
+        SELECT symbol, txid, run_id, place, bucket - lag(bucket) OVER before <= 1 AS counts, at_ns - lag(at_ns) OVER before AS took_ns,
+               sold_upto - lag(sold_upto) OVER before AS sold, bought_upto - lag(bought_upto) OVER before AS bought
+        FROM running WHERE is_queue
+        WINDOW before AS (PARTITION BY symbol ORDER BY at_ns, txid, run_id, place)
+    ), rates AS (
+        SELECT q.symbol, q.bucket, count(*) AS n, coalesce(sum(took_ns) FILTER (WHERE counts), 0)::bigint AS covered_ns,
+               coalesce(sum(bid_added) FILTER (WHERE counts), 0) AS bid_added,
+               coalesce(sum(bid_removed) FILTER (WHERE counts), 0) AS bid_removed,
+               coalesce(sum(ask_added) FILTER (WHERE counts), 0) AS ask_added,
+               coalesce(sum(ask_removed) FILTER (WHERE counts), 0) AS ask_removed,
+               coalesce(sum(p.sold) FILTER (WHERE counts), 0) AS sold,
+               coalesce(sum(p.bought) FILTER (WHERE counts), 0) AS bought
+        FROM queues q JOIN paired p USING (symbol, run_id, place) GROUP BY q.symbol, q.bucket
+    ), ends AS (
+        SELECT DISTINCT ON (symbol, bucket) * FROM queues
+        ORDER BY symbol, bucket, at_ns DESC, txid DESC, run_id DESC, place DESC
+    )
+    INSERT INTO queue_buckets
+    SELECT p_lineage, symbol, bucket, r.n, e.at_ns, e.bid_volume, e.bid_orders, e.bid_notional, e.ask_volume,
+           e.ask_orders, e.ask_notional, e.bid_mean_age_s, e.ask_mean_age_s, e.bid_largest_share, e.ask_largest_share,
+           r.covered_ns, r.bid_added, r.bid_removed, r.ask_added, r.ask_removed, r.sold, r.bought
+    FROM wanted JOIN rates r USING (symbol, bucket) JOIN ends e USING (symbol, bucket)
+    ON CONFLICT (lineage_id, symbol, bucket) DO UPDATE SET
+        (n, last_ns, bid_volume, bid_orders, bid_notional, ask_volume, ask_orders, ask_notional, bid_mean_age_s,
+         ask_mean_age_s, bid_largest_share, ask_largest_share, covered_ns, bid_added, bid_removed, ask_added,
+         ask_removed, sold, bought) = ROW (
+         excluded.n, excluded.last_ns, excluded.bid_volume, excluded.bid_orders, excluded.bid_notional,
+         excluded.ask_volume, excluded.ask_orders, excluded.ask_notional, excluded.bid_mean_age_s,
+         excluded.ask_mean_age_s, excluded.bid_largest_share, excluded.ask_largest_share, excluded.covered_ns,
+         excluded.bid_added, excluded.bid_removed, excluded.ask_added, excluded.ask_removed, excluded.sold,
+         excluded.bought);
+END $$;
+
+-- Fold the markouts that the buckets have part in: of their trades, and of trades that come due in them or just before.
+CREATE FUNCTION krakenbot.fold_markouts(
+    p_lineage bigint, p_runs bigint[], p_symbols text[], p_buckets bigint[], p_at_ns bigint
+) RETURNS void LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
+  SET enable_nestloop = off SET enable_seqscan = off SET work_mem = '32MB' SET plan_cache_mode = force_custom_plan
+  SET jit = off AS $$
+BEGIN
+    WITH wanted AS (
+        SELECT symbol, bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
+    ), horizons (horizon_s, back) AS (
+        VALUES (5, 0), (5, 1), (30, 3), (300, 30), (1800, 180)
+    ), due AS (
+        -- (bucket in which trades came due, bucket of the trades)
+        SELECT symbol, horizon_s, bucket - slack AS bucket, bucket - slack - back AS traded_in
+        FROM wanted CROSS JOIN horizons CROSS JOIN (VALUES (0), (1)) s (slack)
+        UNION
+        SELECT symbol, horizon_s, bucket + back, bucket FROM wanted CROSS JOIN horizons
+        WHERE (bucket + back) * 10000000000 <= p_at_ns
+    ), traded AS MATERIALIZED (
+        -- Both buckets of trades that come due 5 s later, when one of them is asked for.
+        SELECT DISTINCT d.symbol, d.horizon_s, d.bucket
+        FROM due d CROSS JOIN LATERAL (
+            SELECT 1 FROM flow_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = d.symbol AND f.bucket = d.traded_in OFFSET 0
+        ) f
+    ), hits AS MATERIALIZED (
+        SELECT DISTINCT ON (d.symbol, d.horizon_s, t.trade_id) d.*, t.trade_id, t.side, t.at_ns,
+               t.at_ns + d.horizon_s * 1000000000::bigint AS due_ns, t.price::double precision AS price
+        FROM traded d CROSS JOIN LATERAL (
+            SELECT s.* FROM trade_samples s
+            WHERE s.run_id = ANY (p_runs) AND s.symbol = d.symbol
+              AND s.at_ns >= d.bucket * 10000000000 - d.horizon_s * 1000000000::bigint
+              AND s.at_ns < (d.bucket + 1) * 10000000000 - d.horizon_s * 1000000000::bigint
+              AND s.at_ns + d.horizon_s * 1000000000::bigint <= p_at_ns
+            OFFSET 0
+        ) t
+        ORDER BY d.symbol, d.horizon_s, t.trade_id, t.run_id
+    ), moved AS (
+        SELECT h.symbol, h.bucket, h.horizon_s, h.side, (later.mid - was.mid) / was.mid * 10000 AS bps
+        FROM hits h CROSS JOIN LATERAL (
+            SELECT b.mid, b.bid, b.ask FROM l2_snap_metrics b
+            WHERE b.run_id = ANY (p_runs) AND b.symbol = h.symbol AND b.at_ns <= h.at_ns
+              AND b.at_ns >= h.at_ns - 2000000000 AND b.bid > 0 AND b.bid < b.ask AND b.ask < 'Infinity'
+            ORDER BY b.at_ns DESC, b.txid DESC, b.run_id DESC, b.ctid DESC LIMIT 1
+        ) was CROSS JOIN LATERAL (
+            SELECT b.mid FROM l2_snap_metrics b
+            WHERE b.run_id = ANY (p_runs) AND b.symbol = h.symbol AND b.at_ns >= h.due_ns
+              AND b.at_ns <= h.due_ns + 2000000000 AND b.at_ns <= p_at_ns
+              AND b.bid > 0 AND b.bid < b.ask AND b.ask < 'Infinity'
+            ORDER BY b.at_ns, b.txid, b.run_id, b.ctid LIMIT 1
+        ) later
+        WHERE CASE WHEN h.side = 'sell' THEN h.price >= was.bid - (was.ask - was.bid) / 2
+                   ELSE h.price <= was.ask + (was.ask - was.bid) / 2 END
+    )
+    INSERT INTO markout_buckets
+    SELECT p_lineage, symbol, bucket, horizon_s, count(*) FILTER (WHERE side = 'sell'),
+           coalesce(sum(bps) FILTER (WHERE side = 'sell'), 0), count(*) FILTER (WHERE side = 'buy'),
+           coalesce(sum(bps) FILTER (WHERE side = 'buy'), 0)
+    FROM traded LEFT JOIN moved USING (symbol, bucket, horizon_s) GROUP BY symbol, bucket, horizon_s
+    ON CONFLICT (lineage_id, symbol, bucket, horizon_s) DO UPDATE SET (bid_n, bid_sum, ask_n, ask_sum)
+        = ROW (excluded.bid_n, excluded.bid_sum, excluded.ask_n, excluded.ask_sum);
+END $$;
+
+-- Whole minutes out of buckets, for the pairs that were folded and the minutes that have ended since; the norms of the
+-- symbols whose turn it is, or whose minutes have changed.
+CREATE FUNCTION krakenbot.fold_minutes(
+    p_lineage bigint, p_symbols text[], p_buckets bigint[], p_since bigint, p_closed bigint
+) RETURNS void LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
+  SET enable_nestloop = off SET work_mem = '32MB' SET plan_cache_mode = force_custom_plan SET jit = off AS $$
+DECLARE
+    changed text[];
+    known text[];
+BEGIN
+    WITH wanted AS MATERIALIZED (
+        SELECT symbol, bucket / 6 AS minute FROM unnest(p_symbols, p_buckets) w (symbol, bucket) WHERE bucket / 6 <= p_closed
+        UNION
+        SELECT symbol, minute FROM symbol_latest CROSS JOIN generate_series(p_since + 1, p_closed) minute
+        WHERE lineage_id = p_lineage AND seen_ns / 60000000000 > p_since
+    ), parts AS MATERIALIZED (
+        SELECT w.symbol, w.minute, f.*
+        FROM wanted w CROSS JOIN LATERAL (
+            SELECT b.seconds, b.r5_n, b.r5_squares, b.spread_bins, b.spread_counts FROM feature_buckets b
+            WHERE b.lineage_id = p_lineage AND b.symbol = w.symbol
+              AND b.bucket >= w.minute * 6 AND b.bucket < w.minute * 6 + 6 AND b.seconds > 0
+            OFFSET 0
+        ) f
+    ), sigmas AS (
+        SELECT symbol, minute,
+               CASE WHEN sum(r5_n) >= 5 THEN sqrt(sum(r5_squares) / sum(r5_n)::double precision * 12) * 10000 END AS sigma
+        FROM parts GROUP BY symbol, minute
+    ), counted AS (
+        SELECT symbol, minute, bin, sum(sum(times)) OVER (PARTITION BY symbol, minute ORDER BY bin) AS upto,
+               sum(sum(times)) OVER (PARTITION BY symbol, minute) AS total
+        FROM parts CROSS JOIN LATERAL unnest(spread_bins, spread_counts) u (bin, times) GROUP BY symbol, minute, bin
+    ), spreads AS (
+        SELECT symbol, minute, (spread_of_bin(min(bin) FILTER (WHERE upto > floor(0.5 * (total - 1))))
+                   + spread_of_bin(min(bin) FILTER (WHERE upto > ceil(0.5 * (total - 1))))) / 2 AS spread
+        FROM counted GROUP BY symbol, minute
+    ), written AS (
+        INSERT INTO minute_values SELECT p_lineage, symbol, minute, spread, sigma
+        FROM spreads JOIN sigmas USING (symbol, minute)
+        ON CONFLICT (lineage_id, symbol, minute) DO UPDATE SET
+            spread_bps = excluded.spread_bps, sigma_bps = excluded.sigma_bps
+        RETURNING symbol, minute
+    )
+    SELECT array_agg(DISTINCT l.symbol) INTO changed
+    FROM symbol_latest l LEFT JOIN symbol_norms n ON n.lineage_id = p_lineage AND n.symbol = l.symbol
+    LEFT JOIN (SELECT symbol, min(minute) AS minute FROM written GROUP BY symbol) w ON w.symbol = l.symbol
+    WHERE l.lineage_id = p_lineage AND (n.as_of IS DISTINCT FROM p_closed - (p_closed - l.norm_slot) % 10
+                                        OR w.minute <= p_closed - (p_closed - l.norm_slot) % 10);
+
+    IF p_closed <> p_since THEN
+        SELECT array_agg(symbol) INTO known FROM symbol_latest WHERE lineage_id = p_lineage;
+        DELETE FROM minute_values WHERE lineage_id = p_lineage AND symbol = ANY (known) AND minute <= p_closed - 1450;
+    END IF;
+    IF changed IS NULL THEN
+        RETURN;
+    END IF;
+
+    WITH minutes AS MATERIALIZED (
+        SELECT l.symbol, v.sigma_bps, v.spread_bps
+        FROM symbol_latest l CROSS JOIN LATERAL (
+            SELECT m.sigma_bps, m.spread_bps FROM minute_values m
+            WHERE m.lineage_id = p_lineage AND m.symbol = l.symbol
+              AND m.minute <= p_closed - (p_closed - l.norm_slot) % 10
+              AND m.minute > p_closed - (p_closed - l.norm_slot) % 10 - 1440
+            OFFSET 0
+        ) v WHERE l.lineage_id = p_lineage AND l.symbol = ANY (changed)
+    ), middle AS (
+        SELECT symbol, percentile_cont(0.5) WITHIN GROUP (ORDER BY sigma_bps) AS sigma, count(sigma_bps) AS sigmas,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY spread_bps) AS spread, count(*) AS minutes
+        FROM minutes GROUP BY symbol
+    ), spread_out AS (
+        SELECT symbol, percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v.sigma_bps - m.sigma)) AS sigma_mad,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(v.spread_bps - m.spread)) AS spread_mad
+        FROM minutes v JOIN middle m USING (symbol) GROUP BY symbol
+    )
+    INSERT INTO symbol_norms
+    SELECT p_lineage, l.symbol, p_closed - (p_closed - l.norm_slot) % 10,
+           CASE WHEN sigmas >= 60 THEN sigma END, CASE WHEN sigmas >= 60 THEN sigma_mad END,
+           CASE WHEN minutes >= 60 THEN spread END, CASE WHEN minutes >= 60 THEN spread_mad END, coalesce(minutes, 0)
+    FROM symbol_latest l LEFT JOIN middle USING (symbol) LEFT JOIN spread_out USING (symbol)
+    WHERE l.lineage_id = p_lineage AND l.symbol = ANY (changed)
+    ON CONFLICT (lineage_id, symbol) DO UPDATE SET
+        as_of = excluded.as_of, sigma_norm_bps = excluded.sigma_norm_bps, sigma_mad_bps = excluded.sigma_mad_bps,
+        spread_norm_bps = excluded.spread_norm_bps, spread_mad_bps = excluded.spread_mad_bps,
+        norm_minutes = excluded.norm_minutes;
+END $$;
+
+-- Fold what is new in the runs into the buckets of the lineage, and move the watermark.
+CREATE FUNCTION krakenbot.fold_new_rows(p_lineage bigint, p_at_ns bigint, p_reach_s double precision) RETURNS void
+LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
+  SET enable_nestloop = off SET enable_seqscan = off SET work_mem = '32MB' SET plan_cache_mode = force_custom_plan
+  SET jit = off AS $$
+DECLARE
+    this_bucket bigint := p_at_ns / 10000000000;
+    closed bigint := p_at_ns / 60000000000 - 1;
+    from_ns bigint := p_at_ns - round(p_reach_s * 1000000000)::bigint;
+    runs bigint[];
+    known text[];
+    mark refresh_watermarks;
+    now_seen pg_snapshot;
+    changed_symbols text[];
+    changed_buckets bigint[];
+BEGIN
+    SELECT coalesce(array_agg(run_id), '{}') INTO runs FROM observation_runs
+    WHERE lineage_id = p_lineage AND (ended_at IS NULL OR ended_at >= to_timestamp(from_ns / 1e9 - 60));
+    SELECT * INTO mark FROM refresh_watermarks WHERE lineage_id = p_lineage;
+    IF NOT FOUND THEN
+        mark := (p_lineage, '1:1:'::pg_snapshot, p_at_ns, closed - ceil(p_reach_s / 60)::bigint);
+    END IF;
+    IF p_at_ns < mark.at_ns THEN
+        -- The clock was set back: what lies after it does not exist yet.
+        DELETE FROM feature_buckets WHERE lineage_id = p_lineage AND bucket >= this_bucket;
+        DELETE FROM flow_buckets WHERE lineage_id = p_lineage AND bucket >= this_bucket;
+        DELETE FROM queue_buckets WHERE lineage_id = p_lineage AND bucket >= this_bucket;
+        DELETE FROM markout_buckets WHERE lineage_id = p_lineage AND bucket >= this_bucket;
+        DELETE FROM minute_values WHERE lineage_id = p_lineage AND minute > closed;
+    END IF;
+
+    -- One statement, one snapshot: what it sees is what the next refresh leaves out.
+    WITH fresh AS MATERIALIZED (
+        SELECT symbol, at_ns, 'book' AS source, NULL::double precision AS volume FROM l2_snap_metrics
+        WHERE run_id = ANY (runs) AND txid >= pg_snapshot_xmin(mark.seen) AND NOT pg_visible_in_snapshot(txid, mark.seen)
+        UNION ALL
+        SELECT symbol, at_ns, 'queue', NULL FROM l3_queue_metrics
+        WHERE run_id = ANY (runs) AND txid >= pg_snapshot_xmin(mark.seen) AND NOT pg_visible_in_snapshot(txid, mark.seen)
+        UNION ALL
+        SELECT symbol, at_ns, 'trade', NULL FROM trade_samples
+        WHERE run_id = ANY (runs) AND txid >= pg_snapshot_xmin(mark.seen) AND NOT pg_visible_in_snapshot(txid, mark.seen)
+        UNION ALL
+        SELECT symbol, received_at_ns, 'ticker', last * volume_24h FROM ticker_samples
+        WHERE run_id = ANY (runs) AND txid >= pg_snapshot_xmin(mark.seen) AND NOT pg_visible_in_snapshot(txid, mark.seen)
+    ), latest AS (
+        INSERT INTO symbol_latest AS l
+        SELECT p_lineage, symbol, max(at_ns), max(at_ns) FILTER (WHERE source = 'trade' AND at_ns <= p_at_ns),
+               max(at_ns) FILTER (WHERE source = 'ticker'),
+               (array_agg(volume ORDER BY at_ns DESC) FILTER (WHERE source = 'ticker'))[1], norm_slot_of(symbol)
+        FROM fresh GROUP BY symbol
+        ON CONFLICT (lineage_id, symbol) DO UPDATE SET
+            seen_ns = greatest(l.seen_ns, excluded.seen_ns), trade_ns = greatest(l.trade_ns, excluded.trade_ns),
+            ticker_ns = greatest(l.ticker_ns, excluded.ticker_ns),
+            volume_24h_quote = CASE WHEN excluded.ticker_ns >= coalesce(l.ticker_ns, 0) THEN excluded.volume_24h_quote
+                                    ELSE l.volume_24h_quote END
+    ), touched AS MATERIALIZED (
+        SELECT DISTINCT symbol, at_ns / 10000000000 AS bucket FROM fresh WHERE source <> 'ticker' AND at_ns >= from_ns
+        -- Rows that the last refresh saw and that lay after its time.
+        UNION
+        SELECT symbol, bucket FROM symbol_latest CROSS JOIN LATERAL generate_series(
+            least(mark.at_ns, p_at_ns) / 10000000000, least(this_bucket, seen_ns / 10000000000)) bucket
+        WHERE lineage_id = p_lineage AND seen_ns > least(mark.at_ns, p_at_ns)
+    )
+    SELECT array_agg(symbol), array_agg(bucket), pg_current_snapshot()
+    INTO changed_symbols, changed_buckets, now_seen
+    FROM (SELECT symbol, bucket FROM touched UNION SELECT symbol, bucket + 1 FROM touched) t WHERE bucket <= this_bucket;
+
+    IF changed_symbols IS NOT NULL THEN
+        PERFORM fold_books(p_lineage, runs, changed_symbols, changed_buckets, p_at_ns);
+        PERFORM fold_trades_and_queues(p_lineage, runs, changed_symbols, changed_buckets, p_at_ns);
+        PERFORM fold_markouts(p_lineage, runs, changed_symbols, changed_buckets, p_at_ns);
+    END IF;
+    IF closed <> mark.closed_minute OR EXISTS (SELECT 1 FROM unnest(changed_buckets) b WHERE b / 6 <= closed) THEN
+        PERFORM fold_minutes(p_lineage, changed_symbols, changed_buckets,
+                             greatest(least(mark.closed_minute, closed), closed - ceil(p_reach_s / 60)::bigint), closed);
+    END IF;
+    IF closed <> mark.closed_minute THEN
+        SELECT array_agg(symbol) INTO known FROM symbol_latest WHERE lineage_id = p_lineage;
+        DELETE FROM feature_buckets
+            WHERE lineage_id = p_lineage AND symbol = ANY (known) AND bucket < from_ns / 10000000000;
+        DELETE FROM flow_buckets WHERE lineage_id = p_lineage AND symbol = ANY (known) AND bucket < from_ns / 10000000000;
+        DELETE FROM queue_buckets
+            WHERE lineage_id = p_lineage AND symbol = ANY (known) AND bucket < from_ns / 10000000000;
+        DELETE FROM markout_buckets
+            WHERE lineage_id = p_lineage AND symbol = ANY (known) AND bucket < from_ns / 10000000000;
+    END IF;
+
+    INSERT INTO refresh_watermarks VALUES (p_lineage, now_seen, p_at_ns, closed)
+    ON CONFLICT (lineage_id) DO UPDATE SET
+        seen = excluded.seen, at_ns = excluded.at_ns, closed_minute = excluded.closed_minute;
+END $$;
+
+-- The sum of a symbol's UTF-8 bytes modulo 10: in which minutes its norms are renewed.
+CREATE FUNCTION krakenbot.norm_slot_of(p_symbol text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (sum(get_byte(convert_to(p_symbol, 'UTF8'), at)) % 10)::integer
+    FROM generate_series(0, octet_length(convert_to(p_symbol, 'UTF8')) - 1) at
+$$;
+
+CREATE FUNCTION krakenbot.refresh_run_symbol_state(
+    p_lineage bigint, p_run bigint, p_at timestamptz,
+    p_short_s double precision, p_medium_s double precision, p_long_s double precision, p_complete_s double precision,
+    OUT generation bigint, OUT symbols integer
+) LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
+  SET enable_nestloop = off SET work_mem = '64MB' SET plan_cache_mode = force_custom_plan SET jit = off AS $$
+DECLARE
+    at_now bigint := (extract(epoch FROM p_at) * 1000000)::bigint * 1000;
+    this_bucket bigint := at_now / 10000000000;
+    from_short bigint := (at_now - round(p_short_s * 1000000000)::bigint) / 10000000000;
+    from_medium bigint := (at_now - round(p_medium_s * 1000000000)::bigint) / 10000000000;
+    from_long bigint := (at_now - round(p_long_s * 1000000000)::bigint) / 10000000000;
+    from_complete bigint := (at_now - round(p_complete_s * 1000000000)::bigint) / 10000000000;
+    span_s double precision := (at_now - from_medium * 10000000000) / 1e9::double precision;
+    reach_s double precision := greatest(p_short_s, p_medium_s, p_long_s, p_complete_s);
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('krakenbot.refresh'));
+    -- The oldest markout that comes due in the longest window looks back half an hour.
+    PERFORM fold_new_rows(p_lineage, at_now, reach_s + 1830);
+    generation := nextval('generation_id_seq');
+
+    WITH known AS MATERIALIZED (
+        -- A symbol that left the universe longer ago than the longest window has no state.
+        SELECT * FROM symbol_latest
+        WHERE lineage_id = p_lineage AND seen_ns > at_now - round(reach_s * 1000000000)::bigint
+    ), part AS MATERIALIZED (
+        SELECT b.* FROM known CROSS JOIN LATERAL (
+            SELECT * FROM feature_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
+              AND f.bucket >= least(from_medium, from_complete) AND f.bucket <= this_bucket
+            OFFSET 0
+        ) b
+    ), touch AS (
+        SELECT DISTINCT ON (symbol) symbol, last_ns, bid, ask, mid, spread_bps, microprice_dev_bps, imbalance_5,
+               bid_depth_10_quote, bid_depth_25_quote, bid_depth_50_quote, ask_depth_10_quote, ask_depth_25_quote,
+               ask_depth_50_quote
+        FROM part WHERE seconds > 0 AND bucket >= from_medium ORDER BY symbol, bucket DESC
+    ), counted AS (
+        SELECT symbol, bin, sum(sum(times)) OVER (PARTITION BY symbol ORDER BY bin) AS upto,
+               sum(sum(times)) OVER (PARTITION BY symbol) AS total
+        FROM part CROSS JOIN LATERAL unnest(spread_bins, spread_counts) u (bin, times)
+        WHERE bucket >= from_medium GROUP BY symbol, bin
+    ), ranks AS (
+        SELECT symbol, max(total) AS total,
+               spread_of_bin(min(bin) FILTER (WHERE upto > floor(0.5 * (total - 1)))) AS low_50,
+               spread_of_bin(min(bin) FILTER (WHERE upto > ceil(0.5 * (total - 1)))) AS high_50,
+               spread_of_bin(min(bin) FILTER (WHERE upto > floor(0.9 * (total - 1)))) AS low_90,
+               spread_of_bin(min(bin) FILTER (WHERE upto > ceil(0.9 * (total - 1)))) AS high_90
+        FROM counted GROUP BY symbol
+    ), spreads AS MATERIALIZED (
+        SELECT symbol, low_50 + (high_50 - low_50) * (0.5 * (total - 1) - floor(0.5 * (total - 1)))::double precision AS p50,
+               low_90 + (high_90 - low_90) * (0.9 * (total - 1) - floor(0.9 * (total - 1)))::double precision AS p90
+        FROM ranks
+    ), sums AS MATERIALIZED (
+        SELECT symbol, sum(seconds) FILTER (WHERE bucket >= from_complete) AS complete_seconds,
+               sum(n) FILTER (WHERE bucket >= from_medium)::double precision AS n,
+               sum(n * ofi_mean) FILTER (WHERE bucket >= from_medium) AS ofi,
+               max(ofi_greatest) FILTER (WHERE bucket >= from_medium) AS ofi_greatest,
+               sum(n) FILTER (WHERE bucket >= from_short)::double precision AS short_n,
+               sum(n * ofi_mean) FILTER (WHERE bucket >= from_short) AS short_ofi,
+               sum(crossed_s) FILTER (WHERE bucket >= from_medium) AS crossed_s,
+               sum(invalid_s) FILTER (WHERE bucket >= from_medium) AS invalid_s,
+               sum(seconds) FILTER (WHERE bucket >= from_medium) AS seconds,
+               sum(r5_n) FILTER (WHERE bucket >= from_medium)::double precision AS r5_n,
+               sum(r5_squares) FILTER (WHERE bucket >= from_medium) AS r5_squares,
+               sum(bipower_n) FILTER (WHERE bucket >= from_medium)::double precision AS bipower_n,
+               sum(bipower_sum) FILTER (WHERE bucket >= from_medium) AS bipower_sum,
+               sum(r1_n) FILTER (WHERE bucket >= from_medium)::double precision AS r1_n,
+               sum(r1_sum) FILTER (WHERE bucket >= from_medium) AS r1_sum,
+               sum(r1_squares) FILTER (WHERE bucket >= from_medium) AS r1_squares,
+               bool_or(r1_moved) FILTER (WHERE bucket >= from_medium) AS r1_moved,
+               sum(lag_products) FILTER (WHERE bucket >= from_medium) AS lag_products,
+               sum(lag_factors) FILTER (WHERE bucket >= from_medium) AS lag_factors,
+               sum(lag_weights) FILTER (WHERE bucket >= from_medium) AS lag_weights
+        FROM part GROUP BY symbol
+    ), movement AS MATERIALIZED (
+        SELECT *, CASE WHEN r5_n >= 5 THEN sqrt(r5_squares / r5_n * 12) * 10000 END AS sigma,
+               CASE WHEN bipower_n >= 5 THEN sqrt(pi() / 2 * bipower_sum / bipower_n * 12) * 10000 END AS bipower,
+               CASE WHEN r1_n > 0 THEN r1_sum / r1_n END AS mean
+        FROM sums
+    ), variances AS (
+        SELECT symbol, r1_n, r1_moved, mean, greatest(own, own + 2 * lags) / r1_n AS variance
+        FROM (SELECT symbol, r1_n, r1_moved, mean, r1_squares - r1_sum * mean AS own,
+                     lag_products - mean * lag_factors + mean * mean * lag_weights AS lags
+              FROM movement WHERE r1_n >= 5) raw
+    ), drift AS (
+        SELECT symbol, CASE WHEN NOT r1_moved THEN 0
+                            WHEN variance > greatest(1e-24, 1e-9 * mean * mean) THEN mean / sqrt(variance / r1_n) END AS t
+        FROM variances
+    ), thresholds AS (
+        SELECT symbol, greatest(4.5 * bipower / sqrt(12::double precision), p50) / 10000 AS threshold
+        FROM movement JOIN spreads USING (symbol) WHERE bipower IS NOT NULL
+    ), jumps AS (
+        SELECT part.symbol, count(*) AS jumps
+        FROM part JOIN thresholds ON thresholds.symbol = part.symbol AND part.r5_greatest > threshold
+        CROSS JOIN LATERAL unnest(rise_lows, rise_highs) u (low, high)
+        WHERE bucket >= from_medium AND high > threshold AND low <= threshold GROUP BY part.symbol
+    ), ofi AS (
+        SELECT symbol, CASE
+            WHEN n < 5 OR short_n < 5 THEN NULL
+            WHEN greatest_ofi = 0 THEN 0
+            WHEN sqrt(squares / (n - 1)) > 1e-9 * greatest_ofi THEN short_ofi / (sqrt(squares / (n - 1)) * sqrt(short_n))
+            END AS z
+        FROM (SELECT symbol, sums.n, sums.short_n, sums.short_ofi, sums.ofi_greatest AS greatest_ofi,
+                     sum(part.ofi_squares + part.n * (part.ofi_mean - sums.ofi / sums.n) ^ 2) AS squares
+              FROM part JOIN sums USING (symbol) WHERE bucket >= from_medium AND sums.n > 1
+              GROUP BY symbol, sums.n, sums.short_n, sums.short_ofi, sums.ofi_greatest) spread
+    ), long_return AS (
+        SELECT known.symbol, ln(z.mid / a.first_mid) * 10000 AS bps
+        FROM known CROSS JOIN LATERAL (
+            SELECT bucket, seconds, first_mid FROM feature_buckets f
+            WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol AND f.bucket >= from_long
+              AND f.bucket <= this_bucket AND f.seconds > 0 ORDER BY f.bucket LIMIT 1
+        ) a CROSS JOIN LATERAL (
+            SELECT bucket, mid FROM feature_buckets f
+            WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol AND f.bucket >= from_long
+              AND f.bucket <= this_bucket AND f.seconds > 0 ORDER BY f.bucket DESC LIMIT 1
+        ) z WHERE a.bucket < z.bucket OR a.seconds > 1
+    ), flow AS (
+        SELECT f.* FROM known CROSS JOIN LATERAL (
+            SELECT known.symbol, sum(n)::bigint AS n, sum(bought) AS bought, sum(sold) AS sold, sum(squares) AS squares
+            FROM flow_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
+              AND f.bucket >= from_medium AND f.bucket <= this_bucket
+            HAVING count(*) > 0
+        ) f
+    ), queue_part AS MATERIALIZED (
+        SELECT b.* FROM known CROSS JOIN LATERAL (
+            SELECT * FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
+              AND q.bucket >= from_medium AND q.bucket <= this_bucket
+            OFFSET 0
+        ) b
+    ), queue AS (
+        SELECT DISTINCT ON (symbol) * FROM queue_part ORDER BY symbol, bucket DESC
+    ), queue_sums AS (
+        SELECT symbol, sum(n)::bigint AS n FROM queue_part GROUP BY symbol
+    ), rates AS (
+        SELECT symbol, sum(bid_added) / span AS bid_added, sum(ask_added) / span AS ask_added,
+               greatest(0, sum(bid_removed) - sum(sold)) / span AS bid_cancelled,
+               greatest(0, sum(ask_removed) - sum(bought)) / span AS ask_cancelled
+        FROM (SELECT *, sum(covered_ns) OVER (PARTITION BY symbol) / 1e9::double precision AS span
+              FROM queue_part WHERE bucket >= from_short) short
+        WHERE span > 0 GROUP BY symbol, span
+    ), markout AS (
+        SELECT symbol, sum(bid_sum) FILTER (WHERE horizon_s = 5) / nullif(sum(bid_n) FILTER (WHERE horizon_s = 5), 0)::double precision AS bid_5,
+               sum(bid_sum) FILTER (WHERE horizon_s = 30) / nullif(sum(bid_n) FILTER (WHERE horizon_s = 30), 0)::double precision AS bid_30,
+               sum(bid_sum) FILTER (WHERE horizon_s = 300) / nullif(sum(bid_n) FILTER (WHERE horizon_s = 300), 0)::double precision AS bid_300,
+               sum(bid_sum) FILTER (WHERE horizon_s = 1800) / nullif(sum(bid_n) FILTER (WHERE horizon_s = 1800), 0)::double precision AS bid_1800,
+               (sum(bid_n) FILTER (WHERE horizon_s = 5))::bigint AS bid_n,
+               -sum(ask_sum) FILTER (WHERE horizon_s = 5) / nullif(sum(ask_n) FILTER (WHERE horizon_s = 5), 0)::double precision AS ask_5,
+               -sum(ask_sum) FILTER (WHERE horizon_s = 30) / nullif(sum(ask_n) FILTER (WHERE horizon_s = 30), 0)::double precision AS ask_30,
+               -sum(ask_sum) FILTER (WHERE horizon_s = 300) / nullif(sum(ask_n) FILTER (WHERE horizon_s = 300), 0)::double precision AS ask_300,
+               -sum(ask_sum) FILTER (WHERE horizon_s = 1800) / nullif(sum(ask_n) FILTER (WHERE horizon_s = 1800), 0)::double precision AS ask_1800,
+               (sum(ask_n) FILTER (WHERE horizon_s = 5))::bigint AS ask_n
+        FROM (SELECT m.* FROM known CROSS JOIN LATERAL (
+                  SELECT * FROM markout_buckets m WHERE m.lineage_id = p_lineage AND m.symbol = known.symbol
+                    AND m.bucket >= from_long AND m.bucket <= this_bucket
+                  OFFSET 0
+              ) m) due
+        GROUP BY symbol
+    ), gaps AS (
+        SELECT symbol, count(*) AS n FROM trade_gaps JOIN observation_runs USING (run_id)
+        WHERE lineage_id = p_lineage AND refilled_at IS NULL GROUP BY symbol
+    ), norms AS (
+        SELECT * FROM symbol_norms WHERE lineage_id = p_lineage
+    ), written AS (
+        INSERT INTO run_symbol_state (
+            lineage_id, run_id, symbol, generation_id, computed_at, bid, ask, mid, spread_bps, spread_p50_bps,
+            spread_p90_bps, microprice_dev_bps, imbalance_5, bid_depth_10_quote, bid_depth_25_quote,
+            bid_depth_50_quote, ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote, sigma_bps_sqrt_min,
+            bipower_sigma_bps_sqrt_min, drift_bps_per_min, drift_t, jumps, return_long_bps, trades_per_min,
+            buy_volume_quote, sell_volume_quote, ofi_base, ofi_z, trade_size_mean_quote, trade_size_m2_quote,
+            sell_to_bid_per_s_quote, buy_to_ask_per_s_quote, bid_queue_base, ask_queue_base, bid_queue_quote,
+            bid_queue_orders, ask_queue_quote, ask_queue_orders, bid_add_per_s_quote, bid_cancel_per_s_quote,
+            ask_add_per_s_quote, ask_cancel_per_s_quote, bid_mean_age_s, ask_mean_age_s, bid_largest_share,
+            ask_largest_share, bid_markout_5s_bps, bid_markout_30s_bps, bid_markout_300s_bps, bid_markout_1800s_bps,
+            ask_markout_5s_bps, ask_markout_30s_bps, ask_markout_300s_bps, ask_markout_1800s_bps, bid_markout_count,
+            ask_markout_count, sigma_norm_bps, sigma_mad_bps, spread_norm_bps, spread_mad_bps, norm_minutes,
+            l2_samples, l3_samples, trades, l2_age_s, l3_age_s, ticker_age_s, trade_age_s, crossed_s, invalid_s,
+            gap_s, trade_gaps, volume_24h_quote, feature_complete, updated_at)
+        SELECT
+            p_lineage, p_run, known.symbol, generation, p_at, touch.bid, touch.ask, touch.mid, touch.spread_bps,
+            spreads.p50, spreads.p90, touch.microprice_dev_bps, touch.imbalance_5, touch.bid_depth_10_quote,
+            touch.bid_depth_25_quote, touch.bid_depth_50_quote, touch.ask_depth_10_quote, touch.ask_depth_25_quote,
+            touch.ask_depth_50_quote, movement.sigma, movement.bipower,
+            CASE WHEN movement.r1_n >= 5 THEN movement.mean * 60 * 10000 END, drift.t,
+            CASE WHEN movement.bipower IS NOT NULL THEN coalesce(jumps.jumps, 0) END, long_return.bps,
+            CASE WHEN known.trade_ns IS NOT NULL THEN coalesce(flow.n, 0) / span_s * 60 END,
+            CASE WHEN known.trade_ns IS NOT NULL THEN coalesce(flow.bought, 0) END,
+            CASE WHEN known.trade_ns IS NOT NULL THEN coalesce(flow.sold, 0) END,
+            CASE WHEN sums.short_n > 0 THEN sums.short_ofi END, ofi.z, (flow.bought + flow.sold) / flow.n,
+            flow.squares / flow.n, CASE WHEN known.trade_ns IS NOT NULL THEN coalesce(flow.sold, 0) / span_s END,
+            CASE WHEN known.trade_ns IS NOT NULL THEN coalesce(flow.bought, 0) / span_s END, queue.bid_volume,
+            queue.ask_volume, queue.bid_notional, queue.bid_orders, queue.ask_notional, queue.ask_orders,
+            rates.bid_added * touch.bid, rates.bid_cancelled * touch.bid, rates.ask_added * touch.ask,
+            rates.ask_cancelled * touch.ask, queue.bid_mean_age_s, queue.ask_mean_age_s, queue.bid_largest_share,
+            queue.ask_largest_share, markout.bid_5, markout.bid_30, markout.bid_300, markout.bid_1800,
+            markout.ask_5, markout.ask_30, markout.ask_300, markout.ask_1800, coalesce(markout.bid_n, 0),
+            coalesce(markout.ask_n, 0), norms.sigma_norm_bps, norms.sigma_mad_bps, norms.spread_norm_bps,
+            norms.spread_mad_bps, coalesce(norms.norm_minutes, 0), coalesce(sums.seconds, 0),
+            coalesce(queue_sums.n, 0), coalesce(flow.n, 0), (at_now - touch.last_ns) / 1e9::double precision,
+            (at_now - queue.last_ns) / 1e9::double precision,
+            CASE WHEN known.ticker_ns IS NOT NULL THEN greatest(0, at_now - known.ticker_ns) / 1e9::double precision END,
+            CASE WHEN known.trade_ns IS NOT NULL THEN greatest(0, at_now - known.trade_ns) / 1e9::double precision END,
+            coalesce(sums.crossed_s, 0), coalesce(sums.invalid_s, 0),
+            at_now / 1000000000 - from_medium * 10 + 1 - coalesce(sums.seconds, 0), coalesce(gaps.n, 0),
+            known.volume_24h_quote,
+            coalesce(sums.complete_seconds, 0) >= 0.9::double precision * p_complete_s
+                AND movement.sigma IS NOT NULL AND known.trade_ns IS NOT NULL,
+            clock_timestamp()
+        FROM known
+        LEFT JOIN touch USING (symbol) LEFT JOIN spreads USING (symbol) LEFT JOIN sums USING (symbol)
+        LEFT JOIN movement USING (symbol) LEFT JOIN drift USING (symbol) LEFT JOIN jumps USING (symbol)
+        LEFT JOIN ofi USING (symbol) LEFT JOIN long_return USING (symbol) LEFT JOIN flow USING (symbol)
+        LEFT JOIN queue USING (symbol) LEFT JOIN queue_sums USING (symbol) LEFT JOIN rates USING (symbol)
+        LEFT JOIN markout USING (symbol) LEFT JOIN gaps USING (symbol) LEFT JOIN norms USING (symbol)
+        ON CONFLICT (lineage_id, symbol) DO UPDATE SET (
+            run_id, generation_id, computed_at, bid, ask, mid, spread_bps, spread_p50_bps, spread_p90_bps,
+            microprice_dev_bps, imbalance_5, bid_depth_10_quote, bid_depth_25_quote, bid_depth_50_quote,
+            ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote, sigma_bps_sqrt_min,
+            bipower_sigma_bps_sqrt_min, drift_bps_per_min, drift_t, jumps, return_long_bps, trades_per_min,
+            buy_volume_quote, sell_volume_quote, ofi_base, ofi_z, trade_size_mean_quote, trade_size_m2_quote,
+            sell_to_bid_per_s_quote, buy_to_ask_per_s_quote, bid_queue_base, ask_queue_base, bid_queue_quote,
+            bid_queue_orders, ask_queue_quote, ask_queue_orders, bid_add_per_s_quote, bid_cancel_per_s_quote,
+            ask_add_per_s_quote, ask_cancel_per_s_quote, bid_mean_age_s, ask_mean_age_s, bid_largest_share,
+            ask_largest_share, bid_markout_5s_bps, bid_markout_30s_bps, bid_markout_300s_bps, bid_markout_1800s_bps,
+            ask_markout_5s_bps, ask_markout_30s_bps, ask_markout_300s_bps, ask_markout_1800s_bps, bid_markout_count,
+            ask_markout_count, sigma_norm_bps, sigma_mad_bps, spread_norm_bps, spread_mad_bps, norm_minutes,
+            l2_samples, l3_samples, trades, l2_age_s, l3_age_s, ticker_age_s, trade_age_s, crossed_s, invalid_s,
+            gap_s, trade_gaps, volume_24h_quote, feature_complete, updated_at) = ROW (
+            excluded.run_id, excluded.generation_id, excluded.computed_at, excluded.bid, excluded.ask, excluded.mid,
+            excluded.spread_bps, excluded.spread_p50_bps, excluded.spread_p90_bps, excluded.microprice_dev_bps,
+            excluded.imbalance_5, excluded.bid_depth_10_quote, excluded.bid_depth_25_quote,
+            excluded.bid_depth_50_quote, excluded.ask_depth_10_quote, excluded.ask_depth_25_quote,
+            excluded.ask_depth_50_quote, excluded.sigma_bps_sqrt_min, excluded.bipower_sigma_bps_sqrt_min,
+            excluded.drift_bps_per_min, excluded.drift_t, excluded.jumps, excluded.return_long_bps,
+            excluded.trades_per_min, excluded.buy_volume_quote, excluded.sell_volume_quote, excluded.ofi_base,
+            excluded.ofi_z, excluded.trade_size_mean_quote, excluded.trade_size_m2_quote,
+            excluded.sell_to_bid_per_s_quote, excluded.buy_to_ask_per_s_quote, excluded.bid_queue_base,
+            excluded.ask_queue_base, excluded.bid_queue_quote, excluded.bid_queue_orders, excluded.ask_queue_quote,
+            excluded.ask_queue_orders, excluded.bid_add_per_s_quote, excluded.bid_cancel_per_s_quote,
+            excluded.ask_add_per_s_quote, excluded.ask_cancel_per_s_quote, excluded.bid_mean_age_s,
+            excluded.ask_mean_age_s, excluded.bid_largest_share, excluded.ask_largest_share,
+            excluded.bid_markout_5s_bps, excluded.bid_markout_30s_bps, excluded.bid_markout_300s_bps,
+            excluded.bid_markout_1800s_bps, excluded.ask_markout_5s_bps, excluded.ask_markout_30s_bps,
+            excluded.ask_markout_300s_bps, excluded.ask_markout_1800s_bps, excluded.bid_markout_count,
+            excluded.ask_markout_count, excluded.sigma_norm_bps, excluded.sigma_mad_bps, excluded.spread_norm_bps,
+            excluded.spread_mad_bps, excluded.norm_minutes, excluded.l2_samples, excluded.l3_samples,
+            excluded.trades, excluded.l2_age_s, excluded.l3_age_s, excluded.ticker_age_s, excluded.trade_age_s,
+            excluded.crossed_s, excluded.invalid_s, excluded.gap_s, excluded.trade_gaps, excluded.volume_24h_quote,
+            excluded.feature_complete, excluded.updated_at)
+        RETURNING 1
+    )
+    SELECT count(*) INTO symbols FROM written;
+    DELETE FROM run_symbol_state WHERE generation_id <> generation;
+    INSERT INTO state_generations (generation_id, lineage_id, run_id, computed_at, symbols)
+    VALUES (generation, p_lineage, p_run, p_at, refresh_run_symbol_state.symbols);
+    DELETE FROM state_generations WHERE generation_id < generation - 10000;
+END $$;
+
+REVOKE ALL ON FUNCTION krakenbot.spread_of_bin(double precision) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.norm_slot_of(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.fold_books(bigint, bigint[], text[], bigint[], bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.fold_trades_and_queues(bigint, bigint[], text[], bigint[], bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.fold_markouts(bigint, bigint[], text[], bigint[], bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.fold_minutes(bigint, text[], bigint[], bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.fold_new_rows(bigint, bigint, double precision) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.refresh_run_symbol_state(bigint, bigint, timestamptz, double precision,
+    double precision, double precision, double precision) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION krakenbot.spread_of_bin(double precision) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.norm_slot_of(text) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.fold_books(bigint, bigint[], text[], bigint[], bigint) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.fold_trades_and_queues(bigint, bigint[], text[], bigint[], bigint) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.fold_markouts(bigint, bigint[], text[], bigint[], bigint) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.fold_minutes(bigint, text[], bigint[], bigint, bigint) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.fold_new_rows(bigint, bigint, double precision) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.refresh_run_symbol_state(bigint, bigint, timestamptz, double precision,
+    double precision, double precision, double precision) TO krakenbot_ingest;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    krakenbot.feature_buckets, krakenbot.flow_buckets, krakenbot.queue_buckets, krakenbot.markout_buckets,
+    krakenbot.symbol_latest, krakenbot.minute_values, krakenbot.symbol_norms, krakenbot.refresh_watermarks
+    TO krakenbot_ingest;
