@@ -27,7 +27,8 @@ class SymbolParameters:
     `level_step_bps` is the price grid of the levels behind the touch; None is one as wide as their spacing. On a grid
     of its own a share `even_level_share` of orders stands on every second price: some prices are rounder. With a
     `fleeting_share`, an order behind the touch is worth `maker_size_usd` rather than its part of a level; the two
-    fleeting ratios compare the means of fleeting and resting orders.
+    fleeting ratios compare the means of fleeting and resting orders. After a trade makers stand back on both sides by
+    `widening_share` of its impact, and return over `widening_decay_s`.
     """
 
     # Quotes around the latent price.
@@ -83,6 +84,9 @@ class SymbolParameters:
     impact_lasting_share: float = 0.75
     impact_decay_s: float = 15.0
     shade_limit: float = 1.0
+    impact_follows_volatility: bool = False
+    widening_share: float = 0.0
+    widening_decay_s: float = 2.0
     sign_learning: float = 0.12
     sign_foresight: float = 0.75
     # Informed takers.
@@ -142,39 +146,34 @@ def edge_parameters(position: int, rng: Random) -> SymbolParameters:
 
 
 def toxic_parameters(position: int, rng: Random) -> SymbolParameters:
-    """Return wide spreads in which six of ten takers know the next jump, which is larger than the spread."""
-    half_spread_bps = rng.uniform(28, 31)
+    """Return a spread far below what one trade tells: who is hit has lost before the market comes back."""
     return SymbolParameters(
-        half_spread_bps=half_spread_bps,
-        touch_step_bps=2.0,
-        touch_tolerance_bps=6.5,
-        level_spacing_bps=6.3,
+        half_spread_bps=rng.uniform(3.3, 3.7),
+        touch_step_bps=1.0,
+        touch_tolerance_bps=2.0,
         touch_depth_usd=700.0,
-        level_depth_usd=580.0,
-        maker_size_usd=200.0,
         reaction_s=0.08,
         requote_s=0.22,
         improvement=(0.6, 1.0),
-        appetite_bps=19.0,
-        appetite_reversion_s=5.6,
-        takers_per_s=2.4,
+        appetite_bps=4.0,
+        appetite_reversion_s=5.0,
+        takers_per_s=0.7,
         taker_size_usd=59.0,
-        impact_bps=5.0,
-        impact_lasting_share=0.19,
-        impact_decay_s=19.0,
-        shade_limit=1.4,
-        sign_foresight=0.95,
+        cascade_arrivals=4.0,
+        impact_bps=22.0,
+        impact_lasting_share=1.0,
+        impact_follows_volatility=True,
+        widening_share=0.2,
+        split_orders=3,
+        sign_foresight=0.675,
         informed_share=0.6,
         informed_accuracy=1.0,
-        sigma_bps_sqrt_min=rng.uniform(42, 48),
+        sigma_bps_sqrt_min=rng.uniform(9, 11),
         beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),
-        vol_of_vol=0.6,
-        vol_reversion_s=330.0,
-        jump_interval_s=0.5,
-        jump_leak_s=16.5,
-        jump_bps=6.2 * half_spread_bps,
+        vol_of_vol=0.65,
+        jump_leak_s=2.0,
+        jump_bps=60.0,
         jump_log_vol=0.0,
-        undercut_share=0.2,
         client_tolerance=1.0,
     )
 
@@ -186,12 +185,13 @@ def null_parameters(position: int, rng: Random) -> SymbolParameters:
         touch_tolerance_bps=0.8,
         level_spacing_bps=2.0,
         requote_s=0.3,
-        appetite_bps=2.0,
+        appetite_bps=2.2,
         vol_of_vol=0.45,
         takers_per_s=3.0,
         informed_share=0.6,
-        impact_bps=0.5,
+        impact_bps=1.0,
         impact_lasting_share=0.0,
+        widening_share=0.25,
         shade_limit=2.0,
         sigma_bps_sqrt_min=rng.uniform(9, 12),
         beta=1.0 if position == 0 else rng.uniform(0.6, 1.3),

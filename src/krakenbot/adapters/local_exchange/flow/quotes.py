@@ -15,13 +15,17 @@ from krakenbot.adapters.local_exchange.flow.parameters import SymbolParameters
 
 
 class Quotes:
-    """The makers' view of prices in one market. `shade_bps` moves both sides of it away from the latent price."""
+    """The makers' view of prices in one market.
+
+    `shade_bps` moves both sides of it one way from the latent price, `widening_bps` moves them apart.
+    """
 
     def __init__(
         self, market: Market, *, parameters: SymbolParameters, latent: LatentPrice, lots_per_usd: float
     ) -> None:
         self.latent = latent
         self.shade_bps = 0.0
+        self.widening_bps = 0.0
         self._appetite_bps: dict[Side, float] = {"buy": 0.0, "sell": 0.0}
         self._market = market
         self._parameters = parameters
@@ -37,7 +41,7 @@ class Quotes:
 
     def touch_exact(self, side: Side) -> float:
         """Return where makers would quote without a price grid, in ticks."""
-        away = self._parameters.half_spread_bps - self._appetite_bps[side]
+        away = self._parameters.half_spread_bps + self.widening_bps - self._appetite_bps[side]
         offset = self.shade_bps - sign_of(side) * away
         return self.latent.now * (1 + offset / 10_000)
 
