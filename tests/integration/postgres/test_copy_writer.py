@@ -12,12 +12,15 @@ import pytest
 from attrs import evolve, fields
 
 from krakenbot.adapters.postgres.copy_rows import BOOKS, QUEUES, TABLES, TICKERS, TRADES
+from krakenbot.adapters.postgres.copy_session import CopySession
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
+from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
+from krakenbot.domain.market.trade_ledger import TradeSource
 from krakenbot.domain.values import RunId, Side, Symbol
 
 pytestmark = pytest.mark.postgres
@@ -102,7 +105,8 @@ async def test_repeated_trades_count_once_and_late_ones_fill_their_hole(database
     assert [(i,) for i in range(47, 56)] == await _rows(
         database, "SELECT trade_id FROM trade_samples WHERE run_id = 1 ORDER BY 1"
     )
-    assert 10 == sink.stats().rows["trade_samples"]
+    assert [(1,)] == await _rows(database, "SELECT run_id FROM trade_samples WHERE trade_id = 50")
+    assert 9 == sink.stats().rows["trade_samples"]
 
 
 async def test_what_is_queued_at_the_end_is_written_before_run_returns(database):
@@ -126,10 +130,13 @@ async def test_full_queue_coalesces_samples_first_and_names_dropped_trades(datab
     await _run(sink, (1, []))
 
     after = sink.stats()
-    assert (5, {"trade_samples": 5}, 20) == (before.coalesced, before.dropped, before.queued)
-    assert (10, 10) == (after.rows["ticker_samples"], after.rows["trade_samples"])
+    assert ({"ticker_samples": 4}, {"trade_samples": 5}, 20) == (before.coalesced, before.dropped, before.queued)
+    assert (11, 10) == (after.rows["ticker_samples"], after.rows["trade_samples"])
     assert [(1, BTC, 110, 114, "queue_full")] == await _rows(
         database, "SELECT run_id, symbol, first_trade_id, last_trade_id, cause FROM trade_gaps"
+    )
+    assert [("ticker_samples", "coalesced", 10, 13, 4)] == await _rows(
+        database, "SELECT kind, cause, first_at_ns, last_at_ns, samples FROM sample_losses"
     )
 
 
@@ -197,20 +204,57 @@ async def test_outage_keeps_rows_in_order_and_each_once(tmp_path):
 async def test_batch_whose_commit_is_in_doubt_is_written_once(database, monkeypatch):
     """The connection is lost after COMMIT went through: the batch is found by its number, not written again."""
     sink = PostgresSampleSink(database, batch_s=0.01)
-    original = PostgresSampleSink._write
+    original = CopySession.write
     lost: list[int] = []
 
     async def write_and_lose(self, batch):
         await original(self, batch)
         if not lost:
             lost.append(batch.number)
-            from krakenbot.domain.errors import StoreUnavailable
-
             raise StoreUnavailable("cut after COMMIT")
 
-    monkeypatch.setattr(PostgresSampleSink, "_write", write_and_lose)
+    monkeypatch.setattr(CopySession, "write", write_and_lose)
 
     await _run(sink, (1, [make_ticker(1), make_ticker(2)]))
 
     assert [1] == lost
     assert [(2,)] == await _rows(database, "SELECT count(*) FROM ticker_samples")
+
+
+async def test_next_start_knows_what_is_stored_and_names_what_came_between(database):
+    await _run(PostgresSampleSink(database, batch_s=0.01), (1, [make_trade(i) for i in (10, 11, 12)]))
+
+    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink.put(RunId(2), [make_trade(i) for i in (11, 12)])
+    await _run(sink, (2, [make_trade(i) for i in (12, 20)]))
+
+    assert [(10,), (11,), (12,), (20,)] == await _rows(database, "SELECT trade_id FROM trade_samples ORDER BY 1")
+    assert [(2, 13, 19, "restart", 12)] == await _rows(
+        database, "SELECT run_id, first_trade_id, last_trade_id, cause, since_ns FROM trade_gaps"
+    )
+
+
+async def test_gap_says_when_and_from_where_it_was_refilled_also_after_a_restart(database):
+    sink = PostgresSampleSink(database, batch_s=0.01)
+    await _run(sink, (1, [make_trade(i) for i in (1, 6)]))
+    later = PostgresSampleSink(database, batch_s=0.01)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(later.run)
+        later.put(RunId(2), [make_ticker(1)])
+        await later.flush()
+        gaps = [(gap.first_id, gap.last_id, list(gap.missing)) for gap in later.gaps()]
+        later.put(RunId(2), [make_trade(2)], source=TradeSource.SNAPSHOT)
+        await later.flush()
+        partly = await _rows(database, "SELECT still_missing::text, refilled_at, refilled_from FROM trade_gaps")
+        taken = later.refill([make_trade(i) for i in (1, 2, 3, 4, 5, 6)])
+        await later.flush()
+        tasks.cancel_scope.cancel()
+
+    assert [(2, 5, [(2, 5)])] == gaps
+    assert [("{[3,6)}", None, "snapshot")] == partly
+    assert 3 == taken
+    assert [("{}", True, "rest+snapshot")] == await _rows(
+        database, "SELECT still_missing::text, refilled_at IS NOT NULL, refilled_from FROM trade_gaps"
+    )
+    assert [(i,) for i in range(1, 7)] == await _rows(database, "SELECT trade_id FROM trade_samples ORDER BY 1")

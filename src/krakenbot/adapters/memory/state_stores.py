@@ -11,6 +11,7 @@ from krakenbot.adapters.memory.database import Generation, MemoryDatabase
 from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.samples import BookSample, QueueSample, Sample, TickerSample, TradeSample
+from krakenbot.domain.market.trade_ledger import TradeGap, TradeLedger, TradeSource
 from krakenbot.domain.state.epoch import Epoch, EpochCriteria, EpochStatus, UniverseSnapshot
 from krakenbot.domain.state.features import SymbolRows, compute_state, minute_values
 from krakenbot.domain.state.windows import Windows, ns_of
@@ -91,18 +92,28 @@ class MemorySampleSink:
     def __init__(self, database: MemoryDatabase) -> None:
         self._db = database
         self._rows = dict.fromkeys(_TABLES.values(), 0)
+        self._run_id: RunId | None = None
+        self.ledger = TradeLedger()
 
-    def put(self, run_id: RunId, samples: Sequence[Sample]) -> None:
+    def put(self, run_id: RunId, samples: Sequence[Sample], *, source: TradeSource = TradeSource.FEED) -> None:
         """Keep samples; a repeated trade counts once."""
-        rows = self._db.samples.setdefault(run_id, [])
-        seen = {(row.symbol, row.trade_id) for row in rows if isinstance(row, TradeSample)}
+        self._run_id = run_id
         for sample in samples:
-            if isinstance(sample, TradeSample):
-                if (sample.symbol, sample.trade_id) in seen:
-                    continue
-                seen.add((sample.symbol, sample.trade_id))
-            rows.append(sample)
-            self._rows[_TABLES[type(sample)]] += 1
+            if not isinstance(sample, TradeSample) or self.ledger.take(run_id, sample, source):
+                self._keep(run_id, sample)
+
+    def refill(self, trades: Sequence[TradeSample]) -> int:
+        """Keep trades from history that are missing."""
+        run_id = self._run_id
+        taken = [trade for trade in trades if run_id is not None and self.ledger.fill(trade, TradeSource.REST)]
+        for trade in taken:
+            if run_id is not None:
+                self._keep(run_id, trade)
+        return len(taken)
+
+    def gaps(self) -> Sequence[TradeGap]:
+        """Return the ranges of trade ids that are missing."""
+        return self.ledger.gaps()
 
     async def run(self) -> None:
         """Wait until cancelled."""
@@ -113,7 +124,22 @@ class MemorySampleSink:
 
     def stats(self) -> SinkStats:
         """Return the counters."""
-        return SinkStats(lag_s=0.0, queued=0, rows=dict(self._rows), dropped={}, coalesced=0, batches=0, failures=0)
+        return SinkStats(
+            lag_s=0.0,
+            queued=0,
+            rows=dict(self._rows),
+            dropped={},
+            coalesced={},
+            batches=0,
+            failures=0,
+            gaps_open=len(self.ledger.gaps()),
+            trades_missing=self.ledger.missing_count,
+            trades_refilled=self.ledger.refilled,
+        )
+
+    def _keep(self, run_id: RunId, sample: Sample) -> None:
+        self._db.samples.setdefault(run_id, []).append(sample)
+        self._rows[_TABLES[type(sample)]] += 1
 
 
 class MemoryStateRefresher:

@@ -16,6 +16,7 @@ from attrs import frozen
 from psycopg import AsyncConnection
 
 from krakenbot.domain.errors import StoreConflict
+from krakenbot.domain.market.coalesce import PeriodicSample
 from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
 from krakenbot.domain.values import RunId
 
@@ -25,6 +26,7 @@ Row = bytes | Values
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _CHUNK_ROWS = 250
+_INT8_END = 1 << 63
 _TYPES = {"text": "text", "int": "int8", "float": "float8", "numeric": "numeric"}
 
 
@@ -111,7 +113,6 @@ def _queue_numbers(s: QueueSample) -> bytes:
     # fmt: on
 
 
-PeriodicSample = TickerSample | BookSample | QueueSample
 TABLE_OF = {TickerSample: TICKERS.name, BookSample: BOOKS.name, QueueSample: QUEUES.name}
 _NUMBERS: dict[type, tuple[CopyTable, Callable[[Any], bytes]]] = {
     TickerSample: (TICKERS, _ticker_numbers),
@@ -147,7 +148,7 @@ class RowEncoder:
 
 
 async def copy_rows(connection: AsyncConnection, table: CopyTable, rows: Sequence[Row]) -> None:
-    """Write rows by binary COPY inside the caller's transaction.
+    """Write rows by binary COPY inside the caller's transaction; encoded ones may be cut anywhere.
 
     Raises StoreConflict for a trade that the table cannot hold.
     """
@@ -173,6 +174,14 @@ def _head(table: CopyTable, run_id: int, symbol: str) -> bytes:
 
 
 def trade_values(run_id: int, trade: TradeSample) -> Values:
-    """Return the values of a trade in the order of its table's columns."""
+    """Return the values of a trade in the order of its table's columns.
+
+    Raises StoreConflict for a value that the table cannot hold.
+    """
+    whole = (trade.trade_id, trade.at_ns, trade.received_at_ns)
+    if not all(-_INT8_END <= number < _INT8_END for number in whole):
+        raise StoreConflict(TRADES.name, f"a whole number of trade {trade.trade_id} that int8 cannot hold")
+    if not (trade.price.is_finite() and trade.qty.is_finite()):
+        raise StoreConflict(TRADES.name, f"a price or quantity of trade {trade.trade_id} that is no number")
     side = trade.side.value
     return run_id, trade.symbol, trade.trade_id, side, trade.price, trade.qty, trade.at_ns, trade.received_at_ns

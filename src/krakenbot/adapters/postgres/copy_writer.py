@@ -1,341 +1,369 @@
 """Raw samples into the ingest database: one bounded queue, one connection, binary COPY, each row once.
 
-Enters: samples of a run, put by the recorder. Leaves: rows, committed in batches; counters. Each batch carries a
-number that is committed with its rows, so that a batch whose commit is in doubt is looked up and not written twice.
-Full queue: periodic samples give way, counted; a trade is only ever given up at the outer bound, counted, and named
-in trade_gaps. While the database is away the queue holds what it can; a spool to disk does not exist yet.
+Enters: samples of a run, put by the recorder. Leaves: rows, committed in batches, each with its batch id; counters;
+gaps of trade ids. What waits stands in this order: the spool on disk (spool.py), then the queue (copy_queue.py, with
+its policies). After `spool_after_s` of failures, or with half the queue full while the spool holds something, sealed
+batches go to the spool; on return it is replayed first, in order, and at start what an earlier process left. When the
+spool refuses too (disk full, size limit) the queue's policies decide what gives way, and ingest goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import cast
+from typing import TypeVar
 
 import anyio
-import psycopg
-from attrs import define, field
-from psycopg import AsyncConnection
+from anyio import to_thread
+from attrs import field, frozen
 
-from krakenbot.adapters.postgres.copy_rows import (
-    TABLE_OF,
-    TABLES,
-    TRADES,
-    Row,
-    RowEncoder,
-    Values,
-    copy_rows,
-    trade_values,
-)
+from krakenbot.adapters.postgres.copy_batch import Batch, SpooledHead, decode_head, decode_rows, encode_batch
+from krakenbot.adapters.postgres.copy_queue import CopyQueue
+from krakenbot.adapters.postgres.copy_rows import TABLES
+from krakenbot.adapters.postgres.copy_session import CopySession, StartState
 from krakenbot.adapters.postgres.database import Database, in_own_task
-from krakenbot.adapters.postgres.failures import translated
-from krakenbot.adapters.postgres.trade_ids import TradeIds
+from krakenbot.adapters.postgres.spool import SampleSpool, SpoolFull, SpoolLimits
 from krakenbot.domain.errors import StoreConflict, StoreError
 from krakenbot.domain.market.samples import Sample, TradeSample
+from krakenbot.domain.market.trade_ledger import GapCause, TradeGap, TradeSource
 from krakenbot.domain.values import RunId
+from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.sample_sink import SinkStats
 
-_KEPT_RUNS = 4
+T = TypeVar("T")
 _RETRY_S = 0.25
-_BATCH_TIMEOUT_S = 30.0
-_SEND_BUFFER_BYTES = 1 << 20
-# while the writer has nothing to do, a batch of this size is worth starting at once
-_IDLE_ROWS = 5_000
-_PUT_SYMBOLS = """
-INSERT INTO run_symbols (run_id, symbol) SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
-"""
-_PUT_BATCH = """
-INSERT INTO copy_batches (writer_id, batch_no, written_at) VALUES (%s, %s, clock_timestamp())
-ON CONFLICT (writer_id) DO UPDATE SET batch_no = excluded.batch_no, written_at = excluded.written_at
-"""
-_INSERT_TRADE = """
-INSERT INTO trade_samples (run_id, symbol, trade_id, side, price, qty, at_ns, received_at_ns)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
-"""
-_PUT_GAP = """
-INSERT INTO trade_gaps (run_id, symbol, first_trade_id, last_trade_id, cause) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (run_id, symbol, first_trade_id)
-DO UPDATE SET last_trade_id = greatest(trade_gaps.last_trade_id, excluded.last_trade_id)
-"""
+_SPOOL_RETRY_S = 5.0
+# as it is, its trades by row, and only its id
+_TRIES_BY_CONFLICT = 3
 
 
-@define
-class _Batch:
-    """Rows on their way; kept whole until it is known that they are committed."""
+@frozen(kw_only=True)
+class SpoolPlace:
+    """Where the spool is (a folder per database is made in it), and its limits."""
 
-    number: int
-    first_mono: float
-    count: int = 0
-    rows: dict[str, list[Row]] = field(factory=dict)
-    symbols: set[tuple[RunId, str]] = field(factory=set)
-    gaps: dict[tuple[RunId, str], tuple[int, int]] = field(factory=dict)
-    conflicts: int = 0
+    folder: Path
+    limits: SpoolLimits = field(factory=SpoolLimits)
+
+
+class _Silent:
+    """An event sink for a writer that nobody listens to."""
+
+    def emit(self, name: str, **fields: object) -> None:
+        """Take one event."""
 
 
 class PostgresSampleSink:
     """SampleSink by COPY.
 
-    `batch_rows` and `batch_s` bound a batch; above `queue_rows` periodic samples are coalesced away, above twice that
-    trades are dropped and named. Only one writer per database: rows are then in the order of their commit.
+    `batch_rows` and `batch_s` bound a batch, `queue_rows` what is in memory. Without `spool` nothing goes to disk.
+    Only one writer per database: rows are then in the order of their commit.
     """
 
     def __init__(
-        self, database: Database, *, batch_rows: int = 100_000, batch_s: float = 0.25, queue_rows: int = 400_000
+        self,
+        database: Database,
+        *,
+        batch_rows: int = 100_000,
+        batch_s: float = 0.25,
+        queue_rows: int = 400_000,
+        spool: SpoolPlace | None = None,
+        spool_after_s: float = 2.0,
+        events: EventSink | None = None,
     ) -> None:
-        self._database = database
-        self._batch_rows = batch_rows
+        self._session = CopySession(database)
         self._batch_s = batch_s
-        self._queue_rows = queue_rows
-        self._encoder = RowEncoder()
-        self._queued = 0
-        self._batch_no = 0
-        self._sealed: deque[_Batch] = deque()
-        self._open = self._new_batch()
-        self._is_idle = False
-        self._writer_id: int | None = None
-        self._connection: AsyncConnection | None = None
-        self._in_doubt = False
-        self._ready_runs: set[RunId] = set()
-        self._known_symbols: dict[RunId, set[str]] = {}
-        self._trade_ids: dict[RunId, dict[str, TradeIds]] = {}
-        self._gaps: dict[tuple[RunId, str], tuple[int, int]] = {}
+        self._place = spool
+        self._spool_after_s = spool_after_s
+        self._events: EventSink = events or _Silent()
+        # A new name at each start: no batch of an earlier process is taken for one of this.
+        self._writer_id = int.from_bytes(os.urandom(8), "big") >> 1
         self._wake = asyncio.Event()
-        self._done_total = 0
         self._done = asyncio.Event()
+        self._queue = CopyQueue(
+            writer_id=self._writer_id, batch_rows=batch_rows, rows_max=queue_rows, on_sealed=self._wake.set
+        )
+        self._spool: SampleSpool | None = None
+        # Own batches in the spool: number, and when the first row came.
+        self._spooled_since: deque[tuple[int, float]] = deque()
+        self._spooled_rows = 0
+        self._spool_refused_mono: float | None = None
+        self._away_mono: float | None = None
+        self._done_total = 0
         self._rows = {table.name: 0 for table in TABLES}
-        self._dropped: dict[str, int] = {}
-        self._coalesced = 0
-        self._batches = 0
-        self._failures = 0
+        self._batches = self._failures = self._replayed = 0
         self.last_failure = ""
 
-    def put(self, run_id: RunId, samples: Sequence[Sample]) -> None:
-        """Queue samples of a run; repeated trades are left out here."""
-        encode = self._encoder.encode
-        known = self._known_symbols.setdefault(run_id, set())
-        row: Row | None
-        for sample in samples:
-            if isinstance(sample, TradeSample):
-                row = self._trade_row(run_id, sample)
-                table = TRADES.name
-            elif self._queued < self._queue_rows:
-                try:
-                    row = encode(run_id, sample)
-                except StoreConflict as error:
-                    self._refuse(error)
-                    continue
-                table = TABLE_OF[type(sample)]
-            else:
-                self._coalesced += 1
-                continue
-            if row is None:
-                continue
-            batch = self._open
-            if not batch.count:
-                batch.first_mono = perf_counter()
-            batch.rows[table].append(row)
-            if sample.symbol not in known:
-                batch.symbols.add((run_id, sample.symbol))
-            batch.count += 1
-            self._queued += 1
-            if batch.count >= (_IDLE_ROWS if self._is_idle else self._batch_rows):
-                self._seal()
+    def put(self, run_id: RunId, samples: Sequence[Sample], *, source: TradeSource = TradeSource.FEED) -> None:
+        """Queue samples of a run; trades that are held are left out here."""
+        self._queue.put(run_id, samples, source)
+
+    def refill(self, trades: Sequence[TradeSample]) -> int:
+        """Queue trades from history, those that are missing only; return how many these were."""
+        return self._queue.refill(trades)
+
+    def gaps(self) -> Sequence[TradeGap]:
+        """Return the ranges of trade ids that are missing and may be asked for, the oldest first."""
+        return self._queue.ledger.gaps()
 
     async def run(self) -> None:
-        """Write batches until cancelled; then write what is queued, or give up after one failure, and return."""
+        """Write batches until cancelled; then write what is queued, or spool it after one failure, and return."""
         try:
+            while not await self._start():
+                await anyio.sleep(_RETRY_S)
             while True:
-                if not self._sealed:
-                    self._is_idle = True
-                    await self._pause(self._batch_s)
-                    self._is_idle = False
-                    if not self._sealed:
-                        self._seal()
-                if self._sealed and not await self._write_next():
-                    await anyio.sleep(_RETRY_S)
+                await self._step()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._finish()
 
     async def flush(self) -> None:
         """Wait until everything queued so far is committed; `run` must be running."""
-        target = self._done_total + self._queued
+        while not self._queue.is_started:
+            await self._next_done()
+        target = self._queue.put_total
         while self._done_total < target:
-            self._done.clear()
-            self._wake.set()
-            await self._done.wait()
+            await self._next_done()
 
     def stats(self) -> SinkStats:
         """Return the counters."""
-        oldest = (self._sealed[0] if self._sealed else self._open).first_mono if self._queued else None
-        now = perf_counter()
+        since = [mono for _, mono in list(self._spooled_since)[:1]]
+        if (oldest := self._queue.oldest_mono()) is not None:
+            since.append(oldest)
+        ledger = self._queue.ledger
         return SinkStats(
-            lag_s=now - oldest if oldest is not None else 0.0,
-            queued=self._queued,
+            lag_s=perf_counter() - min(since) if since else 0.0,
+            queued=self._queue.count,
             rows=dict(self._rows),
-            dropped=dict(self._dropped),
-            coalesced=self._coalesced,
+            dropped=dict(self._queue.dropped),
+            coalesced=dict(self._queue.coalesced),
             batches=self._batches,
             failures=self._failures,
+            spooled=self._spooled_rows,
+            spool_bytes=self._spool.size_bytes if self._spool is not None else 0,
+            spool_full=self._spool_refused_mono is not None,
+            replayed=self._replayed,
+            gaps_open=len(ledger.gaps()),
+            trades_missing=ledger.missing_count,
+            trades_refilled=ledger.refilled,
+            last_failure=self.last_failure or self._queue.last_refusal,
         )
 
-    # -- queue ---------------------------------------------------------------------------------------------------
+    # -- the loop ------------------------------------------------------------------------------------------------
 
-    def _ids_of(self, run_id: RunId, symbol: str) -> TradeIds:
-        runs = self._trade_ids
-        if run_id not in runs:
-            runs[run_id] = {}
-            for old in sorted(runs)[:-_KEPT_RUNS]:
-                del runs[old]
-                self._known_symbols.pop(old, None)
-            self._encoder.forget(min(runs))
-        return runs.setdefault(run_id, {}).setdefault(symbol, TradeIds())
+    async def _step(self) -> None:
+        """Write or replay one batch, or wait for one; after failures move what waits to the disk."""
+        queue = self._queue
+        if not queue.sealed and not self._spool:
+            queue.is_idle = True
+            await self._pause(self._batch_s)
+            queue.is_idle = False
+            queue.settle()
+            if not queue.sealed:
+                queue.seal()
+        if self._spool and queue.count > queue.rows_max // 2:
+            await self._spool_sealed()
+        if self._spool:
+            is_written = await self._replay_next(self._spool)
+        elif queue.sealed:
+            is_written = await self._write_next()
+        else:
+            return
+        if is_written:
+            self._note_return()
+            return
+        if self._away_mono is not None and perf_counter() - self._away_mono >= self._spool_after_s:
+            queue.seal()
+            await self._spool_sealed()
+        await anyio.sleep(_RETRY_S)
 
-    def _trade_row(self, run_id: RunId, sample: TradeSample) -> Values | None:
-        """Return the values of a trade; None when it was queued before, or when there is no room for it."""
-        if not self._ids_of(run_id, sample.symbol).take(sample.trade_id):
-            return None
-        if self._queued >= 2 * self._queue_rows:
-            self._drop_trade(run_id, sample)
-            return None
-        return trade_values(run_id, sample)
-
-    def _drop_trade(self, run_id: RunId, sample: TradeSample) -> None:
-        self._dropped["trade_samples"] = self._dropped.get("trade_samples", 0) + 1
-        first, last = self._gaps.get((run_id, sample.symbol), (sample.trade_id, sample.trade_id))
-        self._gaps[run_id, sample.symbol] = (min(first, sample.trade_id), max(last, sample.trade_id))
-
-    def _refuse(self, error: StoreConflict) -> None:
-        """Count a periodic sample that its table cannot hold; the others are not held up by it."""
-        self._dropped[error.constraint] = self._dropped.get(error.constraint, 0) + 1
-        self.last_failure = str(error)
+    async def _next_done(self) -> None:
+        self._done.clear()
+        self._wake.set()
+        await self._done.wait()
 
     async def _pause(self, wait_s: float) -> None:
         self._wake.clear()
         with anyio.move_on_after(wait_s):
             await self._wake.wait()
 
-    def _new_batch(self) -> _Batch:
-        self._batch_no += 1
-        return _Batch(number=self._batch_no, first_mono=perf_counter(), rows={table.name: [] for table in TABLES})
-
-    def _seal(self) -> None:
-        """Close the open batch, if it holds anything, and hand it to the writer."""
-        if self._open.count or self._gaps:
-            self._open.gaps, self._gaps = self._gaps, {}
-            self._sealed.append(self._open)
-            self._open = self._new_batch()
-            self._is_idle = False
-            self._wake.set()
-
-    # -- writing -------------------------------------------------------------------------------------------------
-
     async def _finish(self) -> None:
-        self._seal()
-        while self._sealed:
-            if not await self._write_next():
-                break
-        await self._disconnect()
+        queue = self._queue
+        if queue.is_started or await self._start():
+            queue.settle()
+            queue.seal()
+            while queue.sealed and not self._spool:
+                if not await self._write_next() and not queue.sealed[0].conflicts:
+                    break
+            await self._spool_sealed()
+        if queue.count:
+            # Its trades are found missing at the next start, by the ids that follow them.
+            self._events.emit("samples_lost", rows=queue.count, reason=self.last_failure)
+        await self._session.disconnect()
+        if self._spool is not None:
+            await _in_thread(self._spool.close)
 
-    async def _write_next(self) -> bool:
-        """Write the next batch, or the one that failed; return whether it is committed."""
-        batch = self._sealed[0]
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> bool:
+        """Learn what is held already, here and in what an earlier process left; False while the database is away."""
         try:
-            await in_own_task(self._write(batch), finish=True)
+            state = await in_own_task(self._session.read_start(), finish=False)
         except StoreError as error:
-            self._failures += 1
-            self.last_failure = str(error)
-            await self._disconnect()
-            if isinstance(error, StoreConflict):
-                self._yield_to_conflict(batch)
+            await self._note_failure(error)
             return False
-        self._sealed.popleft()
-        self._queued -= batch.count
-        self._in_doubt = False
-        self._batches += 1
-        for run_id, symbol in batch.symbols:
-            self._known_symbols.setdefault(run_id, set()).add(symbol)
-        self._ready_runs |= {run_id for run_id, _ in batch.symbols}
-        for table, rows in batch.rows.items():
-            self._rows[table] += len(rows)
-        self._done_total += batch.count
+        self._note_return()
+        self._queue.ledger.load(state.heads, state.gaps)
+        if self._place is not None:
+            spool = SampleSpool(self._place.folder / state.identity, self._place.limits)
+            heads = await _in_thread(spool.open)
+            self._spool = spool
+            self._load_left(spool, heads, state)
+        self._queue.take_early()
         self._done.set()
         return True
 
-    def _yield_to_conflict(self, batch: _Batch) -> None:
-        """Keep a batch that can never be written from blocking all others: trades again row by row, then give up."""
-        batch.conflicts += 1
-        if batch.conflicts < 2:
-            return
-        for table, rows in batch.rows.items():
-            if rows:
-                self._dropped[table] = self._dropped.get(table, 0) + len(rows)
-        for run_id, symbol, trade_id, *_ in cast("list[Values]", batch.rows[TRADES.name]):
-            first, last = batch.gaps.get((run_id, symbol), (trade_id, trade_id))
-            batch.gaps[run_id, symbol] = (min(first, trade_id), max(last, trade_id))
+    def _load_left(self, spool: SampleSpool, heads: Sequence[bytes], state: StartState) -> None:
+        for head in filter(None, map(_readable_head, heads)):
+            self._spooled_rows += head.batch.count
+            if head.batch.number > state.batches.get(head.batch.writer_id, 0):
+                self._queue.ledger.load(head.batch.changes.heads, head.batch.changes.gaps)
+        if heads or spool.torn_bytes:
+            self._events.emit("spool_left", batches=len(heads), rows=self._spooled_rows, torn_bytes=spool.torn_bytes)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def _write_next(self) -> bool:
+        """Write the oldest batch in memory; return whether it is committed."""
+        batch = self._queue.sealed[0]
+        if not await self._is_committed(batch):
+            return False
+        self._queue.remove_first()
+        self._finished(batch)
+        return True
+
+    async def _replay_next(self, spool: SampleSpool) -> bool:
+        """Write the oldest batch on disk; return whether it is done."""
+        record = await _in_thread(spool.first)
+        head = _readable_head(record.head) if record is not None else None
+        if record is not None and record.body is not None and head is not None:
+            decode_rows(record.body, head.batch)
+            for _ in range(_TRIES_BY_CONFLICT):
+                if await self._is_committed(head.batch):
+                    break
+                if not head.batch.conflicts:
+                    return False
+            self._replayed += head.batch.count
+            self._finished(head.batch)
+        elif record is not None:
+            self._name_damaged(head)
+        if head is not None:
+            self._spooled_rows -= head.batch.count
+            number = self._spooled_since[0][0] if self._spooled_since else None
+            if head.batch.writer_id == self._writer_id and head.batch.number == number:
+                self._spooled_since.popleft()
+        await _in_thread(spool.done)
+        if not spool:
+            self._events.emit("spool_replayed", rows=self._replayed)
+        return True
+
+    async def _is_committed(self, batch: Batch) -> bool:
+        """Write a batch; return whether it is committed, now or before."""
+        try:
+            await in_own_task(self._session.write(batch), finish=True)
+        except StoreConflict as error:
+            batch.conflicts += 1
+            await self._note_failure(error)
+            if batch.conflicts >= _TRIES_BY_CONFLICT - 1:
+                self._give_up(batch)
+            return False
+        except StoreError as error:
+            await self._note_failure(error)
+            return False
+        return True
+
+    async def _note_failure(self, error: StoreError) -> None:
+        self._failures += 1
+        self.last_failure = str(error)
+        if self._away_mono is None and not isinstance(error, StoreConflict):
+            self._away_mono = perf_counter()
+            self._events.emit("sample_writer_away", reason=str(error))
+        await self._session.disconnect()
+
+    def _note_return(self) -> None:
+        away_mono, self._away_mono = self._away_mono, None
+        if away_mono is not None:
+            self._events.emit("sample_writer_back", away_s=round(perf_counter() - away_mono, 3))
+
+    def _finished(self, batch: Batch) -> None:
+        self._batches += 1
+        self._queue.remember(batch)
+        for table, count in batch.counts.items():
+            self._rows[table] += count
+        if batch.writer_id == self._writer_id:
+            self._done_total += batch.count
+        self._done.set()
+
+    def _give_up(self, batch: Batch) -> None:
+        """Keep a batch that can never be written from blocking all others: its rows are counted and named."""
+        self._queue.name_lost(batch, batch.trade_ranges(), GapCause.REFUSED)
         for rows in batch.rows.values():
             rows.clear()
+        batch.counts = {}
 
-    async def _write(self, batch: _Batch) -> None:
-        with translated():
-            async with asyncio.timeout(_BATCH_TIMEOUT_S):
-                connection = await self._connected()
-                if self._in_doubt and await self._is_committed(connection, batch):
-                    return
-                async with connection.transaction():
-                    await self._write_rows(connection, batch)
-                    # From here on a lost connection leaves the outcome open.
-                    self._in_doubt = True
+    def _name_damaged(self, head: SpooledHead | None) -> None:
+        """Say that a record of the spool cannot be read, and name the trades that were in it."""
+        self._events.emit("spool_damaged", rows=head.batch.count if head else None)
+        if head is None:
+            return
+        self._queue.name_lost(head.batch, head.ranges, GapCause.SPOOL_DAMAGED)
+        if head.batch.writer_id == self._writer_id:
+            self._done_total += head.batch.count
+            self._done.set()
 
-    async def _write_rows(self, connection: AsyncConnection, batch: _Batch) -> None:
-        for run_id in sorted({run_id for run_id, _ in batch.symbols} - self._ready_runs):
-            await connection.execute("SELECT ensure_run_partitions(%s)", [run_id])
-        if batch.symbols:
-            runs, symbols = zip(*sorted(batch.symbols), strict=True)
-            await connection.execute(_PUT_SYMBOLS, [list(runs), list(symbols)])
-        await connection.execute(_PUT_BATCH, [self._writer_id, batch.number])
-        for (run_id, symbol), (first, last) in batch.gaps.items():
-            await connection.execute(_PUT_GAP, [run_id, symbol, first, last, "queue_full"])
-        for table in TABLES:
-            rows = batch.rows[table.name]
-            if rows and batch.conflicts and table is TRADES:
-                await connection.cursor().executemany(_INSERT_TRADE, rows)
-            elif rows:
-                await copy_rows(connection, table, rows)
-
-    async def _connected(self) -> AsyncConnection:
-        if self._connection is None or self._connection.closed:
-            connection = await self._database.connect()
-            _widen(connection)
-            await connection.execute("SET statement_timeout = '30s'")
-            if self._writer_id is None:
-                row = await (await connection.execute("SELECT nextval('copy_writer_id_seq')")).fetchone()
-                self._writer_id = int(row[0]) if row else None
-            self._connection = connection
-        return self._connection
-
-    async def _is_committed(self, connection: AsyncConnection, batch: _Batch) -> bool:
-        # The row lock waits for a transaction of our lost connection that still runs.
-        rows = await connection.execute(
-            "SELECT batch_no FROM copy_batches WHERE writer_id = %s FOR UPDATE", [self._writer_id]
-        )
-        row = await rows.fetchone()
-        return row is not None and row[0] >= batch.number
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+    async def _spool_sealed(self) -> None:
+        """Move sealed batches to the disk, oldest first, until it refuses; what it refuses stays in memory."""
+        spool, now = self._spool, perf_counter()
+        is_waiting = self._spool_refused_mono is not None and now - self._spool_refused_mono < _SPOOL_RETRY_S
+        if spool is None or is_waiting:
+            return
+        while self._queue.sealed:
+            batch = self._queue.sealed[0]
+            is_first = not spool
             try:
-                await connection.close()
-            except (psycopg.Error, OSError) as error:
-                self.last_failure = str(error)
+                await _in_thread(partial(_append, spool, batch))
+            except SpoolFull as error:
+                if self._spool_refused_mono is None:
+                    self._events.emit("spool_full", bytes=spool.size_bytes, queued=self._queue.count, reason=str(error))
+                self._spool_refused_mono = perf_counter()
+                self.last_failure = f"spool: {error}"
+                return
+            self._spool_refused_mono = None
+            self._queue.remove_first()
+            self._spooled_rows += batch.count
+            self._spooled_since.append((batch.number, batch.since_mono or now))
+            if is_first:
+                self._events.emit("spool_started", rows=batch.count)
 
 
-def _widen(connection: AsyncConnection) -> None:
-    """Ask for a larger send buffer, so that the server has rows to read while this process does other things."""
-    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
-        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+def _append(spool: SampleSpool, batch: Batch) -> None:
+    spool.append(*encode_batch(batch))
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Do disk work in a thread, to its end."""
+    with anyio.CancelScope(shield=True):
+        done = await to_thread.run_sync(call)
+    return done  # noqa: RET504  # a scope may end early for a type checker
+
+
+def _readable_head(text: bytes) -> SpooledHead | None:
+    """Return a head; None for one that another version wrote."""
+    try:
+        return decode_head(text)
+    except ValueError:
+        return None

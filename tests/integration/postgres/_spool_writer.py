@@ -1,0 +1,52 @@
+"""A process that writes trades without end and says how many it has spooled; a test kills it."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import anyio
+
+from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink, SpoolPlace
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.domain.market.samples import TradeSample
+from krakenbot.domain.values import RunId, Side, Symbol
+
+
+async def main(url: str, folder: str, run_id: str) -> None:
+    sink = PostgresSampleSink(
+        Database(url, name="killed", unit_timeout_s=5),
+        batch_s=0.005,
+        batch_rows=50,
+        spool=SpoolPlace(folder=Path(folder)),
+        spool_after_s=0.0,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        for start in range(1, 100_000, 10):
+            trades = [
+                TradeSample(
+                    symbol=Symbol("BTC/USD"),
+                    trade_id=number,
+                    side=Side.SELL,
+                    price=Decimal("2.5"),
+                    qty=Decimal(1),
+                    at_ns=number,
+                    received_at_ns=number,
+                )
+                for number in range(start, start + 10)
+            ]
+            sink.put(RunId(int(run_id)), trades)
+            await anyio.sleep(0.002)
+            if start == 201:
+                await sink.flush()
+                sys.stdout.write("started\n")
+                sys.stdout.flush()
+            if (spooled := sink.stats().spooled) > 0:
+                sys.stdout.write(f"{spooled}\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    anyio.run(main, *sys.argv[1:])
