@@ -68,6 +68,8 @@ async def _strike_all(faults: list[Fault], symbols: int, seed: int) -> list[Outc
                 outcome = await runner.strike(fault)
                 outcomes.append(outcome)
                 _say(outcome)
+            outcomes.append(await runner.end())
+            _say(outcomes[-1])
     return outcomes
 
 

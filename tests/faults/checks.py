@@ -52,6 +52,8 @@ class TradeLedger:
 
     since_ns: int
     seen: dict[str, int] = field(factory=dict)
+    owed: dict[tuple[str, int], Published] = field(factory=dict)
+    """Trades that were in gaps when they were looked for."""
 
     def begin(self, published: Mapping[tuple[str, int], Published]) -> None:
         """Take what was published before the run as not ours to hold."""
@@ -73,7 +75,7 @@ async def compare_books(world: World, asked: Mapping[tuple[str, str], str]) -> C
     sets = await world.held.sets()
     if sets is None:
         return Compared(findings=("no epoch was ever published",))
-    before = await world.venue.depths(sets.execution)
+    before = await world.venue.depths(tuple({*sets.execution, *sets.l3}))
     since_ns = CLOCK.now_ns()
     with anyio.move_on_after(AGREE_WAIT_S):
         while True:
@@ -117,6 +119,7 @@ async def compare_trades(world: World, ledger: TradeLedger) -> Compared:
             if not lost:
                 break
             await anyio.sleep(POLL_S)
+    ledger.owed |= {key: fresh[key] for key in missing}
     copies = Counter((row["lineage_id"], row["symbol"], row["trade_id"]) for row in rows)
     lineages = Counter((row["symbol"], row["trade_id"]) for row in rows)
     findings = [
@@ -133,6 +136,36 @@ async def compare_trades(world: World, ledger: TradeLedger) -> Compared:
         stored=len(fresh) - len(missing),
         in_gaps=len(missing) - len(lost),
         twice_after_restart=sum(count > 1 for count in lineages.values()),
+        findings=_shortened(findings),
+    )
+
+
+async def compare_owed(world: World, ledger: TradeLedger, wait_s: float) -> Compared:
+    """Look once more for the trades that were in gaps, and over everything for trades that are stored twice."""
+    with anyio.move_on_after(wait_s):
+        while True:
+            rows = await world.held.trades(0)
+            gaps = await world.held.open_gaps()
+            stored = {(row["symbol"], row["trade_id"]): row for row in rows}
+            missing = [key for key in ledger.owed if key not in stored]
+            if not missing:
+                break
+            await anyio.sleep(POLL_S)
+    copies = Counter((row["lineage_id"], row["symbol"], row["trade_id"]) for row in rows)
+    lost = [key for key in missing if not covered(gaps, *key)]
+    findings = [
+        *(f"trade {trade_id} of {symbol} is in no gap any more, and not stored" for symbol, trade_id in lost),
+        *(f"trade {key[2]} of {key[1]} is stored {count} times" for key, count in copies.items() if count > 1),
+        *(
+            f"trade {key[1]} of {key[0]}: {text}"
+            for key, trade in ledger.owed.items()
+            if key in stored and (text := trade_difference(trade, stored[key]))
+        ),
+    ]
+    return Compared(
+        trades=len(ledger.owed),
+        stored=len(ledger.owed) - len(missing),
+        in_gaps=len(missing) - len(lost),
         findings=_shortened(findings),
     )
 

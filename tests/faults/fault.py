@@ -45,7 +45,7 @@ class Fault:
     name: str
     rules: tuple[str, ...] = ()
     act: Act | None = None
-    hold_s: float = 4.0
+    hold_s: float = 2.0
     dark: Dark | None = None
     stays: bool = False
     recover_within_s: float = 45.0

@@ -26,7 +26,7 @@ def as_json(suite: str, symbols: int, outcomes: Sequence[Outcome]) -> dict[str, 
 def table(symbols: int, outcomes: Sequence[Outcome]) -> str:
     """Return a run as a table in Markdown, with what is wrong below it."""
     held = sum(outcome.ok for outcome in outcomes)
-    lines = [f"{symbols} symbols, {len(outcomes)} faults, {held} held.", "", HEAD, "|---" * 8 + "|"]
+    lines = [f"{symbols} symbols; {held} of {len(outcomes)} rows hold.", "", HEAD, "|---" * 8 + "|"]
     lines += [_row(outcome) for outcome in outcomes]
     wrong = [outcome for outcome in outcomes if not outcome.ok]
     if wrong:
@@ -50,12 +50,18 @@ def _row(outcome: Outcome) -> str:
     held = outcome.compared
     cells = [
         outcome.fault,
-        str(outcome.injected),
-        outcome.point,
+        str(outcome.injected) if outcome.injected else "–",
+        outcome.point or "–",
         f"{held.trades} trades",
-        f"{held.stored} stored, {held.in_gaps} in trade_gaps; {held.books} books, {held.queues} queues as published",
+        f"{held.stored} stored, {held.in_gaps} in trade_gaps" + (_books(outcome) if held.books else ""),
         outcome.told or "–",
         "–" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}",
         "yes" if outcome.ok else "**no**",
     ]
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+def _books(outcome: Outcome) -> str:
+    held = outcome.compared
+    quarantine = f", {held.quarantined} in quarantine" if held.quarantined else ""
+    return f"; {held.books} books, {held.queues} queues{quarantine}"

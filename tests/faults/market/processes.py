@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 
 import anyio
@@ -13,6 +14,7 @@ from krakenbot.domain.decision.blocker import BlockerCode
 CLUSTER_AWAY_S = 30.0
 RESTART_AFTER_S = 10.0
 STOPPED_S = 60.0
+SPOOL_BYTES = 64 * 1024
 NO_REFRESH = frozenset({BlockerCode.GENERATION})
 
 
@@ -21,6 +23,16 @@ async def kill_cluster(world: World) -> int:
     await anyio.sleep(CLUSTER_AWAY_S)
     await world.ingest_cluster.start()
     return 1
+
+
+async def fill_spool(world: World) -> int:
+    """Take the cluster away, and let no file of ingest grow beyond a size: its next write to the spool is cut short."""
+    before = resource.prlimit(world.children["ingest"].pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(world.children["ingest"].pid, resource.RLIMIT_FSIZE, (SPOOL_BYTES, before[1]))
+    try:
+        return await kill_cluster(world)
+    finally:
+        resource.prlimit(world.children["ingest"].pid, resource.RLIMIT_FSIZE, before)
 
 
 async def kill_ingest(world: World) -> int:
@@ -43,6 +55,13 @@ FAULTS = (
     Fault(
         name="kill -9 of the ingest cluster, away for 30 s",
         act=kill_cluster,
+        hold_s=0.0,
+        dark=Dark(epoch_after_s=8.0, is_told=False, blocked_after_s=8.0, codes=NO_REFRESH),
+        recover_within_s=90.0,
+    ),
+    Fault(
+        name="kill -9 of the ingest cluster for 30 s, and no room for the spool",
+        act=fill_spool,
         hold_s=0.0,
         dark=Dark(epoch_after_s=8.0, is_told=False, blocked_after_s=8.0, codes=NO_REFRESH),
         recover_within_s=90.0,
