@@ -74,9 +74,10 @@ class L2Book:
         # digits of every price met lately: a price that comes back is not computed anew
         self._prices: dict[float, str] = {}
         self._ask_digits: list[str] = []
-        # CRC-32 state after the asks, and the bids' digits that follow
+        # CRC-32 state after the asks, the bids' digits that follow, and the checksum of both
         self._asks_crc = 0
         self._bids_text = b""
+        self._crc = 0
         self.reshape(price_precision=price_precision, qty_precision=qty_precision)
 
     def reshape(self, *, price_precision: int, qty_precision: int) -> None:
@@ -104,6 +105,7 @@ class L2Book:
         # what the inexact attempt has applied is applied again, and must count as changed
         self._asks_crc = crc32(_text(self._ask_digits))
         self._bids_text = _text(self._bid_digits)
+        self._crc = crc32(self._bids_text, self._asks_crc)
         try:
             yield
         finally:
@@ -131,7 +133,8 @@ class L2Book:
             keys, digits = self._ask_keys, self._ask_digits
             for change in asks:
                 key = change.price
-                lots = round(change.qty * qty_scale)  # type: ignore[operator]  # float * float or Decimal * int
+                # float * float or Decimal * int; the method, since looking up `round` costs as much as rounding
+                lots = (change.qty * qty_scale).__round__()  # type: ignore[operator]
                 index = bisect_left(keys, key)
                 if keys[index] == key:
                     if lots:
@@ -159,7 +162,7 @@ class L2Book:
             keys, digits = self._bid_keys, self._bid_digits
             for change in bids:
                 key = -change.price
-                lots = round(change.qty * qty_scale)  # type: ignore[operator]  # as above
+                lots = (change.qty * qty_scale).__round__()  # type: ignore[operator]  # as above
                 index = bisect_left(keys, key)
                 if keys[index] == key:
                     if lots:
@@ -180,11 +183,15 @@ class L2Book:
             if touched < CHECKSUM_LEVELS:
                 best = min(best, touched)
                 self._bids_text = "".join(digits if depth == CHECKSUM_LEVELS else digits[:CHECKSUM_LEVELS]).encode()
-        if crc32(self._bids_text, self._asks_crc) != checksum:
+        if best < CHECKSUM_LEVELS:
+            self._crc = crc32(self._bids_text, self._asks_crc)
+        if self._crc != checksum:
             return self.invalidate("checksum mismatch")
         if best == 0 and self._bid_keys[0] + self._ask_keys[0] <= 0:
             return self.invalidate("crossed")
-        if at < self._at and runs_back(self._at, at):
+        before = self._at
+        # texts of different lengths do not compare as times do
+        if (at < before or len(at) != len(before)) and before and runs_back(before, at):
             return self.invalidate("time ran back")
         self._at = at
         return _GOOD
@@ -241,6 +248,7 @@ class L2Book:
             digits.clear()
         self._asks_crc = 0
         self._bids_text = b""
+        self._crc = 0
 
 
 def runs_back(before: str, after: str) -> bool:
