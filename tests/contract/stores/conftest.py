@@ -13,6 +13,7 @@ from attrs import define, frozen
 from krakenbot.adapters.memory.control_stores import MemoryCycleStore, MemoryLease, MemorySafetyStore
 from krakenbot.adapters.memory.database import MemoryDatabase
 from krakenbot.adapters.memory.order_store import MemoryOrderStore
+from krakenbot.adapters.memory.retention_store import MemoryRetentionStore
 from krakenbot.adapters.memory.state_stores import (
     MemoryLineageStore,
     MemoryRefreshAnswers,
@@ -27,6 +28,7 @@ from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, INGEST_ROLE
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
+from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
 from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
 from krakenbot.adapters.postgres.state_store import PostgresStateStore
@@ -35,6 +37,7 @@ from krakenbot.ports.cycle_store import CycleStore
 from krakenbot.ports.lease import Lease
 from krakenbot.ports.lineage_store import LineageStore
 from krakenbot.ports.order_store import OrderStore
+from krakenbot.ports.retention_store import RetentionStore
 from krakenbot.ports.safety_store import SafetyStore
 from krakenbot.ports.sample_sink import SampleSink
 from krakenbot.ports.state_store import RefreshAnswers, StateRefresher, StateStore
@@ -70,6 +73,7 @@ class Stores:
     safety: SafetyStore
     cycles: CycleStore
     lineage: LineageStore
+    retention: RetentionStore
     sink: SampleSink
     refresher: StateRefresher
     answers: RefreshAnswers
@@ -92,6 +96,7 @@ def _in_memory() -> Stores:
         safety=MemorySafetyStore(database),
         cycles=MemoryCycleStore(database),
         lineage=MemoryLineageStore(database),
+        retention=MemoryRetentionStore(database),
         sink=MemorySampleSink(database),
         refresher=MemoryStateRefresher(database),
         answers=MemoryRefreshAnswers(database),
@@ -142,6 +147,7 @@ async def stores(store_urls: tuple[str, ...]) -> AsyncIterator[Stores]:
             safety=PostgresSafetyStore(decision),
             cycles=PostgresCycleStore(decision),
             lineage=PostgresLineageStore(ingest, publish),
+            retention=PostgresRetentionStore(ingest, publish),
             sink=sink,
             refresher=PostgresStateRefresher(ingest, publish),
             answers=answers,

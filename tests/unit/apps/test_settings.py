@@ -27,6 +27,8 @@ EVERY_SECTION = {
     "ingest.epoch_interval_s": "3.5",
     "runs.max_rows": "1000",
     "retention.max_age_s": "86400.0",
+    "writer.spool_after_s": "3.5",
+    "refill.pages_max": "7",
     "probes.max_active": "10",
     "refresh.retry_s": "0.75",
     "windows.short_s": "30.0",

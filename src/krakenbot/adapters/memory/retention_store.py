@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from krakenbot.adapters.memory.database import MemoryDatabase
+from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.market.samples import Sample, TickerSample
 from krakenbot.domain.state.retention import StoredRun
 from krakenbot.domain.state.windows import ns_of
@@ -38,7 +39,9 @@ class MemoryRetentionStore:
         return [*held, *(order.created_at for order in self._db.orders.values() if not order.state.is_terminal)]
 
     async def drop_run(self, run_id: RunId, at: datetime) -> int:  # noqa: ARG002 # kept by the real one
-        """Drop the rows of a run."""
+        """Drop the rows of a run that does not go on."""
+        if run_id in self._db.runs and run_id not in self._db.ended_runs:
+            raise StoreUnavailable(f"run {run_id} goes on")
         return ROW_BYTES * len(self._db.samples.pop(run_id, []))
 
     async def delete_rows(self, run_id: RunId, before: datetime, limit: int) -> int:

@@ -49,7 +49,8 @@ INSERT INTO execution_universe_snapshots ({_SNAPSHOT_COLUMNS}) VALUES ({placehol
 ON CONFLICT DO NOTHING
 """
 _KNOWN = """
-SELECT (SELECT coalesce(max(epoch_id), 0) FROM ingest_epochs), (SELECT coalesce(max(run_id), 0) FROM observation_runs),
+SELECT (SELECT coalesce(max(epoch_id), 0) FROM ingest_epochs),
+    (SELECT coalesce(array_agg(run_id), '{}') FROM observation_runs WHERE ended_at IS NOT NULL),
     (SELECT coalesce(array_agg(run_id), '{}') FROM observation_runs WHERE ended_at IS NULL)
 """
 _LACKING_EPOCHS = f"""
@@ -58,7 +59,7 @@ SELECT {EPOCH_COLUMNS} FROM ingest_epochs WHERE epoch_id > %(epoch_id)s ORDER BY
 _LACKING_SNAPSHOTS = f"SELECT {_SNAPSHOT_COLUMNS} FROM execution_universe_snapshots WHERE epoch_id = ANY(%s)"
 _LACKING_RUNS = f"""
 SELECT {_RUN_COLUMNS} FROM observation_runs
-WHERE run_id > %(run_id)s OR run_id = ANY(%(open)s) OR run_id = ANY(%(used)s) ORDER BY run_id
+WHERE run_id <> ALL(%(whole)s) AND (run_id <> ALL(%(open)s) OR ended_at IS NOT NULL) ORDER BY run_id
 """
 _LINEAGES = "SELECT lineage_id, created_at FROM ingest_lineage WHERE lineage_id = ANY(%s) ORDER BY lineage_id"
 _EPOCHS_AT_ONCE = 500
@@ -112,10 +113,11 @@ class PostgresLineageStore:
             return lineage_id, run_id
 
         lineage_id, run_id = await self._ingest.write(create)
-        if self._publish is not self._ingest:
-            # also those that an ingest cluster left open which is lost by now
-            await self._publish.write(lambda connection: connection.execute(_END_OPEN_RUNS, [at]))
         await self.publish_pending()
+        if self._publish is not self._ingest:
+            # What is still open there was left so by an ingest cluster that is lost by now.
+            lost = f"{_END_OPEN_RUNS} AND run_id < %s"
+            await self._publish.write(lambda connection: connection.execute(lost, [at, run_id]))
         return lineage_id, run_id
 
     async def prepare_run(self) -> RunId:
@@ -219,14 +221,13 @@ class PostgresLineageStore:
         async def known(connection: AsyncConnection) -> Any:
             return await (await connection.execute(_KNOWN)).fetchone()
 
-        epoch_id, run_id, still_open = await self._publish.read(known)
+        epoch_id, whole, still_open = await self._publish.read(known)
 
         async def find(connection: AsyncConnection) -> _Lacking:
             wanted = {"epoch_id": epoch_id, "limit": _EPOCHS_AT_ONCE}
             epochs = await (await connection.execute(_LACKING_EPOCHS, wanted)).fetchall()
             snapshots = await (await connection.execute(_LACKING_SNAPSHOTS, [[row[0] for row in epochs]])).fetchall()
-            used = {"run_id": run_id, "open": still_open, "used": [row[2] for row in epochs]}
-            runs = await (await connection.execute(_LACKING_RUNS, used)).fetchall()
+            runs = await (await connection.execute(_LACKING_RUNS, {"whole": whole, "open": still_open})).fetchall()
             lineages = await (await connection.execute(_LINEAGES, [[row[1] for row in runs]])).fetchall()
             return _Lacking(lineages=lineages, runs=runs, epochs=epochs, snapshots=snapshots)
 
