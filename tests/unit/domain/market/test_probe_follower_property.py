@@ -2,13 +2,14 @@
 
 The venue keeps whole queues with the hypothetical order in them as a phantom: takers meet it in its turn, and what it
 takes is what the oracle counts. The follower sees only level3 messages and trades, in either order.
-Sizes are prime multiples, so that no cancel ever looks like a trade of the same size at the same time.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 from attrs import define, field, frozen
@@ -114,6 +115,9 @@ class Venue:
             tell_trades()
 
     def add(self, price: int) -> None:
+        if price not in self.queues and len(self.queues) == 10:
+            # an eleventh level would leave the window, and this venue would have to tell of it when it comes back
+            return
         self.names += 1
         name, lots = f"O{self.names}", PRIMES[self.names] * 27
         self.queues.setdefault(price, {})[name] = lots
@@ -212,17 +216,21 @@ class Venue:
         self.naives.append(Naive(probe, best, lots, best + step, dict(self.queues[best])))
 
 
-actions = st.lists(
-    st.tuples(
-        st.sampled_from(["add", "add", "add", "cancel", "amend", "sell", "sell", "join", "join"]),
-        st.integers(0, 5),
-        st.integers(0, 4),
-        st.booleans(),
-        st.booleans(),
-        st.sampled_from([0.05, 0.4, 1.5, 6.0]),
-    ),
-    max_size=40,
-)
+KINDS = ["add", "add", "add", "cancel", "amend", "sell", "sell", "join", "join"]
+
+
+def draw(random: Random) -> Any:
+    kind = random.choice(KINDS)
+    # what leaves within the time to match a trade may be taken for it: causes are only certain when they are apart
+    gaps_s = [0.05, 0.4, 1.5, 6.0] if kind in {"add", "join"} else [1.2, 1.5, 6.0]
+    return (
+        kind,
+        random.randint(0, 5),
+        random.randint(0, 4),
+        random.random() < 0.5,
+        random.random() < 0.5,
+        random.choice(gaps_s),
+    )
 
 
 def act(venue: Venue, action: Any) -> None:
@@ -244,28 +252,37 @@ def act(venue: Venue, action: Any) -> None:
         venue.join(1 + 9000 * index)
 
 
-@settings(max_examples=150, deadline=None)
-@given(steps=actions)
-def test_every_probe_ends_as_the_phantom_in_the_venues_queue(steps):
-    venue = Venue()
+# long streams from a seed: lists drawn action by action stay too short for queues to be eaten
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_every_probe_ends_as_the_phantom_in_the_venues_queue(seed):
+    check(seed)
+
+
+def test_the_streams_hold_every_end_in_numbers():
+    ends = sum((check(seed) for seed in range(40)), Counter[ProbeEnd | None]())
+
+    assert min(ends[end] for end in (ProbeEnd.CONSUMED, ProbeEnd.SWEPT, ProbeEnd.AWAY, None)) >= 10
+    assert ends[ProbeEnd.TIMEOUT] >= 3
+
+
+def check(seed: int) -> Counter[ProbeEnd | None]:
+    """Play a stream and compare; return how many probes ended how."""
+    random, venue = Random(seed), Venue()
     venue.open()
-    for step in steps:
-        act(venue, step)
+    for _ in range(50):
+        act(venue, draw(random))
         for naive in venue.naives:
             if naive.end is None:
-                place = naive.probe.place
                 assert naive.probe.end is None
-                assert sum(naive.ahead.values()) == place.ahead.lots
+                assert sum(naive.ahead.values()) == naive.probe.place.ahead.lots
     venue.now_s += 20.0
     venue.follower.step(venue.book, venue.now_s)
-
     for naive in venue.naives:
+        place = naive.probe.place
         if naive.end is not None:
             assert naive.end == (naive.probe.end, naive.probe.ended_at_ns)
         else:
-            place = naive.probe.place
-            assert (naive.traded, naive.cancelled, naive.amended) == (
-                place.traded.lots,
-                place.cancelled.lots,
-                place.amended.lots,
-            )
+            counted = (place.traded.lots, place.cancelled.lots, place.amended.lots)
+            assert (naive.traded, naive.cancelled, naive.amended) == counted
+    return Counter(naive.end and naive.end[0] for naive in venue.naives)
