@@ -26,9 +26,11 @@ from krakenbot.adapters.kraken.private_stream import PrivateStream, PrivateStrea
 from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
 from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
 from krakenbot.adapters.kraken.signing import Credentials
+from krakenbot.adapters.kraken.trade_history import KrakenTradeHistory, TradeHistorySettings
 from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySettings
-from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
+from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink, SpoolPlace
 from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
+from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import Databases
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
@@ -36,6 +38,7 @@ from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.adapters.postgres.probe_store import PostgresProbeStore
 from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
+from krakenbot.adapters.postgres.spool import SpoolLimits
 from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
 from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.adapters.telemetry.events import StructuredEvents
@@ -44,11 +47,13 @@ from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.probes import QueueProbes
 from krakenbot.domain.engine.supervise import ExecutionEngine
+from krakenbot.domain.engine.trade_refill import TradeRefill
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.market.sampler import DEPTH_LEVELS
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import VenueId
 from krakenbot.ports.clock import Clock
+from krakenbot.ports.event_sink import EventSink
 
 
 def make_events(settings: Settings, clock: Clock, process: str) -> StructuredEvents:
@@ -107,6 +112,21 @@ def make_venue_id(settings: Settings, key: Secret | None) -> VenueId:
     return VenueId(f"{settings.venue.host}/{digest[:12]}")
 
 
+def make_sample_sink(settings: Settings, ingest: Database, events: EventSink) -> PostgresSampleSink:
+    """Return the writer of samples, with its spool on disk."""
+    writer = settings.writer
+    return PostgresSampleSink(
+        ingest,
+        queue_rows=writer.queue_rows,
+        spool=SpoolPlace(
+            folder=writer.spool_dir or settings.process.data_dir / "spool",
+            limits=SpoolLimits(bytes_max=writer.spool_bytes_max),
+        ),
+        spool_after_s=writer.spool_after_s,
+        events=events,
+    )
+
+
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,6 +160,9 @@ class IngestContainer(SharedContainer):
         token_source=token_source,
     )
     answers = providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish)
+    sink = providers.Singleton(
+        make_sample_sink, settings, SharedContainer.databases.provided.ingest, SharedContainer.events
+    )
     probes = providers.Singleton(
         QueueProbes,
         clock=SharedContainer.clock,
@@ -154,7 +177,20 @@ class IngestContainer(SharedContainer):
         clock=SharedContainer.clock,
         feed=feed,
         probes=probes,
-        sink=providers.Singleton(PostgresSampleSink, SharedContainer.databases.provided.ingest),
+        sink=sink,
+        refill=providers.Singleton(
+            TradeRefill,
+            clock=SharedContainer.clock,
+            sink=sink,
+            history=providers.Singleton(
+                KrakenTradeHistory,
+                rest=SharedContainer.rest,
+                clock=SharedContainer.clock,
+                settings=providers.Object(TradeHistorySettings()),
+            ),
+            events=SharedContainer.events,
+            settings=settings.provided.refill,
+        ),
         lineage_store=providers.Singleton(
             PostgresLineageStore,
             SharedContainer.databases.provided.ingest,

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 import psycopg
-from attrs import Attribute, Factory, field, frozen
+from attrs import Attribute, Factory, field, frozen, validators
 from psycopg.conninfo import conninfo_to_dict
 
 from krakenbot.apps.settings_loader import from_credentials, from_environment, from_toml, load
@@ -23,6 +23,7 @@ from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.probes import ProbeSettings
 from krakenbot.domain.engine.refresh import RefreshSettings
+from krakenbot.domain.engine.trade_refill import RefillSettings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
@@ -136,11 +137,26 @@ class KeySettings:
 
 @frozen(kw_only=True)
 class ProcessSettings:
-    """What this process is; `data_dir` holds embedded clusters and nonces."""
+    """What this process is; `data_dir` holds embedded clusters, nonces and the spool."""
 
     data_dir: Path = Factory(lambda: Path(platformdirs.user_data_dir("krakenbot")))
     execution_only: bool = False
     log_format: LogFormat = LogFormat.AUTO
+
+
+@frozen(kw_only=True)
+class WriterSettings:
+    """How samples are written, and what happens to them while the ingest database is away.
+
+    `queue_rows` bounds what waits in memory: above it periodic samples are coalesced, above twice that trades are
+    dropped and named. After `spool_after_s` without the database what waits goes to disk, at most `spool_bytes_max`, in
+    `spool_dir` (not set: the folder `spool` in `data_dir`).
+    """
+
+    queue_rows: int = field(default=400_000, validator=validators.ge(1000))
+    spool_after_s: float = field(default=2.0, validator=validators.ge(0))
+    spool_bytes_max: int = field(default=2 << 30, validator=validators.ge(1 << 20))
+    spool_dir: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -156,6 +172,8 @@ class Settings:
     ingest: IngestSettings = Factory(IngestSettings)
     runs: RunSettings = Factory(RunSettings)
     retention: RetentionSettings = Factory(RetentionSettings)
+    writer: WriterSettings = Factory(WriterSettings)
+    refill: RefillSettings = Factory(RefillSettings)
     probes: ProbeSettings = Factory(ProbeSettings)
     refresh: RefreshSettings = Factory(RefreshSettings)
     windows: Windows = Factory(Windows)

@@ -19,6 +19,7 @@ from krakenbot.domain.engine.probes import QueueProbes
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
 from krakenbot.domain.engine.retention import Retention
 from krakenbot.domain.engine.runs import RunKeeper
+from krakenbot.domain.engine.trade_refill import TradeRefill
 from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
 from krakenbot.domain.state.standing import StandingSettings
@@ -57,6 +58,7 @@ class IngestEngine:
         retention_settings: RetentionSettings,
         window_reach_s: float,
         probes: QueueProbes | None = None,
+        refill: TradeRefill | None = None,
     ) -> None:
         self._clock = clock
         self._feed = feed
@@ -67,6 +69,7 @@ class IngestEngine:
         self._cycle_store = cycle_store
         self._events = events
         self._probes = probes
+        self._refill = refill
         self._settings = settings
         self._universe_settings = universe_settings
         self._standing_settings = standing_settings
@@ -113,6 +116,8 @@ class IngestEngine:
                 tasks.start_soon(epochs.run)
                 tasks.start_soon(runs.run)
                 tasks.start_soon(self._retention.run)
+                if self._refill is not None:
+                    tasks.start_soon(self._refill.run)
                 if self._probes is not None:
                     tasks.start_soon(self._probes.run, runs.lineage_id, lambda: epochs.universe.l3)
         finally:

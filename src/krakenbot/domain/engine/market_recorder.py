@@ -15,6 +15,7 @@ from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.sampler import Sampler
 from krakenbot.domain.market.samples import Sample, TickerSample, TradeSample
 from krakenbot.domain.market.trade import PublicTrade, Ticker
+from krakenbot.domain.market.trade_ledger import TradeSource
 from krakenbot.domain.values import RunId, Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
@@ -114,7 +115,8 @@ class MarketRecorder:
                 )
             )
         if rows:
-            self._sink.put(self._run_id, rows)
+            source = TradeSource.SNAPSHOT if is_snapshot else TradeSource.FEED
+            self._sink.put(self._run_id, rows, source=source)
 
     def on_ticker(self, ticker: Ticker) -> None:
         """Queue a ticker row and remember the volume."""
