@@ -199,9 +199,10 @@ class Desk:
         return session
 
     def pump(self, session: PublicSession | Level3Session) -> list[dict[str, Any]]:
-        """Let the session do what is due, and return its requests."""
+        """Let the session do what is due, and return its requests, pings left out."""
         session.on_deadline(self.now)
-        return [json.loads(text) for text in session.to_send()]
+        requests = [json.loads(text) for text in session.to_send()]
+        return [each for each in requests if each["method"] != "ping"]
 
     def ack(self, session: PublicSession | Level3Session, method: str, channel: str, req_id: int | None = None) -> None:
         result = {"channel": channel, "symbol": self.symbol}

@@ -336,6 +336,8 @@ def test_pair_named_token_is_refused_without_losing_the_connection(desk):
     desk.refuse(session, {"req_id": 1}, "Token(s) not found", BTC)
 
     assert about_pair is None
+    # the token is to blame, not the symbol
+    assert "refused: Currency pair not supported TOKEN/USD" == desk.quarantined()[BTC].reason
     assert "token refused: Token(s) not found" == session.close_reason
 
 
@@ -403,3 +405,21 @@ def test_session_with_nothing_left_closes(desk):
 
     assert "nothing is subscribed any more" == session.close_reason
     assert {} == desk.state.queues
+
+
+def test_connection_without_heartbeats_is_asked_for_a_sign_of_life_before_it_counts_as_dead(desk):
+    session = desk.level3()
+    session.receive(HEARTBEAT, desk.now)
+    session.on_deadline(desk.now + 2.4)
+    early = [text for text in session.to_send() if '"ping"' in text]
+    session.on_deadline(desk.now + 2.5)
+    session.on_deadline(desk.now + 2.6)
+    asked = [text for text in session.to_send() if '"ping"' in text]
+    session.receive('{"method":"pong","req_id":0}', desk.now + 2.7)
+    session.on_deadline(desk.now + 5.1)
+    answered = session.close_reason
+    session.on_deadline(desk.now + 7.8)
+
+    assert ([], ['{"method":"ping","req_id":0}']) == (early, asked)
+    assert answered is None
+    assert "no frame for 5.1 s" == session.close_reason

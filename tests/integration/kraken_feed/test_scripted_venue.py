@@ -67,8 +67,11 @@ class Venue:
             tasks.start_soon(self.beat, socket)
             async for text in socket:
                 request = json.loads(text)
-                self.requests.append(request)
-                await self.answer(socket, request)
+                if request["method"] != "ping":
+                    self.requests.append(request)
+                    await self.answer(socket, request)
+                elif not self.silent:
+                    await socket.send(json.dumps({"method": "pong", "req_id": request["req_id"]}))
             tasks.cancel_scope.cancel()
 
     async def beat(self, socket: ServerConnection) -> None:

@@ -97,10 +97,12 @@ class Level3Session(MarketSession):
     def _on_frame(self, frame: MarketFrame, now_mono: float) -> None:
         self._on_common(frame, now_mono)
 
-    def _on_refusal(self, reply: Reply) -> None:
-        if _ABOUT_TOKEN.search(reply.error):
+    def _on_refusal(self, reply: Reply) -> bool:
+        is_about_token = _ABOUT_TOKEN.search(reply.error) is not None
+        if is_about_token:
             # only a new connection brings a new token
             self._close(f"token refused: {readable(reply.error, 80)}")
+        return is_about_token
 
     def _check_silence(self, now_mono: float) -> None:
         """Hold each L3 book against its L2 twin: one that is older and shows another touch is dead."""

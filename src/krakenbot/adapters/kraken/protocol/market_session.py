@@ -7,13 +7,14 @@ book valid that it may have concerned.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from attrs import field, frozen
 
-from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, readable, salvage
+from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, Reply, decode_reply, encode_request, readable, salvage
 from krakenbot.adapters.kraken.codec.market import (
     BookFrame,
     BookRow,
@@ -92,6 +93,7 @@ class MarketSession(ABC):
         self._outage = outage
         self._up_mono = now_mono
         self._late = 0
+        self._pinged_mono = -math.inf
         self.name = name
         self.state = state
         self.listener = listener
@@ -161,8 +163,8 @@ class MarketSession(ABC):
     def next_deadline(self) -> float | None:
         """Return the monotonic time at which `on_deadline` wants to be called."""
         due = self.subscriptions.next_deadline()
-        dead = self._dead_at_mono()
-        return dead if due is None else min(due, dead)
+        quiet = self._quiet_at_mono()
+        return quiet if due is None else min(due, quiet)
 
     def on_deadline(self, now_mono: float) -> None:
         """Take notice that a deadline has passed: liveness, replies, resubscriptions."""
@@ -170,6 +172,10 @@ class MarketSession(ABC):
             silent_s = now_mono - (self.last_frame_mono or now_mono)
             self._close(f"no frame for {silent_s:.1f} s" if self.last_frame_mono else "no frame after connecting")
             return
+        if self.last_frame_mono is not None and now_mono >= self._quiet_at_mono():
+            # a connection without a granted subscription has no heartbeats
+            self._pinged_mono = now_mono
+            self._outbox.append(encode_request("ping", None, 0))
         resyncs = self.subscriptions.resyncs
         self._outbox += self.subscriptions.step(now_mono)
         self.state.resyncs += self.subscriptions.resyncs - resyncs
@@ -234,8 +240,8 @@ class MarketSession(ABC):
         """Take a frame that is not of the book channel."""
 
     @abstractmethod
-    def _on_refusal(self, reply: Reply) -> None:
-        """Take notice of a refusal, before the subscriptions do."""
+    def _on_refusal(self, reply: Reply) -> bool:
+        """Take a refusal that is about the whole connection; False when it is about what was asked."""
 
     @abstractmethod
     def _check_silence(self, now_mono: float) -> None:
@@ -369,8 +375,8 @@ class MarketSession(ABC):
                 self.state.count_error(f"{self.stream}: reply to nothing that was asked")
             return
         self.state.count_error(f"{self.stream}: {reply.method} refused")
-        self._on_refusal(reply)
-        self.subscriptions.refused(reply.method, reply.req_id, reply.symbol, readable(reply.error, 120), now_mono)
+        if not self._on_refusal(reply):
+            self.subscriptions.refused(reply.method, reply.req_id, reply.symbol, readable(reply.error, 120), now_mono)
 
     def _on_malformed(self, text: str | bytes, now_mono: float) -> None:
         found = salvage(text)
@@ -402,6 +408,13 @@ class MarketSession(ABC):
 
     def _close(self, reason: str) -> None:
         self._close_reason = self._close_reason or reason
+
+    def _quiet_at_mono(self) -> float:
+        """Return when a ping is due, or, once it is on its way, when the connection is dead."""
+        dead_mono, last_mono = self._dead_at_mono(), self.last_frame_mono
+        if last_mono is None or self._pinged_mono >= last_mono:
+            return dead_mono
+        return dead_mono - self.settings.liveness_timeout_s / 2
 
     def _dead_at_mono(self) -> float:
         if self.last_frame_mono is None:

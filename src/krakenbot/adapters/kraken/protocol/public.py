@@ -120,8 +120,9 @@ class PublicSession(MarketSession):
         else:
             self._on_common(frame, now_mono)
 
-    def _on_refusal(self, reply: Reply) -> None:
-        """Leave it to the subscriptions: nothing of the public connection depends on one answer."""
+    def _on_refusal(self, reply: Reply) -> bool:
+        del reply
+        return False
 
     def _check_silence(self, now_mono: float) -> None:
         for symbol in self._book_watch.silent(self._book_heard_mono, now_mono):
