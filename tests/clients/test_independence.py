@@ -105,7 +105,7 @@ def spoil_exchange(monkeypatch: pytest.MonkeyPatch, rule: str, rules: Instrument
 
 
 def spoil_engine(monkeypatch: pytest.MonkeyPatch, rule: str, rules: InstrumentRules) -> None:
-    right_price, right_append = L2Book._price, engine_queues._QueueSide._append
+    right_price = L2Book._price
     is_padded = rule == "leading zeros stay"
 
     def price(self: Any, key: float) -> str:
@@ -113,9 +113,10 @@ def spoil_engine(monkeypatch: pytest.MonkeyPatch, rule: str, rules: InstrumentRu
         self._prices[key] = text = padded(int(text), rules.price_precision) if is_padded else text.rstrip("0")
         return text
 
-    def append(self: Any, order_id: str, key: int, lots: str, at: str) -> int:
-        spoilt = padded(int(lots), rules.qty_precision) if is_padded else lots.rstrip("0")
-        return right_append(self, order_id, key, spoilt, at)
+    def text(self: Any) -> bytes:
+        queues = [(abs(key), self.levels[key].values()) for key in self.keys[:10]]
+        spoilt = [(price, padded(int(lots), rules.qty_precision), lots) for price, queue in queues for lots in queue]
+        return "".join(f"{price}{long if is_padded else lots.rstrip('0')}" for price, long, lots in spoilt).encode()
 
     match rule:
         case "nine levels":
@@ -126,7 +127,7 @@ def spoil_engine(monkeypatch: pytest.MonkeyPatch, rule: str, rules: InstrumentRu
             monkeypatch.setattr(engine_queues, "crc32", bids_first)
         case _:
             monkeypatch.setattr(L2Book, "_price", price)
-            monkeypatch.setattr(engine_queues._QueueSide, "_append", append)
+            monkeypatch.setattr(engine_queues._QueueSide, "text", text)
 
 
 @pytest.mark.parametrize("channel", ["book", "level3"])
