@@ -26,10 +26,12 @@ from krakenbot.adapters.memory.state_stores import (
     MemoryStateRefresher,
     MemoryStateStore,
 )
+from krakenbot.domain.engine.epochs import measure
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
-from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
+from krakenbot.domain.errors import SecondWriteFailed, StoreUnavailable, VenueUnavailable
+from krakenbot.domain.execution.position import Position
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.samples import BookSample, Sample, TickerSample, TradeSample
 from krakenbot.domain.market.trade import PublicTrade, Ticker
@@ -37,9 +39,9 @@ from krakenbot.domain.market.trade_ledger import TradeSource
 from krakenbot.domain.state.epoch import EpochStatus
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
 from krakenbot.domain.state.standing import StandingSettings
-from krakenbot.domain.state.universe import UniverseSettings
-from krakenbot.domain.values import NS_PER_S, Asset, LineageId, RunId, Side, Symbol
-from krakenbot.ports.market_feed import FeedHealth, MarketListener
+from krakenbot.domain.state.universe import NO_UNIVERSE, UniverseSettings
+from krakenbot.domain.values import NS_PER_S, Asset, LineageId, RunId, Side, Symbol, VenueId
+from krakenbot.ports.market_feed import FeedHealth, MarketListener, Quarantine, StreamHealth
 
 BTC, ETH, SOL = Symbol("BTC/USD"), Symbol("ETH/USD"), Symbol("SOL/USD")
 HEALTH = FeedHealth(
@@ -154,12 +156,14 @@ class ScriptedFeed:
 
 
 class Recorded:
-    """Events, and every call of a store by name, in one order; what is in `away` raises that it is away."""
+    """Events, and every call of a store by name, in one order; what is in `away` raises that it is away,
+    what is in `half` does its first write only."""
 
     def __init__(self) -> None:
         self.journal: list[str] = []
         self.rows: list[tuple[str, dict[str, object]]] = []
         self.away: set[str] = set()
+        self.half: set[str] = set()
 
     def emit(self, name: str, **fields: object) -> None:
         self.rows.append((name, fields))
@@ -177,7 +181,10 @@ class Recorded:
             if name in self.away:
                 raise StoreUnavailable("away")
             self.journal.append(name)
-            return await call(*args, **kwargs)
+            result = await call(*args, **kwargs)
+            if name in self.half:
+                raise SecondWriteFailed("the decision database is away")
+            return result
 
         return wrapped
 
@@ -622,3 +629,185 @@ async def test_a_wait_without_requests_answers_nothing(clock: Any) -> None:
     assert await server.serve_once() is False
     assert server.generations == 0
     assert clock.mono() >= 1.0
+
+
+async def test_a_rotation_touches_neither_the_feed_nor_the_lineage(clock: Any) -> None:
+    world = World(clock, run_settings=RunSettings(max_age_s=5.0, check_interval_s=0.5))
+
+    async with world.running():
+        await anyio.sleep(1.2)
+        world.feed.told.on_trades([trade(5)], is_snapshot=False)
+        await anyio.sleep(10.0)
+        world.feed.told.on_trades([trade(6)], is_snapshot=False)
+        await world.state_store.request_refresh(clock.now(), 5.0)
+
+    kept = world.database.samples
+    instants = {run_id: [row.at_ns for row in rows if isinstance(row, BookSample)] for run_id, rows in kept.items()}
+    assert world.feed.asked == [(BTC, ETH)]
+    assert world.seen.of("run_rotated")
+    assert set(world.database.runs.values()) == {1}
+    assert len({epoch.lineage_id for epoch in world.database.epochs}) == 1
+    assert len(set(itertools.chain(*instants.values()))) * 2 == sum(map(len, instants.values())), "each in one run"
+    begun = sorted(world.database.runs)
+    for sooner, later in itertools.pairwise(begun):
+        assert max(instants[sooner]) < min(instants[later])
+    trades = [(run_id, row.trade_id) for run_id in begun for row in kept[run_id] if isinstance(row, TradeSample)]
+    assert [trade_id for _, trade_id in trades] == [5, 6]
+    assert trades[0][0] < trades[1][0]
+    assert world.database.generation is not None
+    assert {state.run_id for state in world.database.generation.states.values()} == {begun[-1]}
+    assert world.database.status["ingest"][1]["run"]["rotations"] == len(begun) - 1  # type: ignore[index]
+
+
+async def test_a_symbol_that_goes_cancel_only_leaves_the_next_snapshot_within_a_second(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=60.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.known[ETH] = evolve(world.feed.known[ETH], status=InstrumentStatus.CANCEL_ONLY)
+        world.feed.told.on_instruments([world.feed.known[ETH]])
+        await anyio.sleep(1.1)
+        during = world.database.epochs[-1].epoch_id
+        world.feed.known[ETH] = evolve(world.feed.known[ETH], status=InstrumentStatus.ONLINE)
+        world.feed.told.on_instruments([world.feed.known[ETH]])
+        await anyio.sleep(1.1)
+
+    assert [len(world.database.universes[n].execution) for n in sorted(world.database.universes)] == [2, 1, 2]
+    assert world.database.universes[during].execution == (BTC,)
+    assert world.database.instruments[ETH].status is InstrumentStatus.ONLINE
+    assert world.seen.of("universe")[1]["why"] == {ETH: "status cancel_only"}
+    assert world.feed.asked == [(BTC, ETH)], "it stays subscribed"
+
+
+async def test_a_tick_change_is_published_at_once(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=60.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.known[ETH] = evolve(world.feed.known[ETH], price_increment=Decimal("0.5"))
+        world.feed.told.on_instruments([world.feed.known[ETH]])
+        await anyio.sleep(1.1)
+
+    assert world.database.instruments[ETH].price_increment == Decimal("0.5")
+
+
+async def test_a_delisted_symbol_is_no_longer_asked_for(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.known[ETH] = evolve(world.feed.known[ETH], status=InstrumentStatus.DELISTED)
+        world.feed.told.on_instruments([world.feed.known[ETH]])
+        await anyio.sleep(3.0)
+
+    assert world.feed.asked == [(BTC, ETH), (BTC,)]
+    assert world.database.status["ingest"][1]["universe"]["left_out"] == {"status delisted": 1}  # type: ignore[index]
+
+
+def quarantine(symbol: Symbol, channel: str = "book") -> Quarantine:
+    return Quarantine(
+        channel=channel, symbol=symbol, reason="checksum", age_s=1.0, attempts=3, is_refused=False, retry_in_s=1.0
+    )
+
+
+async def test_a_symbol_in_quarantine_counts_against_the_epoch_and_then_leaves_by_name(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=10.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.books[ETH].is_valid = False
+        world.feed.state = evolve(HEALTH, quarantined=(quarantine(ETH),))
+        await anyio.sleep(55.0)
+
+    assert world.statuses() == [EpochStatus.VALID, *[EpochStatus.DEGRADED] * 5]
+    assert world.database.universes[4].execution == (BTC, ETH)
+    assert world.database.universes[6].execution == (BTC,)
+    assert world.seen.of("universe")[-1]["why"] == {ETH: "book quarantined: checksum"}
+
+
+async def test_a_symbol_that_the_venue_refuses_leaves_every_set_and_comes_back_after_its_rest(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=10.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.state = evolve(HEALTH, refused_l2={ETH: "Currency pair not supported"})
+        await anyio.sleep(10.0)
+        world.feed.state = HEALTH
+        await anyio.sleep(3700.0)
+
+    assert world.feed.asked == [(BTC, ETH), (BTC,), (BTC, ETH)]
+    assert world.seen.of("universe")[1]["why"] == {ETH: "refused by the venue: Currency pair not supported"}
+
+
+async def test_a_queue_is_fresh_only_while_its_own_connection_lives(clock: Any) -> None:
+    world = World(clock)
+
+    class Queue:
+        is_valid = True
+
+    queue: Any = Queue()
+    world.feed.queue = lambda symbol: queue if symbol == BTC else None  # type: ignore[method-assign]
+    universe = evolve(NO_UNIVERSE, execution=(BTC, ETH), l3=(BTC, ETH), pinned=(BTC,))
+
+    def fresh(*ages_s: float) -> int:
+        streams = tuple(
+            StreamHealth(
+                stream=f"level3-{n}", connected=True, symbols=1, heartbeat_age_s=age_s, lag_s=None, reconnects=0
+            )
+            for n, age_s in enumerate(ages_s)
+        )
+        world.feed.state = evolve(HEALTH, level3_enabled=True, streams=streams)
+        return measure(world.feed, world.sink, universe, IngestSettings()).l3_fresh
+
+    assert [fresh(), fresh(10.0), fresh(10.001), fresh(1.0, 11.0)] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "lag_s", "fresh"), [(10.0, None, 2), (10.001, None, 0), (4.0, 6.0, 2), (4.0, 6.1, 0)]
+)
+async def test_a_book_is_fresh_while_its_connection_lives_whatever_its_own_age(
+    clock: Any, age_s: float, lag_s: float | None, fresh: int
+) -> None:
+    world = World(clock)
+    world.feed.books = {BTC: FixedBook(), ETH: FixedBook()}
+    world.feed.state = evolve(HEALTH, heartbeat_age_s=age_s, lag_s=lag_s)
+    universe = evolve(NO_UNIVERSE, execution=(BTC, ETH))
+
+    assert measure(world.feed, world.sink, universe, IngestSettings()).l2_fresh == fresh
+
+
+async def test_a_second_write_that_fails_is_loud_until_the_decision_database_is_whole(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=10.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.seen.half = {"publish_epoch"}
+        world.seen.away = {"publish_pending"}
+        await anyio.sleep(15.0)
+        status = dict(world.database.status["ingest"][1])
+        world.seen.half, world.seen.away = set(), set()
+        await anyio.sleep(2.0)
+
+    behind = world.seen.of("decision_database_behind")
+    assert [event["attempts"] for event in behind] == list(range(1, len(behind) + 1))
+    assert 5 <= len(behind) <= 8
+    assert status["decision_writes"]["attempts"] >= 5  # type: ignore[index]
+    assert len(world.seen.of("decision_database_whole")) == 1
+    assert world.database.status["ingest"][1]["decision_writes"] == {"behind_since": None, "attempts": 0}
+    assert len(world.database.epochs) == 2, "no epoch is made twice"
+
+
+async def test_pinned_symbols_that_cannot_be_read_stay_pinned(clock: Any) -> None:
+    world = World(clock, epoch_interval_s=2.0)
+    world.database.positions[VenueId("v"), ETH] = Position(
+        symbol=ETH, qty=Decimal(1), cost_quote=Decimal(1), realized_quote=Decimal(0), opened_at=None, entry_id=None
+    )
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.seen.away = {"pinned_symbols"}
+        await anyio.sleep(4.0)
+
+    assert len(world.database.universes) >= 3
+    assert {universe.pinned for universe in world.database.universes.values()} == {(ETH,)}
+    assert len(world.seen.of("pinned_not_read")) == 2
