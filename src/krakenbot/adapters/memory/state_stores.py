@@ -38,14 +38,27 @@ class MemoryLineageStore:
         """Create a lineage and its first run."""
         lineage_id = LineageId(len(self._db.lineages) + 1)
         self._db.lineages[lineage_id] = at
+        self._end_open_runs(at)
         return lineage_id, await self.start_run(lineage_id, at)
 
-    async def start_run(self, lineage_id: LineageId, at: datetime) -> RunId:  # noqa: ARG002 # kept by the real one
-        """Create the next run of a lineage."""
-        run_id = RunId(len(self._db.runs) + 1)
-        self._db.runs[run_id] = lineage_id
+    async def prepare_run(self) -> RunId:
+        """Reserve the next run id."""
+        run_id = RunId(max(self._db.samples, default=0) + 1)
         self._db.samples[run_id] = []
         return run_id
+
+    async def start_run(self, lineage_id: LineageId, at: datetime, prepared: RunId | None = None) -> RunId:
+        """Begin a run, and end the one before it at the same instant."""
+        run_id = prepared or await self.prepare_run()
+        self._db.runs[run_id] = lineage_id
+        self._db.run_starts[run_id] = at
+        self._end_open_runs(at, but=run_id)
+        return run_id
+
+    def _end_open_runs(self, at: datetime, *, but: RunId | None = None) -> None:
+        for run_id in self._db.runs:
+            if run_id != but:
+                self._db.ended_runs.setdefault(run_id, at)
 
     async def publish_epoch(
         self,
@@ -62,7 +75,7 @@ class MemoryLineageStore:
     ) -> tuple[Epoch, UniverseSnapshot]:
         """Create the next epoch with its snapshot."""
         epoch = Epoch(
-            epoch_id=EpochId(len(self._db.epochs) + 1),
+            epoch_id=EpochId(max((epoch.epoch_id for epoch in self._db.epochs), default=0) + 1),
             lineage_id=lineage_id,
             run_id=run_id,
             status=status,
@@ -74,6 +87,10 @@ class MemoryLineageStore:
         self._db.epochs.append(epoch)
         self._db.universes[epoch.epoch_id] = universe
         return epoch, universe
+
+    async def publish_pending(self) -> int:
+        """Return 0: both databases are one."""
+        return 0
 
     async def pinned_symbols(self) -> tuple[Symbol, ...]:
         """Return the symbols with an open position or a live order, sorted."""
