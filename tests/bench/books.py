@@ -3,10 +3,12 @@
 Ours is the whole public or level3 session (decode, update, verify, count, tell a listener), beside it the bare path of
 decoding, updating and verifying. The others are cryptofeed, ccxt pro and python-kraken-sdk, each as a process with a
 locked environment of its own, through its own message handler, verifying as it ships (cryptofeed always, the sdk
-updates, ccxt nothing). None of the three keeps an L3 book: level3 is held against `json.loads` of the same frames.
+updates, ccxt nothing). None of the three keeps an L3 book: level3 is held against `json.loads` of the same frames,
+and measured once more while 20 places in the queues of every symbol are followed.
 Frames: seeded ones of 50 symbols, their snapshots before the clock starts, and at L2 depth 10 recorded sequences,
-snapshots included. All run in turns, measured in CPU time; of every slice of frames the best turn counts, since a shared machine only ever adds time. At the
-end every client must have the same best prices in every book, or its speed would say nothing.
+snapshots included. All run in turns, measured in CPU time; of every slice of frames the best turn counts, since a
+shared machine only ever adds time. At the end every client must have the same best prices in every book, or its speed
+would say nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.market.trade import Ticker
 from krakenbot.domain.values import Side, Symbol
 
-LEAST_RATIO_OVER_JSON = {"l2 depth 10": 0.85, "l3 depth 10": 0.75}
+LEAST_RATIO_OVER_JSON = {"l2 depth 10": 0.85, "l3 depth 10": 0.4}
 """The bare path over `json.loads`."""
+LEAST_RATIO_WITH_PLACES = 0.4
+PLACES = 20
+"""Imagined orders that are followed in each book of the level3 path, ten a side at its five best prices."""
 LEAST_RATIO_OVER_CLIENTS = {"l2 depth 10": 4.5, "l2 depth 100": 5.0}
 """The whole session over the fastest of the others."""
 RECORDED_REPEATS = 40
@@ -69,6 +74,7 @@ def run() -> dict[str, Any]:
         for ratio, least in (
             ("ratio_over_json_loads", LEAST_RATIO_OVER_JSON.get(name)),
             ("ratio_over_fastest_other", LEAST_RATIO_OVER_CLIENTS.get(name)),
+            ("ratio_with_places", LEAST_RATIO_WITH_PLACES if channel == "level3" else None),
         ):
             if least is not None:
                 found[f"least_{ratio}"] = least
@@ -85,7 +91,8 @@ def measure(channel: str, depth: int, frames: list[str]) -> dict[str, Any]:
     """Measure one channel and depth, all in turns."""
     symbols = sorted({json.loads(frame)["data"][0]["symbol"] for frame in frames})
     others = NAMES if channel == "book" else ()
-    turns: dict[str, list[list[float]]] = {name: [] for name in ("json", "path", "session", *others)}
+    ours = ("json", "path", "session", *(() if channel == "book" else ("places",)))
+    turns: dict[str, list[list[float]]] = {name: [] for name in (*ours, *others)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "frames"
         file.write_text("\n".join(frames))
@@ -106,6 +113,8 @@ def measure(channel: str, depth: int, frames: list[str]) -> dict[str, Any]:
     result["ratio_over_json_loads"] = round(rates["path"] / rates["json"], 3)
     if others:
         result["ratio_over_fastest_other"] = round(rates["session"] / max(rates[name] for name in others), 2)
+    else:
+        result["ratio_with_places"] = round(rates["places"] / rates["path"], 3)
     return result | {"frames": len(frames) - SYMBOLS, "symbols": len(symbols), "checksums_verified_per_frame": 1}
 
 
@@ -118,6 +127,9 @@ def one_turn(
     kind = L2Book if channel == "book" else L3Book
     books = {symbol: kind(price_precision=PRICE_DIGITS, qty_precision=QTY_DIGITS, depth=depth) for symbol in symbols}
     turns["path"].append(timed(partial(decode_update_verify, books), wire))
+    if channel == "level3":
+        queues = {symbol: L3Book(price_precision=1, qty_precision=8, depth=depth) for symbol in symbols}
+        turns["places"].append(timed(partial(decode_update_verify, queues), wire, lambda: follow_places(queues)))
     session, state = connected(channel, symbols, depth)
     turns["session"].append(timed(partial(receive_at, session), wire))
     tally = state.l2 if channel == "book" else state.l3
@@ -126,12 +138,24 @@ def one_turn(
     return state
 
 
-def timed(handle: Callable[[Any], object], frames: Sequence[str | bytes]) -> list[float]:
+def follow_places(queues: dict[str, L3Book]) -> None:
+    for queue in queues.values():
+        for side in (Side.BUY, Side.SELL):
+            for ticks in queue.prices(side, PLACES // 4) * 2:
+                queue.places.join(side, ticks, 1)
+        if len(queue.places) != PLACES:
+            raise AssertionError(f"{len(queue.places)} places")
+
+
+def timed(
+    handle: Callable[[Any], object], frames: Sequence[str | bytes], prepare: Callable[[], None] = lambda: None
+) -> list[float]:
     """Return the CPU seconds of handling every frame after the seeded snapshots, slice by slice."""
     seconds = []
     gc.collect()
     for frame in frames[:SYMBOLS]:
         handle(frame)
+    prepare()
     for start in range(SYMBOLS, len(frames), SLICE):
         part = frames[start : start + SLICE]
         started = time.process_time()

@@ -34,6 +34,8 @@ MATCH_NS = NS_PER_S
 SETTLE_NS = 5 * NS_PER_S
 """After so long without a trade that explains it, a departure was no trade."""
 NS_PER_US = 1_000
+MANY, MOST = 64, 1024
+"""So many unexplained departures or trades of one level are settled by age, and so many at once."""
 
 
 @define(slots=True)
@@ -124,6 +126,22 @@ class QueueLevels(Protocol):
         """Tell whether an order at a price would be seen."""
 
 
+class QueueBook(Protocol):
+    """The book of the places, as this module reads it."""
+
+    @property
+    def depth(self) -> int:
+        """Return the number of price levels that the book shows at most."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Tell whether the book is verified."""
+
+    @property
+    def updated_at_ns(self) -> int:
+        """Return the venue's time of the last message."""
+
+
 @define(eq=False, slots=True)
 class _Departure:
     """What left the front of a level, and whom it concerned; `order` is 1 when the whole order left."""
@@ -185,7 +203,7 @@ class Watch:
                 place.is_seen = False
                 place.gaps += 1
 
-    def end_message(self, side: QueueLevels, at_ns: int) -> None:
+    def end_message(self, side: QueueLevels, book: QueueBook) -> None:
         """Tell the places what a whole message changed, with the cause as far as it is certain."""
         level = side.levels.get(self.key)
         front = self.ranks[next(iter(level))] if level else inf
@@ -202,8 +220,11 @@ class Watch:
                 after = [place for place in self.places if rank >= place.rank]
                 for place in before:
                     place.pending.add(is_whole, lots)
-                self._explain_departure(_Departure(at_ns, int(is_whole), lots, before, after))
-            self._end_own(order_id, lots, is_whole=is_whole)
+                self._explain_departure(_Departure(book.updated_at_ns, int(is_whole), lots, before, after))
+            for place in self.places:
+                if place.order_id == order_id:
+                    place.size_lots -= lots
+                    place.is_over = is_whole
         self.gone.clear()
 
     def find_again(self, side: QueueLevels) -> None:
@@ -241,6 +262,9 @@ class Watch:
         self.departures = [each for each in self.departures if each.lots]
         if found.lots:
             self.prints.append(found)
+            if len(self.prints) > MANY:
+                self.settle(at_ns)
+                del self.prints[:-MOST]
 
     def settle(self, now_ns: int) -> None:
         """Call departures without a trade what they were, and forget trades that explained nothing."""
@@ -256,12 +280,17 @@ class Watch:
             self.prints = [each for each in self.prints if each.at_ns + SETTLE_NS > now_ns]
 
     def _explain_departure(self, departure: _Departure) -> None:
-        for found in sorted(self.prints, key=lambda each: each.lots != departure.lots):
-            if departure.lots and abs(found.at_ns - departure.at_ns) <= MATCH_NS:
-                self._traded(departure, found)
-        self.prints = [each for each in self.prints if each.lots]
+        if self.prints:
+            for found in sorted(self.prints, key=lambda each: each.lots != departure.lots):
+                if departure.lots and abs(found.at_ns - departure.at_ns) <= MATCH_NS:
+                    self._traded(departure, found)
+            self.prints = [each for each in self.prints if each.lots]
         if departure.lots:
             self.departures.append(departure)
+            if len(self.departures) > MANY:
+                self.settle(departure.at_ns)
+            if len(self.departures) > MOST:
+                self.settle(departure.at_ns + SETTLE_NS)
 
     @staticmethod
     def _traded(departure: _Departure, found: _Print) -> None:
@@ -276,12 +305,6 @@ class Watch:
         for place in departure.after:
             place.reached.add(order, lots)
 
-    def _end_own(self, order_id: str, lots: int, *, is_whole: bool) -> None:
-        for place in self.places:
-            if place.order_id == order_id:
-                place.size_lots -= lots
-                place.is_over = is_whole
-
     def _was_ahead(self, place: Place, order_id: str, side: QueueLevels) -> bool:
         rank = self.ranks.get(order_id)
         if rank is not None:
@@ -290,22 +313,6 @@ class Watch:
             return utc_ns(side.at[order_id]) <= place.joined_at_ns
         except ValueError:
             return False
-
-
-class QueueBook(Protocol):
-    """The book of the places, as this module reads it."""
-
-    @property
-    def depth(self) -> int:
-        """Return the number of price levels that the book shows at most."""
-
-    @property
-    def is_valid(self) -> bool:
-        """Tell whether the book is verified."""
-
-    @property
-    def updated_at_ns(self) -> int:
-        """Return the venue's time of the last message."""
 
 
 class QueuePlaces:
@@ -384,13 +391,17 @@ class QueuePlaces:
     def end_message(self) -> None:
         """Take notice that the book has verified a message; only the book calls this."""
         for levels in self._sides.values():
+            if not levels.watched:
+                continue
+            keys = levels.keys
+            last = keys[-1] if len(keys) >= self._book.depth else inf
             for key, watch in levels.watched.items():
-                if not levels.shows(key, self._book.depth):
+                if key > last:
                     watch.lose()
                 elif not watch.is_seen:
                     watch.find_again(levels)
                 elif watch.gone:
-                    watch.end_message(levels, self._book.updated_at_ns)
+                    watch.end_message(levels, self._book)
 
     def lose(self) -> None:
         """Take notice that the book is invalid; only the book calls this."""
