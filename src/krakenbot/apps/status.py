@@ -92,6 +92,7 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
         console.print(
             f"epoch {row['epoch_id']} {row['status']}, {_age(row['created_at'], now)} {'; '.join(row['reasons'])}"
         )
+    _feeds(console, found["processes"])
     protection = {row["symbol"]: row for row in found["protection"]}
     _table(
         console,
@@ -131,6 +132,27 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
             tuple(row[key] for key in ("symbol", "code", "value", "limit_value", "unit", "clears_when"))
             for row in found["outcomes"]
         ],
+    )
+
+
+def _feeds(console: Console, processes: list[dict[str, Any]]) -> None:
+    """Show the connections of the market feeds, and every subscription that does not work."""
+    feeds = [(row["process"], row["body"].get("feed") or row["body"].get("live_feed") or {}) for row in processes]
+    streams = [(process, each) for process, feed in feeds for each in feed.get("streams", ())]
+    quarantined = [(process, each) for process, feed in feeds for each in feed.get("quarantined", ())]
+    columns = ("stream", "connected", "symbols", "heartbeat_age_s", "lag_s", "reconnects")
+    _table(
+        console,
+        "market data connections",
+        ("process", *columns),
+        [(process, *map(each.get, columns)) for process, each in streams],
+    )
+    columns = ("channel", "symbol", "reason", "age_s", "attempts", "retry_in_s")
+    _table(
+        console,
+        "quarantine",
+        ("process", *columns),
+        [(process, *map(each.get, columns)) for process, each in quarantined],
     )
 
 

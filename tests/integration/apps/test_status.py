@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from attrs import asdict
 
 from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.database import Database
@@ -20,8 +21,37 @@ from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.cycle_store import CycleRow, OutcomeRow
+from krakenbot.ports.market_feed import FeedHealth, Quarantine, StreamHealth
 
 pytestmark = pytest.mark.postgres
+FEED = FeedHealth(
+    connected=True,
+    venue_status="online",
+    heartbeat_age_s=0.4,
+    frames={},
+    errors={},
+    book_ok=1,
+    book_bad=0,
+    level3_ok=1,
+    level3_bad=0,
+    resyncs=0,
+    reconnects=1,
+    level3_enabled=True,
+    quarantined=(
+        Quarantine(
+            channel="level3",
+            symbol=Symbol("BAD/USD"),
+            reason="refused: Currency pair not supported BAD/USD",
+            age_s=31.5,
+            attempts=2,
+            is_refused=True,
+            retry_in_s=28.0,
+        ),
+    ),
+    streams=(
+        StreamHealth(stream="level3-2", connected=True, symbols=200, heartbeat_age_s=0.4, lag_s=None, reconnects=1),
+    ),
+)
 BRACKETS = 'reasons ["start"] [/red] [bold]x'
 
 
@@ -47,7 +77,7 @@ async def url(database_urls: Any, monkeypatch: pytest.MonkeyPatch) -> str:
         )
         cycles = PostgresCycleStore(database)
         await cycles.publish_status("execution", now, {"feed": {}})
-        await cycles.publish_status("ingest", now - timedelta(minutes=1), {"feed": {}})
+        await cycles.publish_status("ingest", now - timedelta(minutes=1), {"feed": asdict(FEED)})
         outcome = OutcomeRow(
             symbol=Symbol("ABC/USD"),
             code="SURPLUS",
@@ -87,6 +117,11 @@ async def test_a_person_reads_mode_silence_funnel_and_blockers(url: str, capsys:
     silent = [line for line in shown.splitlines() if "(SILENT)" in line]
     assert [line.split(":")[0] for line in silent] == ["ingest"]
     assert "canary" not in shown
+    [connection] = [line for line in shown.splitlines() if "level3-2" in line]
+    assert ["ingest", "level3-2", "True", "200", "0.4", "1"] == connection.replace("│", " ").split()
+    [quarantined] = [line for line in shown.splitlines() if "BAD/USD" in line]
+    assert "refused: Currency pair not supported" in quarantined
+    assert "31.5" in quarantined
 
 
 async def test_a_machine_reads_the_same_as_json(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,7 @@ async def test_book_that_no_longer_comes_while_tickers_do_is_noticed():
 
 async def test_bans_silence_and_dead_tokens_are_overcome():
     faults = ("2 times at public.upgrade: answer 429", "once at level3.subscribe: expire tokens")
-    async with rig(*faults, ban_first_s=0.2, session=SessionSettings(liveness_timeout_s=2.5)) as it:
+    async with rig(*faults, ban_first_s=0.2, session=SessionSettings(liveness_timeout_s=1.5)) as it:
         await it.until_whole()
         reasons = [reason for _, up, reason in it.connections if not up]
         await it.script("on 1st heartbeat: silence public")
@@ -220,8 +220,8 @@ async def test_bans_silence_and_dead_tokens_are_overcome():
         assert ["upgrade refused with HTTP 429"] * 2 == reasons[:2]
         assert any(reason.startswith("token refused") for reason in reasons)
         replaced = next(each for each in it.reconnects if each.stream == "public")
-        assert replaced.reason.startswith("no frame for 2.")
-        assert replaced.gap_s > 2.5
+        assert replaced.reason.startswith("no frame for ")
+        assert replaced.gap_s > 1.5
         assert {"instrument": 1, "book": 5, "ticker": 5, "trade": 5} == replaced.refetched
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from attrs import asdict
+
 from krakenbot.domain.engine.account import AccountKeeper
 from krakenbot.domain.engine.evaluate import Evaluator
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
@@ -126,6 +128,8 @@ def execution_status(
             "level3_bad": health.level3_bad,
             "resyncs": health.resyncs,
             "reconnects": health.reconnects,
+            "streams": [asdict(each) for each in health.streams],
+            "quarantined": [asdict(each) for each in health.quarantined],
         },
     }
 
