@@ -1,0 +1,211 @@
+"""Places in a queue against a venue that knows where an imagined order would stand, and why what was ahead left.
+
+The venue keeps FIFO queues at a few bid prices, with a mark in them for every place. It trades from the front, cancels,
+amends and adds, one thing a message, and prints its trades; the print arrives before or after the level3 message. No
+two quantities are alike, so that every print explains one departure. Messages get lost: the book is then invalid until
+a snapshot, and what happened meanwhile is unseen.
+"""
+
+from __future__ import annotations
+
+import zlib
+from itertools import count
+
+from attrs import define, field, frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from krakenbot.domain.market.book import Verdict
+from krakenbot.domain.market.freshness import utc_ns
+from krakenbot.domain.market.places import SETTLE_NS, Amount, Place
+from krakenbot.domain.market.queue import L3Book
+from krakenbot.domain.market.trade import PublicTrade
+from krakenbot.domain.values import NS_PER_S, Side, Symbol
+
+DAY = "2026-11-22T"
+START_NS = utc_ns(f"{DAY}00:00:00Z")
+PRICES = (100, 99, 98)
+
+
+@frozen
+class Order:
+    order_id: str
+    limit_price: float
+    order_qty: float
+    timestamp: str
+    event: str = ""
+
+
+@define
+class Mark:
+    """What the venue knows of one place."""
+
+    place: Place
+    traded: Amount = field(factory=Amount)
+    cancelled: Amount = field(factory=Amount)
+    amended: Amount = field(factory=Amount)
+
+
+@define
+class Venue:
+    """Bids as lists of order ids and marks, first in line first."""
+
+    lots: dict[str, int] = field(factory=dict)
+    joined_at: dict[str, str] = field(factory=dict)
+    queues: dict[int, list[str | Mark]] = field(factory=lambda: {price: [] for price in PRICES})
+    second: int = 0
+    names: count[int] = field(factory=lambda: count(1))
+    sizes: count[int] = field(factory=lambda: count(1001, 17))
+
+    @property
+    def at(self) -> str:
+        return f"{DAY}{self.second // 3600:02d}:{self.second // 60 % 60:02d}:{self.second % 60:02d}.000000000Z"
+
+    def orders(self, price: int) -> list[str]:
+        return [each for each in self.queues[price] if isinstance(each, str)]
+
+    def checksum(self) -> int:
+        text = "".join(f"{price}{self.lots[name]}" for price in PRICES for name in self.orders(price))
+        return zlib.crc32(f"1011{text}".encode())
+
+    def snapshot_into(self, book: L3Book) -> None:
+        bids = [
+            Order(name, float(price), float(self.lots[name]), self.joined_at[name])
+            for price in PRICES
+            for name in self.orders(price)
+        ]
+        asks = [Order("Z", 101.0, 1.0, self.at)]
+        assert Verdict.GOOD is book.load(bids, asks, self.checksum(), self.at, 1.0)
+
+    def row(self, event: str, name: str, price: int) -> Order:
+        return Order(name, float(price), float(self.lots[name]), self.at, event)
+
+    def add(self, price: int) -> Order:
+        name = f"O{next(self.names)}"
+        self.lots[name], self.joined_at[name] = next(self.sizes) * 1000, self.at
+        self.queues[price].append(name)
+        return self.row("add", name, price)
+
+    def tell(self, price: int, name: str, cause: str, orders: int, lots: int) -> None:
+        """Give the marks behind an order what it gave up."""
+        index = self.queues[price].index(name)
+        for each in self.queues[price][index:]:
+            if isinstance(each, Mark):
+                getattr(each, cause).add(orders, lots)
+
+    def act(self, kind: str, price: int, pick: int) -> tuple[Order, int]:
+        """Do one thing; return its level3 row and the lots that traded."""
+        self.second += 10
+        names = self.orders(price)
+        if kind == "add" or not names:
+            return self.add(price), 0
+        name = names[0] if kind in {"fill", "part"} else names[pick % len(names)]
+        lots = self.lots[name]
+        if kind in {"fill", "cancel"}:
+            self.tell(price, name, "traded" if kind == "fill" else "cancelled", 1, lots)
+            row = self.row("delete", name, price)
+            self.queues[price].remove(name)
+            return row, lots if kind == "fill" else 0
+        change = next(self.sizes)
+        if kind == "grow":
+            change = -change
+        self.tell(price, name, "traded" if kind == "part" else "amended", 0, change)
+        self.lots[name] = lots - change
+        return self.row("modify", name, price), change if kind == "part" else 0
+
+    def ahead_of(self, mark: Mark) -> Amount:
+        queue = self.queues[mark.place.price_ticks]
+        names = [each for each in queue[: queue.index(mark)] if isinstance(each, str)]
+        return Amount(len(names), sum(self.lots[name] for name in names))
+
+
+acts = st.tuples(
+    st.sampled_from(["add", "add", "fill", "part", "cancel", "shrink", "grow", "join"]),
+    st.sampled_from(PRICES),
+    st.integers(0, 20),
+)
+fates = st.sampled_from(["print first", "print last", "print last", "print last"])
+
+
+def start() -> tuple[Venue, L3Book]:
+    venue = Venue()
+    for price in PRICES:
+        for _ in range(4):
+            venue.add(price)
+    book = L3Book(price_precision=0, qty_precision=0, depth=10)
+    venue.snapshot_into(book)
+    return venue, book
+
+
+def play(venue: Venue, book: L3Book, kind: str, price: int, pick: int, *, prints_first: bool, is_lost: bool) -> None:
+    row, traded = venue.act(kind, price, pick)
+    at_ns = START_NS + venue.second * NS_PER_S
+    trade = PublicTrade(
+        symbol=Symbol("A/B"), trade_id=1, side=Side.SELL, price_ticks=price, size_lots=traded, at_ns=at_ns
+    )
+    if traded and prints_first:
+        book.places.on_trade(trade)
+    if not is_lost and book.is_valid:
+        assert Verdict.GOOD is book.apply([row], [], venue.checksum(), venue.at, 1.0)
+    if traded and not prints_first:
+        book.places.on_trade(trade)
+    book.places.settle(at_ns - NS_PER_S)
+
+
+def join(venue: Venue, book: L3Book, price: int) -> Mark:
+    place = book.places.join(Side.BUY, price, 1)
+    assert place is not None
+    mark = Mark(place)
+    venue.queues[price].append(mark)
+    return mark
+
+
+def balance(place: Place) -> Amount:
+    """Return what is ahead as joined less every cause."""
+    left = Amount(place.joined.orders, place.joined.lots)
+    for cause in (place.traded, place.cancelled, place.amended, place.unseen, place.pending):
+        left.add(-cause.orders, -cause.lots)
+    return left
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.tuples(acts, fates), max_size=40))
+def test_every_place_knows_what_is_ahead_and_why_it_changed(steps):
+    venue, book = start()
+    marks = [join(venue, book, price) for price in PRICES]
+    for (kind, price, pick), fate in steps:
+        if kind == "join":
+            marks.append(join(venue, book, price))
+            continue
+        play(venue, book, kind, price, pick, prints_first=fate == "print first", is_lost=False)
+        for mark in marks:
+            assert venue.ahead_of(mark) == mark.place.ahead == balance(mark.place)
+    book.places.settle(START_NS + venue.second * NS_PER_S + SETTLE_NS)
+
+    for mark in marks:
+        place = mark.place
+        assert (mark.traded, mark.cancelled, mark.amended) == (place.traded, place.cancelled, place.amended)
+        assert (Amount(), Amount(), 0) == (place.pending, place.unseen, place.gaps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.tuples(acts, st.sampled_from(["seen", "seen", "seen", "lost"])), max_size=40))
+def test_places_are_found_again_after_messages_were_lost(steps):
+    venue, book = start()
+    marks = [join(venue, book, price) for price in PRICES]
+    for (kind, price, pick), fate in steps:
+        if kind == "join":
+            if book.is_valid:
+                marks.append(join(venue, book, price))
+            continue
+        if fate == "lost":
+            book.invalidate("lost")
+        elif not book.is_valid:
+            venue.second += 10
+            venue.snapshot_into(book)
+        play(venue, book, kind, price, pick, prints_first=False, is_lost=fate == "lost")
+        for mark in marks:
+            assert balance(mark.place) == mark.place.ahead
+            assert book.is_valid == mark.place.is_seen
+            if book.is_valid:
+                assert venue.ahead_of(mark) == mark.place.ahead
