@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 
 import anyio
 from attrs import define, field, frozen
 from tests.faults.fault import Dark
-from tests.faults.held import Row, covered, utc
+from tests.faults.held import Row, Sets, covered, utc
 from tests.faults.venue import Depth, Published
 from tests.faults.world import CLOCK, World
 
@@ -67,14 +67,12 @@ class TradeLedger:
         return fresh
 
 
-async def compare_books(world: World, asked: Mapping[tuple[str, str], str]) -> Compared:
+async def compare_books(world: World, sets: Sets, asked: Collection[tuple[str, str]]) -> Compared:
     """Compare the newest samples with the resting books; `asked` are the quarantines that must be there.
 
     A symbol without a sample must be in quarantine with a reason. One with a sample must be right, whatever else.
+    `sets` are the symbols that ran before any fault: one that left the universe since is not forgotten.
     """
-    sets = await world.held.sets()
-    if sets is None:
-        return Compared(findings=("no epoch was ever published",))
     before = await world.venue.depths(tuple({*sets.execution, *sets.l3}))
     since_ns = CLOCK.now_ns()
     with anyio.move_on_after(AGREE_WAIT_S):

@@ -17,6 +17,10 @@ from psycopg.rows import dict_row
 RETRY_S = 0.25
 ANSWER_WAIT_S = 90.0
 Row = dict[str, Any]
+_SETS = (
+    "SELECT e.status, u.execution, u.l3 FROM krakenbot.execution_universe_snapshots u"
+    " JOIN krakenbot.ingest_epochs e USING (epoch_id) ORDER BY epoch_id DESC LIMIT 2"
+)
 
 
 @frozen(kw_only=True)
@@ -36,10 +40,21 @@ class Held:
 
     async def sets(self) -> Sets | None:
         """Return the universe of the newest epoch; None before the first."""
-        rows = await self._decision(
-            "SELECT execution, l3 FROM krakenbot.execution_universe_snapshots ORDER BY epoch_id DESC LIMIT 1"
-        )
+        rows = await self._decision(_SETS)
         return Sets(execution=tuple(rows[0]["execution"]), l3=tuple(rows[0]["l3"])) if rows else None
+
+    async def settled_sets(self, symbols: int) -> Sets | None:
+        """Return the universe of the newest epoch; None unless it is valid and settled.
+
+        It is settled with all `symbols`, or when it is that of the epoch before: the universe leaves symbols out.
+        """
+        rows = await self._decision(_SETS)
+        if not rows or rows[0]["status"] != "valid":
+            return None
+        is_whole = len(rows[0]["execution"]) == symbols
+        if not is_whole and (len(rows) < 2 or rows[0]["execution"] != rows[1]["execution"]):
+            return None
+        return Sets(execution=tuple(rows[0]["execution"]), l3=tuple(rows[0]["l3"]))
 
     async def sample_counts(self, since_ns: int) -> dict[int, tuple[int, int]]:
         """Return, for each sampling instant after `since_ns`, how many symbols had an L2 and an L3 row."""

@@ -5,7 +5,7 @@ Enters: outcomes. Leaves: text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from tests.faults.runner import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- table of `./kb faults --suite {suite}`: begin -->", "<!-- end of {suite} -->"
-HEAD = "| fault | times | point hit | exchange published | we hold | said meanwhile | recovered in s | ok |"
+HEAD = "| fault | symbols | times | point hit | exchange published | we hold | said meanwhile | recovered in s | ok |"
+RULE = "|---" * 9 + "|"
 
 
 def as_json(suite: str, symbols: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -23,42 +24,41 @@ def as_json(suite: str, symbols: int, outcomes: Sequence[Outcome]) -> dict[str, 
     return {"suite": suite, "symbols": symbols, "passed": all(outcome.ok for outcome in outcomes), "faults": rows}
 
 
-def table(symbols: int, outcomes: Sequence[Outcome]) -> str:
-    """Return a run as a table in Markdown, with what is wrong below it."""
-    held = sum(outcome.ok for outcome in outcomes)
-    lines = [f"{symbols} symbols; {held} of {len(outcomes)} rows hold.", "", HEAD, "|---" * 8 + "|"]
-    lines += [_row(outcome) for outcome in outcomes]
-    wrong = [outcome for outcome in outcomes if not outcome.ok]
-    if wrong:
-        lines += ["", "What did not hold:", ""]
-        lines += [f"- {outcome.fault}: {'; '.join(outcome.findings)}" for outcome in wrong]
-    return "\n".join(lines) + "\n"
+def merged(page: str, suite: str, names: Sequence[str], rows: Mapping[str, str]) -> str:
+    """Return a page with the rows of a run put between the marks of its suite.
 
-
-def write_page(suite: str, text: str) -> None:
-    """Put a table between the marks of its suite; raises ValueError when the marks are not there."""
-    page = PAGE.read_text(encoding="utf-8")
+    Rows of faults that the run left out stay; those of faults that are not among `names` go. The order is that of
+    `names`. Raises ValueError when the marks are not there.
+    """
     begin, end = BEGIN.format(suite=suite), END.format(suite=suite)
     before, found_begin, rest = page.partition(begin)
-    _, found_end, after = rest.partition(end)
+    old, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
-        raise ValueError(f"{PAGE.name} has no marks of suite {suite}")
-    PAGE.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
+        raise ValueError(f"no marks of suite {suite}")
+    known = {_cells(line)[0]: line for line in old.splitlines() if line.startswith("| ")} | dict(rows)
+    table = [HEAD, RULE, *(known[name] for name in names if name in known)]
+    return f"{before}{begin}\n\n" + "\n".join(table) + f"\n\n{end}{after}"
 
 
-def _row(outcome: Outcome) -> str:
+def row(symbols: int, outcome: Outcome) -> str:
+    """Return one row of the table in Markdown."""
     held = outcome.compared
     cells = [
         outcome.fault,
+        str(symbols),
         str(outcome.injected) if outcome.injected else "–",
         outcome.point or "–",
         f"{held.trades} trades",
         f"{held.stored} stored, {held.in_gaps} in trade_gaps" + (_books(outcome) if held.books else ""),
         outcome.told or "–",
         "–" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}",
-        "yes" if outcome.ok else "**no**",
+        "yes" if outcome.ok else f"**no**: {'; '.join(outcome.findings)}",
     ]
-    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |"
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def _books(outcome: Outcome) -> str:

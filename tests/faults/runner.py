@@ -22,6 +22,7 @@ from krakenbot.domain.values import NS_PER_S
 START_WAIT_S = 120.0
 STRIKE_WAIT_S = 45.0
 """Until a rule struck: a connection that was cut often comes back after a growing delay."""
+LAST = "after all of them: trades that had been in gaps"
 REFILL_WAIT_S = 60.0
 REST_S = 1.5
 """Until what the exchange sent last has come, and stands in a sample."""
@@ -65,7 +66,7 @@ class Runner:
                 await anyio.sleep(1.0)
             async with self._resting():
                 self._ledger.begin(await self._world.venue.new_trades())
-                compared = await compare_books(self._world, {})
+                compared = await compare_books(self._world, self._full, ())
             if compared.findings:
                 raise HarnessError(f"wrong before any fault: {'; '.join(compared.findings)}")
             return compared
@@ -85,16 +86,16 @@ class Runner:
         injected = await fault.act(world) if fault.act else 0
         await anyio.sleep(fault.hold_s)
         report = await self._struck(ids)
-        asked = {(channel, symbol): "" for channel in fault.channels}
+        asked = [(channel, symbol) for channel in fault.channels]
         if fault.stays:
             async with self._resting():
-                findings += (await compare_books(world, asked)).findings
+                findings += (await compare_books(world, self._full, asked)).findings
         await world.venue.remove_rules()
         ended_ns = CLOCK.now_ns()
         from_ns = ended_ns if fault.lasts else struck_ns
         recovered_ns = await self._recovered(struck_ns, fault.recover_within_s)
         if recovered_ns is None:
-            findings.append(f"not every symbol was sampled again within {fault.recover_within_s:g} s")
+            findings.append(f"not every symbol was sampled, and in a valid epoch, within {fault.recover_within_s:g} s")
         told = ""
         if fault.dark:
             told, wrong = await check_told(world, fault.dark, struck_ns, ended_ns)
@@ -121,7 +122,7 @@ class Runner:
         """Look once more, after all faults, for what was owed; a gap that stays open is told, and is no failure."""
         compared = await compare_owed(self._world, self._ledger, REFILL_WAIT_S)
         return Outcome(
-            fault="after all of them: trades that had been in gaps",
+            fault=LAST,
             injected=0,
             point="",
             compared=compared,
@@ -141,7 +142,7 @@ class Runner:
 
     async def _compared(self) -> Compared:
         async with self._resting():
-            books = await compare_books(self._world, {})
+            books = await compare_books(self._world, self._full, ())
             trades = await compare_trades(self._world, self._ledger)
         return Compared(
             books=books.books,
@@ -158,8 +159,8 @@ class Runner:
         if ended := self._world.ended():
             raise HarnessError("; ".join(ended))
         now_ns = CLOCK.now_ns()
-        sets = await self._world.held.sets()
-        if sets is None or len(sets.execution) < len(self._world.symbols):
+        sets = await self._world.held.settled_sets(len(self._world.symbols))
+        if sets is None:
             return False
         self._full = sets
         return await self._first_full(now_ns - 5 * NS_PER_S) is not None
@@ -175,10 +176,15 @@ class Runner:
         with anyio.move_on_after(within_s):
             while True:
                 found = await self._first_full(struck_ns)
-                if found is not None:
+                if found is not None and await self._is_whole():
                     return found
                 await anyio.sleep(POLL_S)
         return None
+
+    async def _is_whole(self) -> bool:
+        """Tell whether the newest epoch is valid and has every symbol again."""
+        sets = await self._world.held.settled_sets(len(self._full.execution))
+        return sets is not None and set(self._full.execution) <= {*sets.execution}
 
     async def _first_full(self, since_ns: int) -> int | None:
         counts = await self._world.held.sample_counts(since_ns)
