@@ -204,8 +204,13 @@ async def test_book_that_no_longer_comes_while_tickers_do_is_noticed():
         await it.until(lambda: (dead, "l2", False, "silent while the market moved") in it.validity, "noticed")
         await it.http.delete("/control/faults")
         await it.until_whole()
+        await it.until(lambda: it.feed.health().clock_offset_s is not None, "measured")
+        health = it.feed.health()
 
-        assert 0 == it.feed.health().reconnects
+        assert 0 == health.reconnects
+        # one clock on both sides
+        assert abs(health.clock_offset_s or 0.0) < 0.5
+        assert (health.lag_s or 0.0) < 2
 
 
 async def test_bans_silence_and_dead_tokens_are_overcome():

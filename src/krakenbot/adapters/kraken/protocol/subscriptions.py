@@ -237,9 +237,11 @@ class Subscriptions:
     def _affordable(self, waiting: Sequence[Subscription], now_mono: float, *, is_free: bool) -> list[Subscription]:
         allowed: list[Subscription] = []
         cost = 0.0 if is_free else self.symbol_cost
-        for subscription in waiting:
+        for number, subscription in enumerate(waiting):
             if self.budget.available(now_mono) < cost:
-                self._block(now_mono + self.budget.wait_s(cost, now_mono))
+                # until it lasts for a whole request: the venue counts requests too
+                whole = min(len(waiting) - number, self.settings.batch_symbols)
+                self._block(now_mono + self.budget.wait_s(cost * whole, now_mono))
                 break
             if not is_free and subscription.is_resync and not self.resync_budget.take(1.0, now_mono):
                 self._block(now_mono + self.resync_budget.wait_s(1.0, now_mono))

@@ -7,6 +7,29 @@ from krakenbot.adapters.kraken.protocol.quarantine import Troubles
 from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
 
 
+def test_many_symbols_are_asked_for_in_few_requests_however_often_the_budget_is_looked_at():
+    asked = []
+    subscriptions = Subscriptions(
+        settings=SubscriptionSettings(ack_timeout_s=100),
+        encode=lambda _method, _channel, symbols, _req_id: asked.append(len(symbols)) or "",
+        symbol_cost=1.0,
+        budget=Budget(rate_per_s=200, burst=200),
+        resync_budget=Budget(rate_per_s=1, burst=1),
+        jitter=lambda: 0.0,
+        proven_channel="book",
+        troubles=Troubles(),
+    )
+    now = 0.0
+    subscriptions.want("book", [f"S{number}" for number in range(600)], now)
+    while sum(asked) < 600:
+        due = subscriptions.next_deadline()
+        now = max(due, now + 0.01)
+        subscriptions.step(now)
+
+    assert len(asked) <= 14
+    assert 1.9 <= now <= 2.5
+
+
 def test_a_resync_that_waits_for_the_venues_budget_spends_none_of_its_own():
     budget, resync_budget = Budget(rate_per_s=1.0, burst=10.0), Budget(rate_per_s=0.001, burst=2.0)
     subscriptions = Subscriptions(
