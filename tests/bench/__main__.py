@@ -1,6 +1,6 @@
 """`./kb bench [VERB ...] [--report FILE] [--docs]`: run the benchmarks, print them, write them down.
 
-`--report` writes JSON, `--docs` writes docs/performance.md. Every module of this folder is a verb; it has
+`--report` writes JSON, `--docs` writes the sections of the verbs that ran into docs/performance.md. Every module of this folder is a verb; it has
 `run() -> dict` with a boolean `passed`. Exits with 1 when one failed.
 """
 
@@ -41,8 +41,16 @@ def main() -> int:
     if arguments.report:
         arguments.report.write_text(json.dumps(report, indent=2) + "\n")
     if arguments.docs:
-        PAGE.write_text(HEAD + "".join(table(verb, result) for verb, result in report.items()))
+        PAGE.write_text(page(PAGE.read_text() if PAGE.exists() else "", report))
     return 0 if all(result["passed"] for result in report.values()) else 1
+
+
+def page(text: str, report: dict[str, dict[str, object]]) -> str:
+    """Return the page with new sections for what ran; sections of verbs that did not run stay as they are."""
+    old = {part.split("\n", 1)[0]: f"\n## {part}" for part in text.split("\n## ")[1:]}
+    sections = {verb: old[verb].rstrip("\n") + "\n" for verb in VERBS if verb in old}
+    sections |= {verb: table(verb, result) for verb, result in report.items()}
+    return HEAD + "".join(sections[verb] for verb in sorted(sections))
 
 
 def table(verb: str, result: dict[str, object]) -> str:
