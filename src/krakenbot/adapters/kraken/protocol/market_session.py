@@ -7,7 +7,6 @@ book valid that it may have concerned.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -27,13 +26,14 @@ from krakenbot.adapters.kraken.codec.market import (
     StatusFrame,
     decode_frame,
 )
+from krakenbot.adapters.kraken.protocol.liveness import Liveness
 from krakenbot.adapters.kraken.protocol.market_state import MarketState, Outage, Pacing, Tally, VerifiedBook
 from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import LagMeter
 from krakenbot.domain.values import Symbol
-from krakenbot.ports.market_feed import MarketListener, Reconnect
+from krakenbot.ports.market_feed import MarketListener
 
 # a member of an enum costs more to look up than a global
 _GOOD, _INEXACT = Verdict.GOOD, Verdict.INEXACT
@@ -93,7 +93,6 @@ class MarketSession(ABC):
         self._outage = outage
         self._up_mono = now_mono
         self._late = 0
-        self._pinged_mono = -math.inf
         self.name = name
         self.state = state
         self.listener = listener
@@ -110,7 +109,9 @@ class MarketSession(ABC):
         )
         self.last_frame_mono: float | None = None
         self.lag = LagMeter()
-        self._deadline_mono = now_mono + settings.open_timeout_s
+        self._liveness = Liveness(
+            open_timeout_s=settings.open_timeout_s, timeout_s=settings.liveness_timeout_s, now_mono=now_mono
+        )
         self._close_reason: str | None = None
         self._outbox: list[str] = []
 
@@ -163,18 +164,15 @@ class MarketSession(ABC):
     def next_deadline(self) -> float | None:
         """Return the monotonic time at which `on_deadline` wants to be called."""
         due = self.subscriptions.next_deadline()
-        quiet = self._quiet_at_mono()
-        return quiet if due is None else min(due, quiet)
+        look = self._liveness.due_mono(self.last_frame_mono)
+        return look if due is None else min(due, look)
 
     def on_deadline(self, now_mono: float) -> None:
         """Take notice that a deadline has passed: liveness, replies, resubscriptions."""
-        if now_mono >= self._dead_at_mono():
-            silent_s = now_mono - (self.last_frame_mono or now_mono)
-            self._close(f"no frame for {silent_s:.1f} s" if self.last_frame_mono else "no frame after connecting")
+        if reason := self._liveness.why_dead(self.last_frame_mono, now_mono):
+            self._close(reason)
             return
-        if self.last_frame_mono is not None and now_mono >= self._quiet_at_mono():
-            # a connection without a granted subscription has no heartbeats
-            self._pinged_mono = now_mono
+        if self._liveness.wants_ping(self.last_frame_mono, now_mono):
             self._outbox.append(encode_request("ping", None, 0))
         resyncs = self.subscriptions.resyncs
         self._outbox += self.subscriptions.step(now_mono)
@@ -336,18 +334,7 @@ class MarketSession(ABC):
             return
         if self.subscriptions.is_settled(now_mono) or up_for_s >= self.settings.whole_after_s:
             self._outage = None
-            refetched, missing = self.subscriptions.standing()
-            self.listener.on_reconnect(
-                Reconnect(
-                    stream=self.name,
-                    reason=outage.reason,
-                    gap_s=self._up_mono - outage.since_mono,
-                    attempts=outage.attempts,
-                    took_s=up_for_s,
-                    refetched=refetched,
-                    missing={channel: tuple(map(Symbol, symbols)) for channel, symbols in missing.items()},
-                )
-            )
+            self.listener.on_reconnect(outage.ended(self.name, self._up_mono, up_for_s, *self.subscriptions.standing()))
 
     def _on_other(self, text: str | bytes, now_mono: float) -> None:
         try:
@@ -408,15 +395,3 @@ class MarketSession(ABC):
 
     def _close(self, reason: str) -> None:
         self._close_reason = self._close_reason or reason
-
-    def _quiet_at_mono(self) -> float:
-        """Return when a ping is due, or, once it is on its way, when the connection is dead."""
-        dead_mono, last_mono = self._dead_at_mono(), self.last_frame_mono
-        if last_mono is None or self._pinged_mono >= last_mono:
-            return dead_mono
-        return dead_mono - self.settings.liveness_timeout_s / 2
-
-    def _dead_at_mono(self) -> float:
-        if self.last_frame_mono is None:
-            return self._deadline_mono
-        return self.last_frame_mono + self.settings.liveness_timeout_s

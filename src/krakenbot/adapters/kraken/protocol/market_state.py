@@ -6,7 +6,7 @@ Enters: what the sessions found. Leaves: what the feed shows and the next sessio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.book import L2Book, Verdict
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.values import Symbol
+from krakenbot.ports.market_feed import Reconnect
 
 MAX_ERROR_KINDS = 256
 """Kinds of errors that are counted apart; the venue may put a time or an id into each of its errors."""
@@ -102,3 +103,22 @@ class Outage:
     since_mono: float
     reason: str
     attempts: int
+
+    def ended(
+        self,
+        stream: str,
+        up_mono: float,
+        took_s: float,
+        refetched: dict[str, int],
+        missing: Mapping[str, Sequence[str]],
+    ) -> Reconnect:
+        """Return what is told of it, once a connection that came up at `up_mono` is whole again."""
+        return Reconnect(
+            stream=stream,
+            reason=self.reason,
+            gap_s=up_mono - self.since_mono,
+            attempts=self.attempts,
+            took_s=took_s,
+            refetched=refetched,
+            missing={channel: tuple(map(Symbol, symbols)) for channel, symbols in missing.items()},
+        )
