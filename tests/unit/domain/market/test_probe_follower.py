@@ -66,7 +66,7 @@ class Scene:
             ]
             for side in (self.bids, self.asks)
         ]
-        assert Verdict.GOOD is self.book.load(*sides, self.checksum(), self.at(), self.now_s)
+        assert Verdict.GOOD is self.book.load(sides[0], sides[1], self.checksum(), self.at(), self.now_s)
 
     def at(self) -> str:
         return f"2026-11-22T10:{int(self.now_s) // 60:02d}:{self.now_s % 60:012.9f}Z"
@@ -245,16 +245,16 @@ def test_trade_through_the_price_sweeps_the_probe():
 
 def test_sweep_of_the_same_instant_counts_before_consumption():
     scene = Scene()
-    probe = scene.join(size=1)
+    probe: Any = scene.join(size=1)
     scene.change("add", "E", 100, 9)
     for name, lots in (("A", 10), ("B", 20), ("C", 30), ("E", 9)):
         scene.change("delete", name, 100)
         scene.trade(100, lots)
-    assert ProbeEnd.CONSUMED is probe.end
+    before = probe.end
     scene.trade(99, 3)
 
     assert [probe] == scene.wait()
-    assert ProbeEnd.SWEPT is probe.end
+    assert [ProbeEnd.CONSUMED, ProbeEnd.SWEPT] == [before, probe.end]
 
 
 def test_other_side_at_the_price_sweeps_the_probe():
@@ -385,7 +385,7 @@ def test_improve_needs_room_in_the_spread():
 def test_level_beyond_the_window_is_left_behind_not_cancelled():
     scene = Scene()
     wide = ProbeFollower(INSTRUMENT, MATCH_S)
-    probe = wide.start(
+    probe: Any = wide.start(
         scene.book,
         probe_no=1,
         kind=ProbeKind.JOIN,
@@ -396,7 +396,6 @@ def test_level_beyond_the_window_is_left_behind_not_cancelled():
         now_mono=0.0,
     )
     scene.follower = wide
-    assert probe is not None
     for price in (103, 102, 101):
         scene.change("add", f"S{price}", price, 1, side=Side.SELL)
     assert probe.end is None
