@@ -13,8 +13,9 @@ from krakenbot.domain.values import GenerationId, LineageId, RunId, Symbol
 class SymbolState:
     """One row of run_symbol_state.
 
-    Windows: *short* (60 s), *medium* (300 s), *long* (1800 s) by default, each up to one bucket longer.
-    Prices in quote units, `_quote` volumes in quote units, `_base` in base units, `_bps` in basis points, `_per_s` per second. None means not known, never zero.
+    Windows: *short* (60 s), *medium* (300 s), *long* (1800 s) by default, each up to one bucket longer. Prices and
+    `_quote` volumes in quote units, `_base` in base units, `_bps` in basis points, `_per_s` per second. None means not
+    known, never zero.
     """
 
     lineage_id: LineageId

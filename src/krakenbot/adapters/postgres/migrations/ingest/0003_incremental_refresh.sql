@@ -183,10 +183,13 @@ BEGIN
     ), spans AS (
         SELECT DISTINCT symbol, lead AS bucket FROM wanted CROSS JOIN LATERAL (VALUES (bucket), (bucket - 1)) v (lead)
     ), rows_read AS MATERIALIZED (
-        SELECT r.*, r.at_ns / 1000000000 AS second, spans.bucket,
+        SELECT spans.symbol, r.*, r.at_ns / 1000000000 AS second, spans.bucket,
                r.bid > 0 AND r.bid < r.ask AND r.ask < 'Infinity' AS usable
         FROM spans CROSS JOIN LATERAL (
-            SELECT l.*, l.ctid AS place FROM l2_snap_metrics l
+            SELECT l.at_ns, l.txid, l.run_id, l.ctid AS place, l.bid, l.ask, l.mid, l.spread_bps, l.microprice_dev_bps,
+                   l.imbalance_5, l.bid_depth_10_quote, l.bid_depth_25_quote, l.bid_depth_50_quote,
+                   l.ask_depth_10_quote, l.ask_depth_25_quote, l.ask_depth_50_quote, l.ofi, l.crossed_s, l.invalid_s
+            FROM l2_snap_metrics l
             WHERE l.run_id = ANY (p_runs) AND l.symbol = spans.symbol
               AND l.at_ns >= spans.bucket * 10000000000 AND l.at_ns < (spans.bucket + 1) * 10000000000
               AND l.at_ns <= p_at_ns
@@ -314,30 +317,31 @@ BEGIN
         ) q
     ), events AS (
         SELECT symbol, bucket, at_ns, txid, run_id, place, 0::double precision AS sold, 0::double precision AS bought,
-               true AS is_queue
+               true AS is_queue, bid_added, bid_removed, ask_added, ask_removed
         FROM queues
         UNION ALL
         SELECT symbol, bucket, at_ns, NULL, NULL, NULL, CASE side WHEN 'sell' THEN qty ELSE 0 END,
-               CASE side WHEN 'buy' THEN qty ELSE 0 END, false
+               CASE side WHEN 'buy' THEN qty ELSE 0 END, false, NULL, NULL, NULL, NULL
         FROM trades
     ), running AS (
         SELECT *, sum(sold) OVER upto AS sold_upto, sum(bought) OVER upto AS bought_upto FROM events
         WINDOW upto AS (PARTITION BY symbol ORDER BY at_ns, is_queue, txid, run_id, place
                         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
     ), paired AS (
-        SELECT symbol, txid, run_id, place, bucket - lag(bucket) OVER before <= 1 AS counts, at_ns - lag(at_ns) OVER before AS took_ns,
+        SELECT symbol, bucket, bid_added, bid_removed, ask_added, ask_removed,
+               bucket - lag(bucket) OVER before <= 1 AS counts, at_ns - lag(at_ns) OVER before AS took_ns,
                sold_upto - lag(sold_upto) OVER before AS sold, bought_upto - lag(bought_upto) OVER before AS bought
         FROM running WHERE is_queue
-        WINDOW before AS (PARTITION BY symbol ORDER BY at_ns, txid, run_id, place)
+        WINDOW before AS (PARTITION BY symbol ORDER BY at_ns, is_queue, txid, run_id, place)
     ), rates AS (
-        SELECT q.symbol, q.bucket, count(*) AS n, coalesce(sum(took_ns) FILTER (WHERE counts), 0)::bigint AS covered_ns,
+        SELECT symbol, bucket, count(*) AS n, coalesce(sum(took_ns) FILTER (WHERE counts), 0)::bigint AS covered_ns,
                coalesce(sum(bid_added) FILTER (WHERE counts), 0) AS bid_added,
                coalesce(sum(bid_removed) FILTER (WHERE counts), 0) AS bid_removed,
                coalesce(sum(ask_added) FILTER (WHERE counts), 0) AS ask_added,
                coalesce(sum(ask_removed) FILTER (WHERE counts), 0) AS ask_removed,
-               coalesce(sum(p.sold) FILTER (WHERE counts), 0) AS sold,
-               coalesce(sum(p.bought) FILTER (WHERE counts), 0) AS bought
-        FROM queues q JOIN paired p USING (symbol, run_id, place) GROUP BY q.symbol, q.bucket
+               coalesce(sum(sold) FILTER (WHERE counts), 0) AS sold,
+               coalesce(sum(bought) FILTER (WHERE counts), 0) AS bought
+        FROM paired GROUP BY symbol, bucket
     ), ends AS (
         SELECT DISTINCT ON (symbol, bucket) * FROM queues
         ORDER BY symbol, bucket, at_ns DESC, txid DESC, run_id DESC, place DESC
@@ -554,8 +558,9 @@ BEGIN
         INSERT INTO symbol_latest AS l
         SELECT p_lineage, symbol, max(at_ns), max(at_ns) FILTER (WHERE source = 'trade' AND at_ns <= p_at_ns),
                max(at_ns) FILTER (WHERE source = 'ticker'),
-               (array_agg(volume ORDER BY at_ns DESC) FILTER (WHERE source = 'ticker'))[1], norm_slot_of(symbol)
-        FROM fresh GROUP BY symbol
+               (array_agg(volume ORDER BY at_ns DESC) FILTER (WHERE source = 'ticker'))[1], coalesce(slot, norm_slot_of(symbol))
+        FROM fresh LEFT JOIN (SELECT symbol, norm_slot AS slot FROM symbol_latest WHERE lineage_id = p_lineage) k
+        USING (symbol) GROUP BY symbol, slot
         ON CONFLICT (lineage_id, symbol) DO UPDATE SET
             seen_ns = greatest(l.seen_ns, excluded.seen_ns), trade_ns = greatest(l.trade_ns, excluded.trade_ns),
             ticker_ns = greatest(l.ticker_ns, excluded.ticker_ns),
@@ -631,15 +636,22 @@ BEGIN
         WHERE lineage_id = p_lineage AND seen_ns > at_now - round(reach_s * 1000000000)::bigint
     ), part AS MATERIALIZED (
         SELECT b.* FROM known CROSS JOIN LATERAL (
-            SELECT * FROM feature_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
+            SELECT f.symbol, f.bucket, f.n, f.ofi_mean, f.ofi_squares, f.ofi_greatest, f.crossed_s, f.invalid_s, f.seconds,
+                   f.spread_bins, f.spread_counts, f.r5_n, f.r5_squares, f.bipower_n, f.bipower_sum, f.r5_greatest,
+                   f.rise_lows, f.rise_highs, f.r1_n, f.r1_sum, f.r1_squares, f.r1_moved, f.lag_products,
+                   f.lag_factors, f.lag_weights
+            FROM feature_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
               AND f.bucket >= least(from_medium, from_complete) AND f.bucket <= this_bucket
             OFFSET 0
         ) b
     ), touch AS (
-        SELECT DISTINCT ON (symbol) symbol, last_ns, bid, ask, mid, spread_bps, microprice_dev_bps, imbalance_5,
-               bid_depth_10_quote, bid_depth_25_quote, bid_depth_50_quote, ask_depth_10_quote, ask_depth_25_quote,
-               ask_depth_50_quote
-        FROM part WHERE seconds > 0 AND bucket >= from_medium ORDER BY symbol, bucket DESC
+        SELECT f.* FROM known CROSS JOIN LATERAL (
+            SELECT symbol, last_ns, bid, ask, mid, spread_bps, microprice_dev_bps, imbalance_5, bid_depth_10_quote,
+                   bid_depth_25_quote, bid_depth_50_quote, ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote
+            FROM feature_buckets f
+            WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol AND f.bucket >= from_medium
+              AND f.bucket <= this_bucket AND f.seconds > 0 ORDER BY f.bucket DESC LIMIT 1
+        ) f
     ), counted AS (
         SELECT symbol, bin, sum(sum(times)) OVER (PARTITION BY symbol ORDER BY bin) AS upto,
                sum(sum(times)) OVER (PARTITION BY symbol) AS total
@@ -730,12 +742,16 @@ BEGIN
         ) f
     ), queue_part AS MATERIALIZED (
         SELECT b.* FROM known CROSS JOIN LATERAL (
-            SELECT * FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
+            SELECT symbol, bucket, n, covered_ns, bid_added, bid_removed, ask_added, ask_removed, sold, bought
+            FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
               AND q.bucket >= from_medium AND q.bucket <= this_bucket
             OFFSET 0
         ) b
     ), queue AS (
-        SELECT DISTINCT ON (symbol) * FROM queue_part ORDER BY symbol, bucket DESC
+        SELECT q.* FROM known CROSS JOIN LATERAL (
+            SELECT * FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
+              AND q.bucket >= from_medium AND q.bucket <= this_bucket ORDER BY q.bucket DESC LIMIT 1
+        ) q
     ), queue_sums AS (
         SELECT symbol, sum(n)::bigint AS n FROM queue_part GROUP BY symbol
     ), rates AS (
@@ -757,7 +773,7 @@ BEGIN
                -sum(ask_sum) FILTER (WHERE horizon_s = 1800) / nullif(sum(ask_n) FILTER (WHERE horizon_s = 1800), 0)::double precision AS ask_1800,
                (sum(ask_n) FILTER (WHERE horizon_s = 5))::bigint AS ask_n
         FROM (SELECT m.* FROM known CROSS JOIN LATERAL (
-                  SELECT * FROM markout_buckets m WHERE m.lineage_id = p_lineage AND m.symbol = known.symbol
+                  SELECT symbol, horizon_s, bid_n, bid_sum, ask_n, ask_sum FROM markout_buckets m WHERE m.lineage_id = p_lineage AND m.symbol = known.symbol
                     AND m.bucket >= from_long AND m.bucket <= this_bucket
                   OFFSET 0
               ) m) due
