@@ -27,7 +27,7 @@ from krakenbot.ports.trade_history import TradePage
 
 _PAGE_ROWS: Final = 1000
 _SIDES: Final = {"b": Side.BUY, "s": Side.SELL}
-_TradeId = Annotated[int, msgspec.Meta(gt=0, lt=1 << 63)]
+_TradeId = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 _Row = tuple[str, str, Decimal, str, str, str, _TradeId]
 
 

@@ -41,6 +41,8 @@ class _Tries:
     count: int = 0
     due_mono: float = 0.0
     is_over: bool = False
+    since_ns: int | None = None
+    """Where the last try stopped in mid-history; None: from the gap's beginning."""
 
 
 _PAGE_TRADES = 1000
@@ -84,13 +86,13 @@ class TradeRefill:
     async def _try(self, gap: TradeGap, tries: _Tries) -> None:
         missing = gap.missing_count
         # The range counts, not what is missing of it: history is read from its beginning to its end.
-        if gap.last_id - gap.first_id >= self._settings.pages_max * _PAGE_TRADES:
+        if gap.last_id - gap.first_id + 1 > self._settings.pages_max * _PAGE_TRADES:
             self._leave(gap, tries, "too large")
             return
         tries.count += 1
         reason = ""
         try:
-            await self._read(gap)
+            await self._read(gap, tries)
         except VenueRejected as error:
             tries.count = self._settings.tries_max
             reason = str(error)
@@ -104,16 +106,17 @@ class TradeRefill:
         else:
             tries.due_mono = self._clock.mono() + self._settings.retry_s * 2 ** (tries.count - 1)
 
-    async def _read(self, gap: TradeGap) -> None:
-        """Read history from the gap's beginning until it is full or history is past its end."""
-        since_ns: int | None = max(1, gap.since_ns - _SLACK_NS)
+    async def _read(self, gap: TradeGap, tries: _Tries) -> None:
+        """Read history until the gap is full or history is past its end; a next try goes on where this one stopped."""
+        since_ns = tries.since_ns or max(1, gap.since_ns - _SLACK_NS)
         for _ in range(self._settings.pages_max):
-            if since_ns is None or not gap.missing_count:
-                return
             page = await self._history.page(gap.symbol, since_ns)
             self._sink.refill(page.trades)
             is_past = bool(page.trades) and page.trades[-1].trade_id > gap.last_id
-            since_ns = None if is_past else page.next_since_ns
+            if not gap.missing_count or is_past or page.next_since_ns is None:
+                tries.since_ns = None
+                return
+            tries.since_ns = since_ns = page.next_since_ns
 
     def _leave(self, gap: TradeGap, tries: _Tries, reason: str) -> None:
         tries.is_over = True
