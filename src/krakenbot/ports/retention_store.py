@@ -27,3 +27,6 @@ class RetentionStore(Protocol):
 
     async def prune_epochs(self, before: datetime, limit: int) -> int:
         """Delete at most `limit` of the oldest epochs made before an instant, in both databases; return how many."""
+
+    async def forget_lineages(self, limit: int) -> int:
+        """Delete at most `limit` rows per table of what refreshes keep for lineages that are over; return how many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -13,13 +14,13 @@ from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
-from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
+from krakenbot.adapters.postgres.retention_store import REFRESH_TABLES, PostgresRetentionStore
 from krakenbot.domain.engine.retention import Retention
 from krakenbot.domain.engine.runs import RunKeeper
 from krakenbot.domain.errors import StoreUnavailable
-from krakenbot.domain.market.samples import TickerSample
+from krakenbot.domain.market.samples import TickerSample, TradeSample
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
-from krakenbot.domain.values import RunId, Symbol
+from krakenbot.domain.values import RunId, Side, Symbol
 
 pytestmark = pytest.mark.postgres
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -110,6 +111,34 @@ async def test_rotation_in_mid_session_puts_each_row_in_exactly_one_run(database
     assert [row[2] for row in runs_kept[:-1]] == [row[1] for row in runs_kept[1:]]
     assert 1 == len({row[3] for row in runs_kept})
     assert all(found == PARENTS for found in (await partitions(database)).values())
+
+
+async def test_a_trade_that_a_snapshot_repeats_after_a_rotation_stays_in_its_first_run(database: Database) -> None:
+    lineage, sink = PostgresLineageStore(database, database), PostgresSampleSink(database, batch_s=0.02)
+    lineage_id, run_1 = await lineage.start_lineage(AT)
+
+    def trade(trade_id: int) -> TradeSample:
+        return TradeSample(
+            symbol=Symbol("BTC/USD"),
+            trade_id=trade_id,
+            side=Side.BUY,
+            price=Decimal(1),
+            qty=Decimal(1),
+            at_ns=trade_id,
+            received_at_ns=trade_id,
+        )
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        sink.put(run_1, [trade(5), trade(6)])
+        await sink.flush()
+        run_2 = await lineage.start_run(lineage_id, AT + timedelta(seconds=1))
+        sink.put(run_2, [trade(5), trade(6), trade(7)])
+        await sink.flush()
+        tasks.cancel_scope.cancel()
+
+    rows = await fetch(database, "SELECT run_id, trade_id FROM trade_samples ORDER BY 2")
+    assert [(run_1, 5), (run_1, 6), (run_2, 7)] == rows
 
 
 async def make_runs(database: Database, count: int) -> list[RunId]:
@@ -208,3 +237,29 @@ async def test_a_run_is_prepared_while_its_tables_are_read_and_written(database:
             prepared = await lineage.prepare_run()
 
     assert PARENTS == (await partitions(database))[prepared]
+
+
+async def test_what_the_refresh_kept_for_older_lineages_is_forgotten_table_by_table(database: Database) -> None:
+    lineage, store = PostgresLineageStore(database, database), PostgresRetentionStore(database, database)
+    first, _ = await lineage.start_lineage(AT)
+    second, _ = await lineage.start_lineage(AT)
+    kept = [
+        (name,)
+        for (name,) in await fetch(
+            database,
+            "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE a.attname = 'lineage_id' "
+            "AND c.relkind = 'r' AND c.relnamespace = 'krakenbot'::regnamespace ORDER BY 1",
+        )
+        if name not in {"ingest_lineage", "observation_runs", "ingest_epochs", "run_symbol_state", "state_generations"}
+    ]
+    rows = [(lineage_id, "S", minute, 1.0) for lineage_id in (first, second) for minute in range(5)]
+    await database.write(
+        lambda connection: connection.cursor().executemany(
+            "INSERT INTO minute_values (lineage_id, symbol, minute, spread_bps) VALUES (%s, %s, %s, %s)", rows
+        )
+    )
+    counts = [await store.forget_lineages(3) for _ in range(3)]
+
+    assert sorted(REFRESH_TABLES) == [name for (name,) in kept]
+    assert [3, 2, 0] == counts
+    assert [(second, 5)] == await fetch(database, "SELECT lineage_id, count(*) FROM minute_values GROUP BY 1")

@@ -63,6 +63,10 @@ class MemoryRetentionStore:
             del self._db.universes[epoch_id]
         return len(old)
 
+    async def forget_lineages(self, limit: int) -> int:  # noqa: ARG002 # kept by the real one
+        """Return 0: the twin's refresher keeps nothing between two calls."""
+        return 0
+
 
 def _stamp_ns(row: Sample) -> int:
     return row.received_at_ns if isinstance(row, TickerSample) else row.at_ns

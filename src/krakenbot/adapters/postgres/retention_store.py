@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.domain.errors import StoreUnavailable
@@ -43,6 +43,25 @@ _OLD_EPOCHS = """
 SELECT epoch_id FROM ingest_epochs
 WHERE created_at < %(before)s AND epoch_id < (SELECT max(epoch_id) FROM ingest_epochs)
 ORDER BY epoch_id LIMIT %(limit)s
+"""
+
+REFRESH_TABLES = (
+    "feature_buckets",
+    "flow_buckets",
+    "queue_buckets",
+    "markout_buckets",
+    "minute_values",
+    "symbol_latest",
+    "symbol_norms",
+    "refresh_watermarks",
+)
+"""Tables in which the refresh keeps rows of its lineage between two calls; a test compares them with the schema."""
+RUN_TABLES = ("run_symbols", "trade_gaps", "sample_losses")
+"""Tables whose rows describe the raw rows of a run, and go with them."""
+# A newer lineage takes over from nothing: what the refresh kept for older ones is of no use to anybody.
+_FORGET = """
+DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM {table} WHERE lineage_id < (SELECT max(lineage_id) FROM ingest_lineage) LIMIT %s))
 """
 
 
@@ -104,7 +123,10 @@ class PostgresRetentionStore:
             await connection.execute(_NOTE_DROP, {"run_id": run_id, "at": at})
 
         async def note_with_rows(connection: AsyncConnection) -> None:
-            await connection.execute("DELETE FROM run_symbols WHERE run_id = %s", [run_id])
+            for table in RUN_TABLES:
+                await connection.execute(
+                    sql.SQL("DELETE FROM {} WHERE run_id = %s").format(sql.Identifier(table)), [run_id]
+                )
             await note(connection)
 
         if self._publish is not self._ingest:
@@ -137,3 +159,15 @@ class PostgresRetentionStore:
         if self._publish is not self._ingest:
             pruned = max(pruned, await self._publish.write(body))
         return pruned
+
+    async def forget_lineages(self, limit: int) -> int:
+        """Delete at most `limit` rows per table of what refreshes keep for lineages that are over; return how many."""
+        deleted = 0
+        for table in REFRESH_TABLES:
+            query = sql.SQL(_FORGET).format(table=sql.Identifier(table))
+
+            async def body(connection: AsyncConnection, query: sql.Composed = query) -> int:
+                return (await connection.execute(query, [limit])).rowcount
+
+            deleted += await self._ingest.write(body)
+        return deleted

@@ -6,6 +6,7 @@ engine task of its own.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from krakenbot.domain.errors import StoreUnavailable
@@ -86,22 +87,26 @@ class Retention:
     async def _trim(self, run_id: RunId, at: datetime) -> None:
         """Delete row by row, in bounded steps: the last resort, for a run that cannot be dropped as a whole."""
         before = at - timedelta(seconds=self._window_s)
-        deleted = 0
-        for _ in range(DELETE_STEPS):
-            rows = await self._store.delete_rows(run_id, before, DELETE_ROWS)
-            deleted += rows
-            if not rows:
-                break
+        deleted = await _in_steps(lambda: self._store.delete_rows(run_id, before, DELETE_ROWS), DELETE_STEPS)
         if deleted:
             self._events.emit("run_rows_deleted", run_id=run_id, rows=deleted, before=before)
 
     async def _prune(self, at: datetime) -> None:
         before = at - timedelta(seconds=self._settings.epochs_max_age_s)
-        pruned = 0
-        for _ in range(PRUNE_STEPS):
-            count = await self._store.prune_epochs(before, PRUNE_EPOCHS)
-            pruned += count
-            if count < PRUNE_EPOCHS:
-                break
+        pruned = await _in_steps(lambda: self._store.prune_epochs(before, PRUNE_EPOCHS), PRUNE_STEPS)
         if pruned:
             self._events.emit("epochs_pruned", count=pruned, before=before)
+        forgotten = await _in_steps(lambda: self._store.forget_lineages(DELETE_ROWS), DELETE_STEPS)
+        if forgotten:
+            self._events.emit("lineages_forgotten", rows=forgotten)
+
+
+async def _in_steps(step: Callable[[], Awaitable[int]], most: int) -> int:
+    """Repeat a bounded deletion until it finds nothing, or often enough for one check; return how many rows went."""
+    total = 0
+    for _ in range(most):
+        count = await step()
+        total += count
+        if not count:
+            break
+    return total
