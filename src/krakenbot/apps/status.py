@@ -88,6 +88,12 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
         console.print(
             f"{row['process']}: last said anything {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}"
         )
+        probes = row["body"].get("probes")
+        if probes:
+            ends = ", ".join(f"{end} {count}" for end, count in sorted(probes["ends"].items()))
+            console.print(
+                f"queue probes: active {probes['active']}, started {probes['started']}; {ends or 'none ended'}"
+            )
     for row in found["epoch"]:
         console.print(
             f"epoch {row['epoch_id']} {row['status']}, {_age(row['created_at'], now)} {'; '.join(row['reasons'])}"

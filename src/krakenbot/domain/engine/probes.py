@@ -134,7 +134,8 @@ class QueueProbes:
             if symbol not in wanted or queue is None:
                 self._censor(symbol, "not watched any more")
                 continue
-            self._price_early(follower, venue_now_ns(queue, now))
+            if any(probe.end is not None for probe in follower.probes):
+                self._price_early(follower, venue_now_ns(queue, now))
             for probe in follower.step(queue, now):
                 self._ended(probe)
         self._price_fills(now)
