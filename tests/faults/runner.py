@@ -24,6 +24,8 @@ STRIKE_WAIT_S = 45.0
 """Until a rule struck: a connection that was cut often comes back after a growing delay."""
 LAST = "after all of them: trades that had been in gaps"
 REFILL_WAIT_S = 60.0
+WHOLE_WAIT_S = 180.0
+"""A symbol that was in quarantine comes back into the universe a minute after its trouble."""
 REST_S = 1.5
 """Until what the exchange sent last has come, and stands in a sample."""
 POLL_S = 0.25
@@ -77,6 +79,8 @@ class Runner:
         world = self._world
         symbol = world.symbols[0]
         findings: list[str] = []
+        if fault.asks_decisions and not await self._whole_within(WHOLE_WAIT_S):
+            findings.append(f"decisions did not work before it: {await self._lacking()}")
         struck_ns = CLOCK.now_ns()
         ids: set[int] = set()
         if fault.rules:
@@ -95,7 +99,7 @@ class Runner:
         from_ns = ended_ns if fault.lasts else struck_ns
         recovered_ns = await self._recovered(struck_ns, fault.recover_within_s)
         if recovered_ns is None:
-            findings.append(f"not every symbol was sampled, and in a valid epoch, within {fault.recover_within_s:g} s")
+            findings.append(f"not whole within {fault.recover_within_s:g} s: {await self._lacking()}")
         told = ""
         if fault.dark:
             told, wrong = await check_told(world, fault.dark, struck_ns, ended_ns)
@@ -119,8 +123,14 @@ class Runner:
         )
 
     async def end(self) -> Outcome:
-        """Look once more, after all faults, for what was owed; a gap that stays open is told, and is no failure."""
+        """Look once more, after all faults, for what was owed; a gap that stays open is told, and is no failure.
+
+        By then every symbol must be in a valid epoch again, and decisions must work.
+        """
         compared = await compare_owed(self._world, self._ledger, REFILL_WAIT_S)
+        findings = list(compared.findings)
+        if not await self._whole_within(WHOLE_WAIT_S):
+            findings.append(f"not whole after {WHOLE_WAIT_S:g} s: {await self._lacking()}")
         return Outcome(
             fault=LAST,
             injected=0,
@@ -128,7 +138,7 @@ class Runner:
             compared=compared,
             told="",
             recovery_s=None,
-            findings=compared.findings,
+            findings=tuple(findings),
         )
 
     async def _struck(self, ids: set[int]) -> dict[str, Any]:
@@ -176,15 +186,31 @@ class Runner:
         with anyio.move_on_after(within_s):
             while True:
                 found = await self._first_full(struck_ns)
-                if found is not None and await self._is_whole():
+                if found is not None:
                     return found
                 await anyio.sleep(POLL_S)
         return None
+
+    async def _whole_within(self, wait_s: float) -> bool:
+        """Wait until the newest epoch is whole and decisions work; False when they do not in time."""
+        with anyio.move_on_after(wait_s):
+            while not (await self._is_whole() and await self._decides()):
+                await anyio.sleep(1.0)
+            return True
+        return False
 
     async def _is_whole(self) -> bool:
         """Tell whether the newest epoch is valid and has every symbol again."""
         sets = await self._world.held.settled_sets(len(self._full.execution))
         return sets is not None and set(self._full.execution) <= {*sets.execution}
+
+    async def _lacking(self) -> str:
+        """Return what stands in the way of a recovery: the quarantine, and what the newest epoch leaves out."""
+        quarantine = await self._world.held.quarantine()
+        sets = await self._world.held.sets()
+        out = set(self._full.execution).difference(sets.execution if sets else ())
+        why = [f"{channel} of {symbol}: {reason}" for (channel, symbol), reason in quarantine.items()]
+        return f"left out {', '.join(sorted(out)) or 'none'}; quarantine {'; '.join(why) or 'empty'}"
 
     async def _first_full(self, since_ns: int) -> int | None:
         counts = await self._world.held.sample_counts(since_ns)
