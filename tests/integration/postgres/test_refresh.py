@@ -10,8 +10,9 @@ from decimal import Decimal
 from time import perf_counter
 
 import anyio
+import psycopg
 import pytest
-from attrs import asdict
+from attrs import asdict, fields
 
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
@@ -30,6 +31,12 @@ AT = datetime(2026, 3, 1, 12, 0, 33, 250_000, tzinfo=UTC)
 SHORT = Windows(short_s=20, medium_s=90, long_s=400, complete_after_s=60)
 # Sums are added in another order and without compensation; drift_t divides by a small variance.
 REL, ABS = 1e-8, 1e-9
+TABLES = {
+    TickerSample: "ticker_samples",
+    TradeSample: "trade_samples",
+    BookSample: "l2_snap_metrics",
+    QueueSample: "l3_queue_metrics",
+}
 FROM_HISTOGRAM = {"spread_p50_bps", "spread_p90_bps", "spread_norm_bps", "spread_mad_bps"}
 
 
@@ -227,6 +234,94 @@ async def test_refresh_equals_the_oracle_on_random_rows(database: Database, seed
         assert {} == differences(oracle, states[symbol])
     assert any(state.bid_markout_count > 5 for state in states.values())
     assert any(state.jumps for state in states.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_rows_in_any_order_of_commit_between_refreshes_equal_the_oracle(database: Database, seed: int) -> None:
+    """Rows come in batches of random lateness; some batches stay open while later ones commit and are refreshed."""
+    rng = random.Random(f"commits {seed}")
+    rig = Rig(database, SHORT)
+    lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(hours=1))
+    symbols = [Symbol(name) for name in ("A/USD", "B/USD")]
+    rows = {s: make_rows(40 + seed, s, seconds=600, quiet=False) for s in symbols}
+    batches: list[list[Sample]] = [[] for _ in range(30)]
+    for row in (row for own in rows.values() for row in own):
+        age = (ns_of(AT) - row.at_ns) / (600 * NS_PER_S)
+        late = 0 if rng.random() < 0.9 else rng.randrange(12)
+        batches[min(29, max(0, round((1 - age) * 28) + late))].append(row)
+    held: list[tuple[int, psycopg.AsyncConnection]] = []
+    refreshed = None
+    for number, batch in enumerate(batches):
+        connection = await database.connect()
+        await connection.set_autocommit(False)
+        await insert(connection, run_id, batch)
+        if rng.random() < 0.4:
+            held.append((number + rng.randrange(1, 6), connection))
+        else:
+            await connection.commit()
+            await connection.close()
+        for due, other in list(held):
+            if due <= number or number == 29:
+                await other.commit()
+                await other.close()
+                held.remove((due, other))
+        at = AT - timedelta(seconds=(29 - number) * 20.5)
+        refreshed = await rig.refresher.refresh(lineage_id, run_id, at)
+
+    assert refreshed is not None
+    states = await rig.states(refreshed.generation_id)
+    for symbol in symbols:
+        oracle = expected_state(rows[symbol], symbol, SHORT, refreshed.generation_id, (lineage_id, run_id))
+        assert {} == differences(oracle, states[symbol])
+
+
+async def insert(connection: psycopg.AsyncConnection, run_id: RunId, rows: list[Sample]) -> None:
+    """Write rows in the open transaction of a connection."""
+    for row in rows:
+        table = TABLES[type(row)]
+        columns = [field.name for field in fields(type(row))]
+        values = [value.value if isinstance(value, Side) else value for value in (getattr(row, c) for c in columns)]
+        await connection.execute(
+            f"INSERT INTO {table} (run_id, {', '.join(columns)}) VALUES (%s{', %s' * len(columns)})".encode(),
+            [run_id, *values],
+        )
+
+
+async def test_rotation_in_mid_session_changes_no_feature(database: Database) -> None:
+    symbol = Symbol("A/USD")
+    rows = make_rows(5, symbol, seconds=500, quiet=False)
+    states = []
+    for runs in (1, 5):
+        rig = Rig(database, SHORT)
+        lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(hours=1))
+        for part in range(5):
+            ends_s = 400 - part * 100
+            at = AT - timedelta(seconds=ends_s)
+            own = [row for row in rows if part == min(4, max(0, 5 - math.ceil((ns_of(AT) - row.at_ns) / 1e11)))]
+            async with await database.connect() as connection:
+                await insert(connection, run_id, own)
+            refreshed = await rig.refresher.refresh(lineage_id, run_id, at)
+            if part + 1 < runs:
+                await rig.lineage.end_run(run_id, at)
+                run_id = await rig.lineage.start_run(lineage_id, at)
+        states.append((await rig.states(refreshed.generation_id))[symbol])
+
+    assert {"lineage_id", "run_id", "generation_id"} == set(differences(*states))
+    assert states[0].bid_markout_count > 5
+
+
+async def test_clock_set_back_and_forth_equals_the_oracle(database: Database) -> None:
+    symbol = Symbol("A/USD")
+    rows = make_rows(6, symbol, seconds=300, quiet=False)
+    rig = Rig(database, SHORT)
+    lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(hours=1))
+    await rig.write(run_id, rows)
+    for back_s in (0, 77, 31, 0):
+        refreshed = await rig.refresher.refresh(lineage_id, run_id, AT - timedelta(seconds=back_s))
+
+    state = (await rig.states(refreshed.generation_id))[symbol]
+    oracle = expected_state(rows, symbol, SHORT, refreshed.generation_id, (lineage_id, run_id))
+    assert {} == differences(oracle, state)
 
 
 @pytest.mark.slow
