@@ -45,7 +45,7 @@ def main() -> None:
         watch(loop, out)
         run_forever(loop)
 
-    asyncio.BaseEventLoop.run_forever = watched  # type: ignore[method-assign]
+    asyncio.BaseEventLoop.run_forever = watched  # type: ignore[method-assign,assignment]
     from krakenbot.__main__ import main as krakenbot
 
     profile = os.environ.get("KB_BENCH_PROFILE")  # noqa: TID251 - of the bench only

@@ -80,7 +80,7 @@ def _sender(folder: Path, recording: Path, seconds: float) -> Iterator[Path]:
         yield out
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @contextmanager
