@@ -57,6 +57,7 @@ class Venue:
     bids: dict[int, int] = field(factory=lambda: {999: 200_000_000, 990: 7})
     refuse: Callable[[dict[str, Any]], str | None] = lambda _: None
     upgrades_refused: int = 0
+    retry_after: str = ""
     silent: bool = False
     clock_us: int = 0
 
@@ -126,7 +127,10 @@ class Venue:
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.upgrades_refused:
             self.upgrades_refused -= 1
-            return connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "slow down\n")
+            response = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "slow down\n")
+            if self.retry_after:
+                response.headers["Retry-After"] = self.retry_after
+            return response
         return None
 
 
@@ -267,6 +271,15 @@ async def test_ban_of_the_address_is_waited_for():
         refused = [reason for _, up, reason in it.listener.of("connection") if not up]
         assert ["upgrade refused with HTTP 429"] * 2 == refused
         assert SystemClock().mono() - began >= 0.6
+
+
+@pytest.mark.parametrize(("retry_after", "least_s"), [("1", 1.0), ("Sun, 22 Nov 2026 10:00:00 GMT", 0.05)])
+async def test_ban_lasts_at_least_as_long_as_the_venue_asks(retry_after, least_s):
+    async with rig(venue=Venue(upgrades_refused=1, retry_after=retry_after), l3=(), ban_first_s=0.05) as it:
+        began = SystemClock().mono()
+        await it.until(lambda: is_valid(it.feed.book(BTC)), "valid")
+
+        assert SystemClock().mono() - began >= least_s
 
 
 async def test_silent_connection_is_closed_and_replaced():
