@@ -34,12 +34,8 @@ _REFRESH = "SELECT generation, symbols FROM refresh_run_symbol_state(%s, %s, %s,
 _GENERATION = (
     "SELECT generation_id, lineage_id, run_id, computed_at, symbols FROM state_generations WHERE generation_id = %s"
 )
-_READ_STATES = f"SELECT {STATE_COLUMNS} FROM run_symbol_state WHERE generation_id = %s"
-_COPY_STATES = f"COPY run_symbol_state ({STATE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_STATE_TYPES = """
-SELECT a.atttypid FROM unnest(%s::text[]) WITH ORDINALITY c (name, place)
-JOIN pg_attribute a ON a.attrelid = 'run_symbol_state'::regclass AND a.attname = c.name ORDER BY c.place
-"""
+_COPY_OUT = f"COPY (SELECT {STATE_COLUMNS} FROM run_symbol_state WHERE generation_id = %d) TO STDOUT (FORMAT BINARY)"
+_COPY_IN = f"COPY run_symbol_state ({STATE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _PUT_GENERATION = """
 INSERT INTO state_generations (generation_id, lineage_id, run_id, computed_at, symbols) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
@@ -73,7 +69,6 @@ class PostgresStateRefresher:
         self._ingest = ingest
         self._publish = publish
         self._windows = windows or Windows()
-        self._types: list[int] = []
 
     async def refresh(self, lineage_id: LineageId, run_id: RunId, at: datetime) -> Refreshed:
         """Compute one new generation in the ingest database, in one transaction under an advisory lock."""
@@ -101,27 +96,25 @@ class PostgresStateRefresher:
             await self._publish.write(lambda connection: _notify(connection, GENERATION_CHANNEL, generation_id))
             return
 
-        async def read(connection: AsyncConnection) -> tuple[Any, list[Any]]:
+        async def read(connection: AsyncConnection) -> tuple[Any, list[bytes]]:
             generation = await (await connection.execute(_GENERATION, [generation_id])).fetchone()
-            states = await (await connection.execute(_READ_STATES, [generation_id])).fetchall()
-            if generation is None or len(states) != generation[4]:
+            # The rows pass as the bytes that the server wrote: nothing here reads a value.
+            cursor = connection.cursor()
+            async with cursor.copy((_COPY_OUT % generation_id).encode()) as copy:
+                rows = [bytes(chunk) async for chunk in copy]
+            if generation is None or cursor.rowcount != generation[4]:
                 raise StoreUnavailable(f"generation {generation_id} is not the one in the database")
-            return generation, states
+            return generation, rows
 
-        generation, states = await self._ingest.read(read)
+        generation, rows = await self._ingest.read(read)
 
         async def write(connection: AsyncConnection) -> None:
-            if not self._types:
-                types = await connection.execute(_STATE_TYPES, [STATE_COLUMNS.split(", ")])
-                self._types = [row[0] for row in await types.fetchall()]
             newest = await (await connection.execute("SELECT max(generation_id) FROM state_generations")).fetchone()
             if newest is not None and newest[0] is not None and newest[0] > generation_id:
                 raise StoreUnavailable(f"generation {newest[0]} is newer than {generation_id}")
             await connection.execute("DELETE FROM run_symbol_state")
-            async with connection.cursor().copy(_COPY_STATES) as copy:
-                copy.set_types(self._types)
-                for row in states:
-                    await copy.write_row(row)
+            async with connection.cursor().copy(_COPY_IN.encode()) as copy:
+                await copy.write(b"".join(rows))
             await connection.execute(_PUT_GENERATION, generation)
             await connection.execute(
                 "DELETE FROM state_generations WHERE generation_id < %s", [generation_id - _KEPT_GENERATIONS]
