@@ -88,6 +88,7 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
         console.print(
             f"{row['process']}: last said anything {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}"
         )
+        _writer(console, row["body"].get("sink") or {})
         probes = row["body"].get("probes")
         if probes:
             ends = ", ".join(f"{end} {count}" for end, count in sorted(probes["ends"].items()))
@@ -139,6 +140,27 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
             for row in found["outcomes"]
         ],
     )
+
+
+def _writer(console: Console, sink: Mapping[str, Any]) -> None:
+    """Show what the writer of samples holds back, what gave way by kind, and trades that are missing."""
+    if not sink:
+        return
+    full = ", SPOOL FULL" if sink.get("spool_full") else ""
+    console.print(
+        f"writer: lag {sink.get('lag_s', 0.0):.1f} s, queued {sink.get('queued', 0)},"
+        f" spooled {sink.get('spooled', 0)} rows ({sink.get('spool_bytes', 0)} bytes{full}),"
+        f" coalesced {_counts(sink.get('coalesced'))},"
+        f" dropped {_counts(sink.get('dropped'))}"
+    )
+    console.print(
+        f"trades: missing {sink.get('trades_missing', 0)} in {sink.get('gaps_open', 0)} gaps,"
+        f" refilled {sink.get('trades_refilled', 0)}"
+    )
+
+
+def _counts(by_kind: Mapping[str, int] | None) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted((by_kind or {}).items())) or "none"
 
 
 def _feeds(console: Console, processes: list[dict[str, Any]]) -> None:

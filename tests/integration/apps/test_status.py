@@ -22,6 +22,7 @@ from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.cycle_store import CycleRow, OutcomeRow
 from krakenbot.ports.market_feed import FeedHealth, Quarantine, StreamHealth
+from krakenbot.ports.sample_sink import SinkStats
 
 pytestmark = pytest.mark.postgres
 FEED = FeedHealth(
@@ -52,6 +53,21 @@ FEED = FeedHealth(
         StreamHealth(stream="level3-2", connected=True, symbols=200, heartbeat_age_s=0.4, lag_s=None, reconnects=1),
     ),
 )
+SINK = SinkStats(
+    lag_s=7.25,
+    queued=12,
+    rows={},
+    dropped={"trade_samples": 3},
+    coalesced={"ticker_samples": 5, "l2_snap_metrics": 4},
+    batches=1,
+    failures=2,
+    spooled=900,
+    spool_bytes=4096,
+    spool_full=True,
+    gaps_open=2,
+    trades_missing=31,
+    trades_refilled=8,
+)
 BRACKETS = 'reasons ["start"] [/red] [bold]x'
 
 
@@ -77,7 +93,7 @@ async def url(database_urls: Any, monkeypatch: pytest.MonkeyPatch) -> str:
         )
         cycles = PostgresCycleStore(database)
         await cycles.publish_status("execution", now, {"feed": {}})
-        await cycles.publish_status("ingest", now - timedelta(minutes=1), {"feed": asdict(FEED)})
+        await cycles.publish_status("ingest", now - timedelta(minutes=1), {"feed": asdict(FEED), "sink": asdict(SINK)})
         outcome = OutcomeRow(
             symbol=Symbol("ABC/USD"),
             code="SURPLUS",
@@ -151,3 +167,14 @@ async def test_a_login_without_rights_is_told_so(url: str) -> None:
 
     with pytest.raises(ConfigError, match="this login may not read the status: permission denied"):
         await print_status(settings_for(url), as_json=False)
+
+
+async def test_what_the_writer_holds_back_and_what_gave_way_is_shown_by_kind(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await print_status(settings_for(url), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert "writer: lag 7.2 s, queued 12, spooled 900 rows (4096 bytes, SPOOL FULL)" in shown
+    assert "coalesced l2_snap_metrics 4, ticker_samples 5, dropped trade_samples 3" in shown
+    assert "trades: missing 31 in 2 gaps, refilled 8" in shown
