@@ -187,7 +187,7 @@ async def play_through(recording: Path, ingest_url: str, decision_url: str) -> d
 
 
 def rows(url: str, table: str) -> list[str]:
-    """Return the rows of a table as JSON, in an order of their own, without what the database numbers and dates itself."""
+    """Return the rows of a table as JSON, in an order of their own, without what the database makes up."""
     with psycopg.connect(url) as connection:
         found = connection.execute(
             f"SELECT to_jsonb(t) - 'generation_id' - 'txid' - 'updated_at' FROM krakenbot.{table} t".encode()
