@@ -1,7 +1,7 @@
 """`./kb bench [VERB ...] [--report FILE] [--docs]`: run the benchmarks, print them, write them down.
 
-`--report` writes JSON, `--docs` writes the sections of the verbs that ran into docs/performance.md. Every module of this folder is a verb; it has
-`run() -> dict` with a boolean `passed`. Exits with 1 when one failed.
+`--report` writes JSON, `--docs` writes the sections of the verbs that ran into docs/performance.md. Every module of
+this folder is a verb; it has `run() -> dict` with a boolean `passed`. Exits with 1 when one failed.
 """
 
 from __future__ import annotations
