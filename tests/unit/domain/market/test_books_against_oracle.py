@@ -332,6 +332,7 @@ def check_l3(book, venue, levels=10):
     for side, name in ((Side.BUY, "bids"), (Side.SELL, "asks")):
         window = dict(list(venue.window(name).items())[:levels])
         assert list(window) == book.prices(side, levels)
+        assert len(book.prices(side, 2 * venue.depth)) <= venue.depth
         for ticks, queue in window.items():
             assert [(each, lots) for each, lots, _ in queue] == book.orders(side, ticks)
 

@@ -7,7 +7,7 @@ from attrs import frozen
 
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
-from krakenbot.domain.market.places import SETTLE_NS, Amount
+from krakenbot.domain.market.places import MANY, SETTLE_NS, Amount
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.market.trade import PublicTrade
 from krakenbot.domain.values import NS_PER_S, Side, Symbol
@@ -120,6 +120,27 @@ def test_departure_from_the_front_without_a_trade_was_cancelled_after_a_while():
     desk.settle()
 
     assert (Amount(1, 10), Amount()) == (place.cancelled, place.pending)
+
+
+def test_departure_is_not_given_up_while_its_trade_may_still_come():
+    desk = Desk("A", "B")
+    place = make_place(desk)
+    desk.tell(("delete", "A", PRICE, 10))
+    desk.book.places.settle(START_NS + desk.second * NS_PER_S + SETTLE_NS - 1)
+    desk.trade(10)
+
+    assert (Amount(1, 10), Amount()) == (place.traded, place.cancelled)
+
+
+def test_departures_that_nobody_settles_are_settled_by_age():
+    desk = Desk("A")
+    place = make_place(desk)
+    for _ in range(MANY + 1):
+        desk.tell(("modify", "A", PRICE, 9), second=10)
+        desk.tell(("modify", "A", PRICE, 10), second=10)
+    desk.tell(("modify", "A", PRICE, 9), second=10 + SETTLE_NS // NS_PER_S)
+
+    assert (-(MANY + 1) + (MANY + 1), 1) == (place.amended.lots, place.pending.lots)
 
 
 def test_trade_of_part_of_a_departure_leaves_the_rest_cancelled():
