@@ -169,3 +169,21 @@ def test_prices_kept_are_bounded():
 
     assert book.is_valid
     assert len(book._prices) <= 4096
+
+
+def test_increment_of_five_cents_is_counted_in_cents():
+    book = L2Book(price_precision=2, qty_precision=1, depth=10)
+    digits = ("10510", "9530", "9020")
+    bids = [Level(0.95, 3.0), Level(0.9, 2.0)]
+
+    assert Verdict.GOOD is book.load(bids, [Level(1.05, 1.0)], crc(*digits), "", 1.0)
+    assert [(95, 30), (90, 20)] == book.levels(Side.BUY, 10)
+    assert (105, 10) == book.best_ask()
+
+
+@pytest.mark.parametrize(("before", "after"), [("01.51Z", "01.5Z"), ("01.5Z", "01Z"), ("01.000001Z", "01Z")])
+def test_time_that_runs_back_in_fewer_digits_is_noticed(before, after):
+    book = loaded(at=f"2026-11-22T10:00:{before}")
+    verdict = book.apply([Level(99.9, 1.0)], [], crc("1001100000000", "999100000000"), f"2026-11-22T10:00:{after}", 2.0)
+
+    assert (Verdict.BAD, "time ran back") == (verdict, book.invalid_reason)

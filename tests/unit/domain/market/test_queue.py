@@ -154,3 +154,16 @@ def test_large_quantity_is_taken_exactly_and_counted_once():
         exactly = [Order("D", 99.9, Decimal(4), T.format(4), "add"), Order("E", 99.9, exact, T.format(5), "add")]
         assert Verdict.GOOD is queue.apply(exactly, [], checksum, T.format(11), 2.0)
     assert (40 + lots, 0, 0, 0) == queue.take_touch_counters()
+
+
+def test_increment_of_five_cents_is_counted_in_cents():
+    queue = L3Book(price_precision=2, qty_precision=1, depth=10)
+    bids = [Order("A", 0.95, 1.0), Order("B", 0.95, 2.0), Order("C", 0.9, 3.0)]
+    digits = ("10510", "9510", "9520", "9030")
+    assert Verdict.GOOD is queue.load(bids, [Order("Z", 1.05, 1.0)], crc(*digits), T.format(10), 1.0)
+    lower = queue.position_at(Side.BUY, 90, 1)
+
+    assert ([95, 90], [105]) == (queue.prices(Side.BUY, 10), queue.prices(Side.SELL, 10))
+    assert lower is not None
+    assert (30, 30, 2) == (lower.ahead_lots, lower.better_lots, lower.better_orders)
+    assert lower.ahead_notional_quote == pytest.approx(0.9 * 3.0)
