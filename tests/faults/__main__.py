@@ -79,12 +79,14 @@ async def _strike_all(faults: list[Fault], symbols: int, seed: int) -> list[Outc
 
 def _say(outcome: Outcome) -> None:
     held = outcome.compared
-    recovery = "never" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f} s"
-    _print(
-        f"{'ok  ' if outcome.ok else 'FAIL'} {outcome.fault}: {outcome.injected} times at {outcome.point};"
-        f" {held.trades} trades published, {held.stored} stored, {held.in_gaps} in gaps;"
-        f" {held.books} books, {held.queues} queues; {outcome.told or 'nothing to say'}; recovered {recovery}"
-    )
+    parts = [
+        f"{outcome.injected} times at {outcome.point}" if outcome.injected else "",
+        f"{held.trades} trades published, {held.stored} stored, {held.in_gaps} in gaps",
+        f"{held.books} books, {held.queues} queues" if held.books else "",
+        outcome.told,
+        "" if outcome.recovery_s is None else f"recovered in {outcome.recovery_s:.1f} s",
+    ]
+    _print(f"{'ok  ' if outcome.ok else 'FAIL'} {outcome.fault}: {'; '.join(part for part in parts if part)}")
     for finding in outcome.findings:
         _print(f"     {finding}")
 

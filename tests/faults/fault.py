@@ -51,6 +51,8 @@ class Fault:
     recover_within_s: float = 45.0
     channels: tuple[str, ...] = ()
     renew: Literal["", "public", "level3"] = ""
+    point: str = ""
+    """Where `act` strikes; the exchange says where rules do."""
 
     @property
     def lasts(self) -> bool:

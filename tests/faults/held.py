@@ -94,9 +94,10 @@ class Held:
         )
 
     async def open_gaps(self) -> list[Row]:
-        """Return the ranges of trades that are named as missing and not refilled."""
+        """Return the ranges of trades that are named as missing and did not come since."""
         return await self._ingest(
-            "SELECT symbol, first_trade_id, last_trade_id, cause FROM krakenbot.trade_gaps WHERE refilled_at IS NULL"
+            "SELECT symbol, lower(missing) AS first_trade_id, upper(missing) - 1 AS last_trade_id, cause"
+            " FROM krakenbot.trade_gaps, unnest(still_missing) AS missing"
         )
 
     async def quarantine(self) -> dict[tuple[str, str], str]:

@@ -115,7 +115,7 @@ class Runner:
         return Outcome(
             fault=fault.name,
             injected=injected,
-            point=_point(report["log"], rules) if fault.rules else fault.name,
+            point=fault.point or _point(report["log"], rules),
             compared=compared,
             told=told,
             recovery_s=None if recovered_ns is None else max(0.0, (recovered_ns - from_ns) / NS_PER_S),

@@ -55,6 +55,7 @@ FAULTS = (
     Fault(
         name="kill -9 of the ingest cluster, away for 30 s",
         act=kill_cluster,
+        point="postgres of the ingest cluster",
         hold_s=0.0,
         dark=Dark(epoch_after_s=8.0, is_told=False, blocked_after_s=8.0, codes=NO_REFRESH),
         recover_within_s=90.0,
@@ -62,6 +63,7 @@ FAULTS = (
     Fault(
         name="kill -9 of the ingest cluster for 30 s, and no room for the spool",
         act=fill_spool,
+        point="postgres of the ingest cluster, files of ingest bounded to 64 KiB",
         hold_s=0.0,
         dark=Dark(epoch_after_s=8.0, is_told=False, blocked_after_s=8.0, codes=NO_REFRESH),
         recover_within_s=90.0,
@@ -69,6 +71,7 @@ FAULTS = (
     Fault(
         name="kill -9 of ingest, started again after 10 s",
         act=kill_ingest,
+        point="ingest",
         hold_s=0.0,
         dark=Dark(epoch_after_s=0.5, is_told=False, blocked_after_s=4.0, codes=NO_REFRESH),
         recover_within_s=90.0,
@@ -76,6 +79,7 @@ FAULTS = (
     Fault(
         name="SIGSTOP of ingest for 60 s",
         act=stop_ingest,
+        point="ingest",
         hold_s=0.0,
         dark=Dark(epoch_after_s=0.5, is_told=False, blocked_after_s=6.0, codes=NO_REFRESH),
         recover_within_s=90.0,
