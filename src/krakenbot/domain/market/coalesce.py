@@ -13,8 +13,8 @@ from attrs import evolve
 from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample
 
 PeriodicSample = TickerSample | BookSample | QueueSample
-P = TypeVar("P", TickerSample, BookSample, QueueSample)
-_SUMS = {
+P = TypeVar("P", bound=PeriodicSample)
+_SUMS: dict[type, tuple[str, ...]] = {
     TickerSample: (),
     BookSample: ("ofi", "updates", "crossed_s", "invalid_s"),
     QueueSample: ("bid_added", "bid_removed", "ask_added", "ask_removed"),
