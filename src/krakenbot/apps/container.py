@@ -216,7 +216,7 @@ class IngestContainer(SharedContainer):
         refresh_settings=settings.provided.refresh,
         run_settings=settings.provided.runs,
         retention_settings=settings.provided.retention,
-        window_reach_s=settings.provided.windows.reach_s,
+        window_reach_s=settings.provided.windows.raw_reach_s,
     )
 
 
