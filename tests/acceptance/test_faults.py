@@ -24,7 +24,7 @@ FAULTS = {
 
 @pytest.mark.slow
 @pytest.mark.postgres
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(170)
 def test_two_market_faults_leave_every_book_right_and_every_trade_stored(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = subprocess.run(
@@ -34,7 +34,7 @@ def test_two_market_faults_leave_every_book_right_and_every_trade_stored(tmp_pat
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=160,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

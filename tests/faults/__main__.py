@@ -46,35 +46,40 @@ def main() -> int:
     if arguments.report and not arguments.report.absolute().parent.is_dir():
         parser.error(f"--report {arguments.report}: its folder must exist")
     try:
-        outcomes = anyio.run(_strike_all, faults, arguments.symbols, arguments.seed)
+        outcomes = anyio.run(_strike_all, faults, arguments)
     except HarnessError as error:
         sys.stderr.write(f"kb faults: {error}\n")
         return 2
-    if arguments.report:
-        found = report.as_json(arguments.suite, arguments.symbols, outcomes)
-        arguments.report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if arguments.docs:
-        names = [*(fault.name for fault in SUITES[arguments.suite]), LAST]
-        rows = {outcome.fault: report.row(arguments.symbols, outcome) for outcome in outcomes}
-        page = report.PAGE.read_text(encoding="utf-8")
-        report.PAGE.write_text(report.merged(page, arguments.suite, names, rows), encoding="utf-8")
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-async def _strike_all(faults: list[Fault], symbols: int, seed: int) -> list[Outcome]:
-    outcomes = []
+async def _strike_all(faults: list[Fault], arguments: argparse.Namespace) -> list[Outcome]:
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="kb-faults-") as name:
-        async with running(Path(name), symbols, seed) as world:
+        async with running(Path(name), arguments.symbols, arguments.seed) as world:
             runner = Runner(world)
             compared = await runner.begin(decisions=any(fault.asks_decisions for fault in faults))
             _print(f"{compared.books} books and {compared.queues} queues run; {len(faults)} faults follow")
             for fault in faults:
-                outcome = await runner.strike(fault)
-                outcomes.append(outcome)
-                _say(outcome)
+                outcomes.append(await runner.strike(fault))
+                _tell(outcomes, arguments)
             outcomes.append(await runner.end())
-            _say(outcomes[-1])
+            _tell(outcomes, arguments)
     return outcomes
+
+
+def _tell(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
+    """Print the newest outcome, and write what is known so far: a run that is broken off leaves its rows."""
+    _say(outcomes[-1])
+    suite, symbols = arguments.suite, arguments.symbols
+    if arguments.report:
+        found = report.as_json(suite, symbols, outcomes)
+        arguments.report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if arguments.docs:
+        names = [*(fault.name for fault in SUITES[suite]), LAST]
+        rows = {outcome.fault: report.row(symbols, outcome) for outcome in outcomes}
+        page = report.PAGE.read_text(encoding="utf-8")
+        report.PAGE.write_text(report.merged(page, suite, names, rows), encoding="utf-8")
 
 
 def _say(outcome: Outcome) -> None:
