@@ -110,6 +110,8 @@ class Runner:
             injected += rule["hits"] - rule["without_effect"]
             if rule["hits"] == rule["without_effect"]:
                 findings.append(f"never struck: {rule['rule']}")
+        if injected == 0 and not rules:
+            findings.append("it never struck")
         findings += compared.findings
         findings += self._world.ended()
         return Outcome(

@@ -26,13 +26,21 @@ async def kill_cluster(world: World) -> int:
 
 
 async def fill_spool(world: World) -> int:
-    """Take the cluster away, and let no file of ingest grow beyond a size: its next write to the spool is cut short."""
-    before = resource.prlimit(world.children["ingest"].pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(world.children["ingest"].pid, resource.RLIMIT_FSIZE, (SPOOL_BYTES, before[1]))
+    """Take the cluster away, and let no file of ingest grow beyond a size: a write to the spool is cut short.
+
+    It struck if the spool was begun and had no more room than that until the cluster came back.
+    """
+    pid = world.children["ingest"].pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (SPOOL_BYTES, before[1]))
     try:
-        return await kill_cluster(world)
+        world.ingest_cluster.kill()
+        await anyio.sleep(CLUSTER_AWAY_S)
+        spooled = sum(path.stat().st_size for path in world.folder.rglob("*.spool"))
+        await world.ingest_cluster.start()
     finally:
-        resource.prlimit(world.children["ingest"].pid, resource.RLIMIT_FSIZE, before)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    return int(0 < spooled <= SPOOL_BYTES)
 
 
 async def kill_ingest(world: World) -> int:
