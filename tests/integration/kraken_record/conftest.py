@@ -36,7 +36,8 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         process = subprocess.Popen([sys.executable, "-m", "krakenbot", "exchange", *options], stdout=log, stderr=log)
     try:
         until(ready.exists, "the exchange did not start")
-        yield json.loads(ready.read_text())
+        # one for all: nonces of a key go on from process to process
+        yield json.loads(ready.read_text()) | {"data_dir": str(folder / "data")}
     finally:
         process.terminate()
         process.wait(10)
@@ -50,7 +51,7 @@ def recorder(venue: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
         names = ("rest_url", "ws_public_url", "ws_private_url", "ws_level3_url")
         environment = {f"KRAKENBOT_VENUE__{name.upper()}": venue[name] for name in names}
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("KRAKENBOT_")}  # noqa: TID251
-        environment = foreign | environment | {"KRAKENBOT_PROCESS__DATA_DIR": str(tmp_path / "data")}
+        environment = foreign | environment | {"KRAKENBOT_PROCESS__DATA_DIR": venue["data_dir"]}
         if key:
             environment |= {"KRAKENBOT_KEYS__INGEST_API_KEY": "reader", "KRAKENBOT_KEYS__INGEST_API_SECRET": SECRET}
         symbols = [option for symbol in venue["symbols"] for option in ("--symbol", symbol)]
