@@ -106,6 +106,11 @@ class Held:
         said = rows[0]["body"]["feed"]["quarantined"] if rows else []
         return {(each["channel"], each["symbol"]): f"{each['reason']}, {each['age_s']:.0f} s" for each in said}
 
+    async def is_spool_full(self) -> bool:
+        """Tell whether ingest's newest status says that its disk takes no more."""
+        rows = await self._decision("SELECT body FROM krakenbot.process_status WHERE process = 'ingest'")
+        return bool(rows and rows[0]["body"]["sink"]["spool_full"])
+
     async def epochs(self, since: datetime, until: datetime) -> list[Row]:
         """Return status and reasons of the epochs that were made within a time, in order."""
         return await self._decision(
