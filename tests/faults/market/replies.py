@@ -47,14 +47,14 @@ FAULTS = (
         recover_within_s=60.0,
     ),
     Fault(
-        name="429 on upgrade, five times",
+        name="429 on upgrade, up to five times",
         rules=("5 times at public.upgrade: answer 429",),
         renew="public",
         hold_s=15.0,
         recover_within_s=60.0,
     ),
     Fault(
-        name="429 on upgrade of level3, five times",
+        name="429 on upgrade of level3, up to five times",
         rules=("5 times at level3.upgrade: answer 429",),
         renew="level3",
         hold_s=15.0,
