@@ -35,7 +35,7 @@ def check_flow(
     *,
     profile: Literal["null", "toxic", "edge", "recorded", "all"] = "all",
     seed: Annotated[list[int] | None, cyclopts.Parameter(negative=())] = None,
-    duration_s: int = 7200,
+    duration_s: int = 10800,
     symbols: int = 3,
     processes: int = 2,
     recording: Path | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,8 @@ def test_refusal_of_the_moment_is_no_reason_to_leave_a_symbol_out(desk, error):
 
 
 def test_symbol_refused_for_ever_is_to_be_left_out_and_comes_back_to_be_tried(desk):
-    session, told = desk.connect(), []
+    session = desk.connect()
+    told: list[Any] = []
     for _ in range(400):
         for request in desk.pump(session):
             if request["params"]["channel"] == "book":

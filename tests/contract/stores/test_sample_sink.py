@@ -30,7 +30,7 @@ def make_trade(trade_id: int, symbol: Symbol = BTC) -> TradeSample:
 async def flushed(sink) -> dict[str, int]:
     with anyio.fail_after(10):
         await sink.flush()
-    return sink.stats().rows
+    return dict(sink.stats().rows)
 
 
 async def test_trade_counts_once_whatever_the_order_and_the_run(stores):

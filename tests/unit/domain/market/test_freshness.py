@@ -32,7 +32,7 @@ def test_text_that_is_no_time_is_refused_as_such(text):
     assert isinstance(found, int)
 
 
-def observed(*samples):
+def observed(*samples: tuple[float, float]) -> LagMeter:
     meter = LagMeter()
     for venue_s, received_mono in samples:
         meter.observe(round(venue_s * 10**9), received_mono)

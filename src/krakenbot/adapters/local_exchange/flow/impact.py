@@ -1,9 +1,10 @@
 """How trades move prices: by the square root of their size, and only as far as their direction surprises.
 
 In: every trade of the flow's takers. Out: a push of the latent price that stays, a shade of the makers' quotes and a
-wider spread that decay. Spreads open at once and close slowly (Ponzi, Lillo, Mantegna 2009). Direction is persistent (Lillo, Mike, Farmer 2005); were its foreseeable part not left out, returns
-would be foreseeable too (Lillo, Farmer 2004; Bouchaud, Gefen, Potters, Wyart 2004). The square root is the
-usual finding, and that impact is in proportion to volatility (Torre 1997; Bouchaud, Farmer, Lillo 2009).
+wider spread that decay. Spreads open at once and close slowly (Ponzi, Lillo, Mantegna 2009). Direction is persistent
+(Lillo, Mike, Farmer 2005); were its foreseeable part not left out, returns would be foreseeable too (Lillo, Farmer
+2004; Bouchaud, Gefen, Potters, Wyart 2004). The square root is the usual finding, and that impact is in proportion to
+volatility (Torre 1997; Bouchaud, Farmer, Lillo 2009).
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -19,16 +22,19 @@ from krakenbot.domain.values import Symbol
 class Clock:
     """Time that passes only by waiting."""
 
-    now: float = 1000.0
+    at_mono: float = 1000.0
+
+    def now(self):
+        return datetime.fromtimestamp(self.at_mono, UTC)
 
     def mono(self):
-        return self.now
+        return self.at_mono
 
     def now_ns(self):
         return 0
 
     async def sleep(self, duration_s):
-        self.now += duration_s
+        self.at_mono += duration_s
         await anyio.lowlevel.checkpoint()
 
 
@@ -59,7 +65,7 @@ class Rig:
         factory=lambda: ConnectionBudget(burst=100, per_10_min=100, ban_first_s=30, ban_max_s=600)
     )
     tried_at: list[float] = field(factory=list)
-    outages: list = field(factory=list)
+    outages: list[Any] = field(factory=list)
     downs: list[str] = field(factory=list)
     refuse_token: Exception | None = None
     session: Session = field(factory=Session)
@@ -77,7 +83,7 @@ class Rig:
         )
 
     async def open(self, _stream, outage):
-        self.tried_at.append(self.clock.now)
+        self.tried_at.append(self.clock.at_mono)
         self.outages.append(outage)
         if self.refuse_token is not None:
             self.plan.pop(0)
@@ -93,14 +99,14 @@ class Rig:
         self.refused_status = 429 if reason == "429" else None
         self.was_open = self.refused_status is None
         if lasted_s:
-            self.clock.now += lasted_s
-            self.session.last_frame_mono = self.clock.now
+            self.clock.at_mono += lasted_s
+            self.session.last_frame_mono = self.clock.at_mono
         return reason
 
     def on_connection(self, _stream, *, up, reason):
         self.downs.append(reason)
 
-    async def play(self, *streams: MarketStream):
+    async def play(self, *streams: Any):
         async with anyio.create_task_group() as tasks:
             for stream in streams or (self.stream(),):
                 tasks.start_soon(stream.run, self)
@@ -164,7 +170,8 @@ async def test_gap_begins_with_the_last_frame_and_keeps_its_reason_through_all_a
 
 
 def test_symbols_stay_where_they_are_and_new_ones_fill_what_is_free():
-    rig, streams = Rig(plan=[]), []
+    rig = Rig(plan=[])
+    streams: list[MarketStream] = []
     names = [Symbol(f"S{number}") for number in range(7)]
     assign(streams, names[:5], 2, rig.stream)
     first = [list(stream.symbols) for stream in streams]

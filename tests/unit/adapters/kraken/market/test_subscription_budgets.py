@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from krakenbot.adapters.kraken.protocol.budget import Budget
 from krakenbot.adapters.kraken.protocol.quarantine import Troubles
 from krakenbot.adapters.kraken.protocol.subscriptions import Subscriptions, SubscriptionSettings
 
 
 def test_many_symbols_are_asked_for_in_few_requests_however_often_the_budget_is_looked_at():
-    asked = []
+    asked: list[int] = []
+
+    def encode(_method: str, _channel: str, symbols: Sequence[str], _req_id: int) -> str:
+        asked.append(len(symbols))
+        return ""
+
     subscriptions = Subscriptions(
         settings=SubscriptionSettings(ack_timeout_s=100),
-        encode=lambda _method, _channel, symbols, _req_id: asked.append(len(symbols)) or "",
+        encode=encode,
         symbol_cost=1.0,
         budget=Budget(rate_per_s=200, burst=200),
         resync_budget=Budget(rate_per_s=1, burst=1),
@@ -23,6 +30,8 @@ def test_many_symbols_are_asked_for_in_few_requests_however_often_the_budget_is_
     subscriptions.want("book", [f"S{number}" for number in range(600)], now)
     while sum(asked) < 600:
         due = subscriptions.next_deadline()
+        assert due is not None
+
         now = max(due, now + 0.01)
         subscriptions.step(now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from attrs import define
@@ -59,7 +60,7 @@ def make_trade(trade_id: int, symbol: Symbol = BTC) -> TradeSample:
 
 
 class World:
-    def __init__(self, *held: int, page_rows: int = 1000, **settings: float) -> None:
+    def __init__(self, *held: int, page_rows: int = 1000, **settings: Any) -> None:
         self.clock = ManualClock()
         self.database = MemoryDatabase()
         self.sink = MemorySampleSink(self.database)
