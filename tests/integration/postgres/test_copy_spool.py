@@ -24,7 +24,7 @@ from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
 from krakenbot.adapters.postgres.spool import SpoolLimits
-from krakenbot.domain.errors import StoreUnavailable
+from krakenbot.domain.errors import StoreConflict, StoreUnavailable
 from krakenbot.domain.market.samples import TickerSample, TradeSample
 from krakenbot.domain.values import RunId, Side, Symbol
 
@@ -282,6 +282,34 @@ async def test_damaged_record_is_named_and_the_rest_replayed(world: World) -> No
     (first, last, cause) = world.rows("SELECT first_trade_id, last_trade_id, cause FROM trade_gaps")[0]
     assert "spool_damaged" == cause
     assert sorted({*range(1, 303)} - {*range(first, last + 1)}) == sorted(world.trade_ids())
+
+
+async def test_outage_after_a_conflict_in_a_replay_keeps_the_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that was refused once is tried again after whatever outage; it is never taken for written."""
+    async with world.writing() as sink:
+        sink.put(world.run_id, [make_trade(1)])
+        await sink.flush()
+        world.cluster.kill()
+        sink.put(world.run_id, [make_trade(i) for i in range(2, 40)])
+    await world.cluster.start()
+    original = CopySession.write
+    failures = [StoreConflict("trade_samples", "there already"), StoreUnavailable("away"), StoreUnavailable("away")]
+
+    async def fail_first(self: CopySession, batch: Any) -> bool:
+        if failures:
+            raise failures.pop(0)
+        return await original(self, batch)
+
+    monkeypatch.setattr(CopySession, "write", fail_first)
+    async with world.writing() as sink:
+        sink.put(world.run_id, [make_trade(40)])
+        with anyio.fail_after(10):
+            await sink.flush()
+
+    assert [] == failures
+    assert list(range(1, 41)) == world.trade_ids()
 
 
 @pytest.mark.parametrize("kill_after_spooled", [1, 400])

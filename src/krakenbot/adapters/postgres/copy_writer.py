@@ -252,10 +252,11 @@ class PostgresSampleSink:
         head = _readable_head(record.head) if record is not None else None
         if record is not None and record.body is not None and head is not None:
             decode_rows(record.body, head.batch)
-            for _ in range(_TRIES_BY_CONFLICT):
+            for conflicts in range(_TRIES_BY_CONFLICT):
                 if await self._is_committed(head.batch):
                     break
-                if not head.batch.conflicts:
+                if head.batch.conflicts == conflicts:
+                    # The database is away: the record stays, whatever was refused before.
                     return False
             self._replayed += head.batch.count
             self._finished(head.batch)
