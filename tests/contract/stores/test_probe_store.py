@@ -15,7 +15,7 @@ from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, INGEST_ROLE
 from krakenbot.adapters.postgres.probe_store import PostgresProbeStore
 from krakenbot.domain.errors import StoreError
-from krakenbot.domain.market.places import Amount, Place
+from krakenbot.domain.market.place import Amount, Place
 from krakenbot.domain.market.probe import Causes, Probe, ProbeEnd, ProbeKind
 from krakenbot.domain.values import NS_PER_S, LineageId, Side, Symbol, VenueId
 from krakenbot.ports.probe_store import ProbeStore

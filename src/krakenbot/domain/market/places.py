@@ -13,7 +13,7 @@ resting orders and by the queue probes:
 
 Level3 says that an order left, not why. Only the front of a queue trades, so what leaves from further back was
 cancelled or amended for certain; what leaves from the front is `pending` until a public trade of that price explains
-it, or until nothing has for SETTLE_NS. The two feeds are two connections: a trade may come before or after.
+it, or until nothing has for SETTLE_NS (`market.front`).
 Cost: a message that touches no followed price pays one look-up a change; one that does, a step for each place there.
 """
 
@@ -23,76 +23,13 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Protocol
 
-from attrs import Factory, define
-
 from krakenbot.domain.market.freshness import utc_ns
+from krakenbot.domain.market.front import Departure, Front
+from krakenbot.domain.market.place import Amount, Place
 from krakenbot.domain.market.trade import PublicTrade
-from krakenbot.domain.values import NS_PER_S, Side
+from krakenbot.domain.values import Side
 
-MATCH_NS = NS_PER_S
-"""How far apart in venue time a trade and the departure that it explains may be."""
-SETTLE_NS = 5 * NS_PER_S
-"""After so long without a trade that explains it, a departure was no trade."""
 NS_PER_US = 1_000
-MANY, MOST = 64, 1024
-"""So many unexplained departures or trades of one level are settled by age, and so many at once."""
-
-
-@define(slots=True)
-class Amount:
-    """A number of orders and their lots; a change of part of an order counts lots and no order."""
-
-    orders: int = 0
-    lots: int = 0
-
-    def add(self, orders: int, lots: int) -> None:
-        """Add an amount; negative ones subtract."""
-        self.orders += orders
-        self.lots += lots
-
-
-@define(kw_only=True, eq=False, slots=True)
-class Place:
-    """A place in the queue at one price, of a held order or (`order_id` empty) of an imagined one.
-
-    Always `ahead = joined - (traded + cancelled + amended + unseen + pending)`, in lots and in orders. `amended` is
-    what orders ahead gave up by amending (negative when they grew), moves to another place included. `unseen` is what
-    changed while the level was out of sight: out of the window of levels, or the book invalid; meanwhile `is_seen` is
-    False and `ahead` is the last known. `gaps` counts such times.
-    `reached` is what traded at this price with nothing ahead left: volume that an imagined order of `size_lots` would
-    have met first, or, of a held order, its own fills. `through_lots` traded at prices worse than this one.
-    `is_over`: a held order has left the book, or the instrument was reshaped; nothing will change any more.
-    """
-
-    side: Side
-    price_ticks: int
-    size_lots: int
-    joined_at_ns: int
-    joined: Amount
-    ahead: Amount
-    rank: int
-    quote_per_lot: float
-    order_id: str = ""
-    is_seen: bool = True
-    is_over: bool = False
-    gaps: int = 0
-    traded: Amount = Factory(Amount)
-    cancelled: Amount = Factory(Amount)
-    amended: Amount = Factory(Amount)
-    unseen: Amount = Factory(Amount)
-    pending: Amount = Factory(Amount)
-    reached: Amount = Factory(Amount)
-    through_lots: int = 0
-
-    @property
-    def ahead_notional_quote(self) -> float:
-        """Return the notional ahead in quote units."""
-        return self.ahead.lots * self.quote_per_lot
-
-    @property
-    def lots_to_fill(self) -> int:
-        """Return what has to trade at this price until an order of this size is filled whole; 0 when it is."""
-        return max(self.ahead.lots + self.size_lots - self.reached.lots, 0)
 
 
 class QueueLevels(Protocol):
@@ -142,29 +79,10 @@ class QueueBook(Protocol):
         """Return the venue's time of the last message."""
 
 
-@define(eq=False, slots=True)
-class _Departure:
-    """What left the front of a level, and whom it concerned; `order` is 1 when the whole order left."""
-
-    at_ns: int
-    order: int
-    lots: int
-    before: list[Place]
-    after: list[Place]
-
-
-@define(eq=False, slots=True)
-class _Print:
-    """What of a public trade has not been found in the queue yet."""
-
-    at_ns: int
-    lots: int
-
-
 class Watch:
     """One followed level. An order stands ahead of a place when its rank is lower."""
 
-    __slots__ = ("departures", "gone", "is_seen", "key", "next_rank", "places", "prints", "ranks", "since_ns")
+    __slots__ = ("front", "gone", "is_seen", "key", "next_rank", "places", "ranks", "since_ns")
 
     def __init__(self, key: int, order_ids: Iterable[str], since_ns: int) -> None:
         self.key = key
@@ -175,8 +93,7 @@ class Watch:
         self.is_seen = True
         # of the message under way: order id, rank, lots (negative when grown), whether the whole order left
         self.gone: list[tuple[str, int, int, bool]] = []
-        self.departures: list[_Departure] = []
-        self.prints: list[_Print] = []
+        self.front = Front()
 
     def on_append(self, order_id: str) -> None:
         """Take notice of an order that joins the back."""
@@ -206,13 +123,13 @@ class Watch:
     def end_message(self, side: QueueLevels, book: QueueBook) -> None:
         """Tell the places what a whole message changed, with the cause as far as it is certain."""
         level = side.levels.get(self.key)
-        front = self.ranks[next(iter(level))] if level else inf
+        first = self.ranks[next(iter(level))] if level else inf
         for order_id, rank, lots, is_whole in self.gone:
             before = [place for place in self.places if rank < place.rank]
             for place in before:
                 place.ahead.add(-is_whole, -lots)
             is_moved = is_whole and order_id in side.key_of
-            if lots < 0 or is_moved or rank > front:
+            if lots < 0 or is_moved or rank > first:
                 cancelled = is_whole and not is_moved
                 for place in before:
                     (place.cancelled if cancelled else place.amended).add(is_whole, lots)
@@ -220,7 +137,7 @@ class Watch:
                 after = [place for place in self.places if rank >= place.rank]
                 for place in before:
                     place.pending.add(is_whole, lots)
-                self._explain_departure(_Departure(book.updated_at_ns, int(is_whole), lots, before, after))
+                self.front.on_departure(Departure(book.updated_at_ns, int(is_whole), lots, before, after))
             for place in self.places:
                 if place.order_id == order_id:
                     place.size_lots -= lots
@@ -250,60 +167,6 @@ class Watch:
             place.rank = base + place.ahead.orders
         self.ranks = {order_id: base + index for index, order_id in enumerate(ids)}
         self.next_rank = base + len(ids)
-
-    def on_print(self, lots: int, at_ns: int) -> None:
-        """Take a public trade at this price."""
-        if at_ns + NS_PER_US <= self.since_ns:
-            return
-        found = _Print(at_ns, lots)
-        for departure in sorted(self.departures, key=lambda each: each.lots != lots):
-            if found.lots and abs(departure.at_ns - at_ns) <= MATCH_NS:
-                self._traded(departure, found)
-        self.departures = [each for each in self.departures if each.lots]
-        if found.lots:
-            self.prints.append(found)
-            if len(self.prints) > MANY:
-                self.settle(at_ns)
-                del self.prints[:-MOST]
-
-    def settle(self, now_ns: int) -> None:
-        """Call departures without a trade what they were, and forget trades that explained nothing."""
-        if self.departures:
-            for departure in self.departures:
-                if departure.at_ns + SETTLE_NS <= now_ns:
-                    for place in departure.before:
-                        place.pending.add(-departure.order, -departure.lots)
-                        (place.cancelled if departure.order else place.amended).add(departure.order, departure.lots)
-                    departure.lots = 0
-            self.departures = [each for each in self.departures if each.lots]
-        if self.prints:
-            self.prints = [each for each in self.prints if each.at_ns + SETTLE_NS > now_ns]
-
-    def _explain_departure(self, departure: _Departure) -> None:
-        if self.prints:
-            for found in sorted(self.prints, key=lambda each: each.lots != departure.lots):
-                if departure.lots and abs(found.at_ns - departure.at_ns) <= MATCH_NS:
-                    self._traded(departure, found)
-            self.prints = [each for each in self.prints if each.lots]
-        if departure.lots:
-            self.departures.append(departure)
-            if len(self.departures) > MANY:
-                self.settle(departure.at_ns)
-            if len(self.departures) > MOST:
-                self.settle(departure.at_ns + SETTLE_NS)
-
-    @staticmethod
-    def _traded(departure: _Departure, found: _Print) -> None:
-        lots = min(departure.lots, found.lots)
-        departure.lots -= lots
-        found.lots -= lots
-        # an order whose last lots are explained has gone with them
-        order = departure.order if not departure.lots else 0
-        for place in departure.before:
-            place.pending.add(-order, -lots)
-            place.traded.add(order, lots)
-        for place in departure.after:
-            place.reached.add(order, lots)
 
     def _was_ahead(self, place: Place, order_id: str, side: QueueLevels) -> bool:
         rank = self.ranks.get(order_id)
@@ -372,7 +235,8 @@ class QueuePlaces:
         traded = trade.price_ticks * levels.sign
         for key, watch in levels.watched.items():
             if key == traded:
-                watch.on_print(trade.size_lots, trade.at_ns)
+                if trade.at_ns + NS_PER_US > watch.since_ns:
+                    watch.front.on_print(trade.size_lots, trade.at_ns)
             elif key < traded:
                 for place in watch.places:
                     if trade.at_ns + NS_PER_US > place.joined_at_ns:
@@ -382,7 +246,7 @@ class QueuePlaces:
         """Settle what no trade has explained until a venue time; to be called about once a second."""
         for levels in self._sides.values():
             for watch in levels.watched.values():
-                watch.settle(now_ns)
+                watch.front.settle(now_ns)
 
     def __len__(self) -> int:
         """Return how many places are followed."""

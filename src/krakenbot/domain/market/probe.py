@@ -16,7 +16,7 @@ from bisect import bisect_right
 
 from attrs import define, field, frozen
 
-from krakenbot.domain.market.places import Place
+from krakenbot.domain.market.place import Place
 from krakenbot.domain.values import BPS, NS_PER_S, Asset, Side, Symbol, VenueId
 
 MARKOUT_HORIZONS_S = (1.0, 5.0, 30.0, 300.0, 1800.0)

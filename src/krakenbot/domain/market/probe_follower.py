@@ -81,10 +81,12 @@ class ProbeFollower:
         """Take notice of a message that was applied to the book."""
         bid, ask = queue.best(Side.BUY), queue.best(Side.SELL)
         for probe in self.probes:
-            if probe.end is not None:
-                # the book's time only goes on: no message brings an earlier end
-                continue
             place = probe.place
+            if place.reached.lots:
+                probe.meet(place.reached_at_ns, now_mono)
+            if probe.end is not None:
+                # the book's time only goes on: no message brings an earlier move
+                continue
             if place.side is Side.BUY:
                 swept = ask is not None and ask <= place.price_ticks
                 away = bid is not None and bid >= probe.away_ticks
@@ -94,8 +96,6 @@ class ProbeFollower:
             # a level beyond the window was left behind too: so many better ones stand before it
             if swept or away or not place.is_seen:
                 probe.propose(ProbeEnd.SWEPT if swept else ProbeEnd.AWAY, queue.updated_at_ns, now_mono)
-            elif place.reached.lots:
-                probe.meet(queue.updated_at_ns, now_mono)
 
     def on_trade(self, trade: PublicTrade, now_mono: float) -> None:
         """Take a public trade that the book's places know already, in whatever order it comes with its messages."""
@@ -112,13 +112,18 @@ class ProbeFollower:
             if key > place.price_ticks * sign:
                 # a taker who reached the old touch would have met the level of our own first
                 probe.passed_lots += trade.size_lots
-            probe.meet(trade.at_ns, now_mono)
+                probe.meet(trade.at_ns, now_mono)
+            elif place.reached.lots:
+                probe.meet(place.reached_at_ns, now_mono)
 
     def step(self, queue: QueueView, now_mono: float) -> list[Probe]:
         """Let time pass; return the probes whose end is final, which are not followed any more."""
         now_ns = venue_now_ns(queue, now_mono)
         queue.places.settle(now_ns)
         for probe in self.probes:
+            if probe.place.reached.lots:
+                # what the book has explained only now, by volume
+                probe.meet(probe.place.reached_at_ns, now_mono)
             if probe.end is None and now_ns >= probe.deadline_at_ns:
                 probe.propose(ProbeEnd.TIMEOUT, probe.deadline_at_ns, now_mono)
         return self._release(

@@ -7,7 +7,8 @@ from attrs import frozen
 
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
-from krakenbot.domain.market.places import MANY, SETTLE_NS, Amount
+from krakenbot.domain.market.front import MANY, MATCH_NS, SETTLE_NS
+from krakenbot.domain.market.place import Amount
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.market.trade import PublicTrade
 from krakenbot.domain.values import NS_PER_S, Side, Symbol
@@ -42,10 +43,10 @@ class Desk:
         digits = "100150" + "".join(f"{price}{lots}" for _, price, lots in bids)
         assert Verdict.GOOD is self.book.load(rows, asks, zlib.crc32(digits.encode()), T.format(self.second), 1.0)
 
-    def tell(self, *changes: tuple[str, str, int, int], second: int | None = None) -> None:
+    def tell(self, *changes: tuple[str, str, int, int], second: int | None = None, ms: int = 0) -> None:
         """Apply (event, id, price, lots) of bids in one message; the time moves on by a second."""
         self.second = second if second is not None else self.second + 1
-        stamp = T.format(self.second)
+        stamp = T.format(self.second).replace(".000", f".{ms:03d}")
         orders = [Order(name, float(price), float(lots), stamp, event) for event, name, price, lots in changes]
         after = {p: dict(self.book.orders(Side.BUY, p)) for p in self.book.prices(Side.BUY, 100)}
         for event, name, price, lots in changes:
@@ -58,8 +59,8 @@ class Desk:
         digits = "100150" + "".join(f"{p}{lots}" for p in best for lots in after[p].values())
         assert Verdict.GOOD is self.book.apply(orders, [], zlib.crc32(digits.encode()), stamp, 1.0)
 
-    def trade(self, lots: int, *, price: int = PRICE, second: int | None = None) -> None:
-        at_ns = START_NS + (self.second if second is None else second) * NS_PER_S
+    def trade(self, lots: int, *, price: int = PRICE, second: int | None = None, ago_ms: int = 0) -> None:
+        at_ns = START_NS + (self.second if second is None else second) * NS_PER_S - ago_ms * 1_000_000
         self.book.places.on_trade(
             PublicTrade(
                 symbol=Symbol("A/B"), trade_id=1, side=Side.SELL, price_ticks=price, size_lots=lots, at_ns=at_ns
@@ -67,7 +68,7 @@ class Desk:
         )
 
     def settle(self) -> None:
-        self.book.places.settle(START_NS + self.second * NS_PER_S + SETTLE_NS)
+        self.book.places.settle(START_NS + self.second * NS_PER_S + SETTLE_NS + NS_PER_S)
 
 
 def make_place(desk: Desk, size_lots: int = 5):
@@ -141,6 +142,60 @@ def test_departures_that_nobody_settles_are_settled_by_age():
     desk.tell(("modify", "A", PRICE, 9), second=10 + SETTLE_NS // NS_PER_S)
 
     assert (-(MANY + 1) + (MANY + 1), 1) == (place.amended.lots, place.pending.lots)
+
+
+@pytest.mark.parametrize("is_print_first", [True, False])
+def test_cancel_just_before_a_trade_is_not_taken_for_what_traded(is_print_first):
+    desk = Desk("A", "B", "C")
+    place = make_place(desk)
+    desk.tell(("delete", "A", PRICE, 10), second=20)
+    if is_print_first:
+        desk.trade(8, ago_ms=-400, second=20)
+    desk.tell(("modify", "B", PRICE, 2), second=20, ms=400)
+    if not is_print_first:
+        desk.trade(8, ago_ms=-400, second=20)
+
+    assert (Amount(0, 8), Amount(1, 10)) == (place.traded, place.pending)
+    desk.settle()
+    assert (Amount(0, 8), Amount(1, 10), Amount()) == (place.traded, place.cancelled, place.pending)
+
+
+def test_cancel_of_the_same_size_just_before_a_trade_hides_no_fill():
+    desk = Desk("A")
+    place = make_place(desk)
+    desk.tell(("add", "B", PRICE, 10))
+    desk.tell(("delete", "A", PRICE, 10), second=20)
+    desk.trade(10, ago_ms=-400, second=20)
+    desk.tell(("delete", "B", PRICE, 10), second=20, ms=400)
+    desk.settle()
+
+    assert (Amount(1, 10), Amount(1, 10), Amount()) == (place.reached, place.cancelled, place.traded)
+    assert START_NS + 20 * NS_PER_S + 400_000_000 == place.reached_at_ns
+
+
+def test_two_trades_told_in_one_change_explain_it_before_a_nearby_cancel():
+    desk = Desk("A", "B")
+    place = make_place(desk)
+    desk.tell(("delete", "A", PRICE, 10), second=20)
+    desk.trade(2, ago_ms=-400, second=20)
+    desk.trade(4, ago_ms=-400, second=20)
+    desk.tell(("modify", "B", PRICE, 4), second=20, ms=400)
+    desk.settle()
+
+    assert (Amount(0, 6), Amount(1, 10)) == (place.traded, place.cancelled)
+
+
+def test_trade_and_departure_apart_in_time_wait_for_better_partners():
+    desk = Desk("A", "B")
+    place = make_place(desk)
+    desk.tell(("delete", "A", PRICE, 10), second=20)
+    desk.trade(10, ago_ms=-900, second=20)
+    at_ns = START_NS + 20 * NS_PER_S + 900_000_000 + MATCH_NS
+    desk.book.places.settle(at_ns - 1)
+    assert (Amount(), Amount(1, 10)) == (place.traded, place.pending)
+    desk.book.places.settle(at_ns)
+
+    assert (Amount(1, 10), Amount()) == (place.traded, place.pending)
 
 
 def test_trade_of_part_of_a_departure_leaves_the_rest_cancelled():

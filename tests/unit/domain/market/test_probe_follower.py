@@ -163,7 +163,7 @@ def test_prints_that_come_before_the_book_count_the_same():
     probe = scene.join(size=4)
     scene.change("add", "E", 100, 9)
     for name, lots in (("A", 10), ("B", 20), ("C", 30), ("E", 9)):
-        scene.trade(100, lots)
+        scene.trade(100, lots, ago_s=-0.1)
         scene.change("delete", name, 100)
 
     assert [probe] == scene.wait()
@@ -220,6 +220,21 @@ def test_one_print_for_several_orders_is_shared_by_volume():
     scene.wait(6.0)
 
     assert (12, 0, 3) == causes(probe)
+
+
+def test_fill_that_is_explained_by_volume_ends_the_probe_at_the_time_of_its_trade():
+    scene = Scene()
+    probe = scene.join(size=5)
+    scene.change("add", "E", 100, 9)
+    for name in ("A", "B", "C", "E"):
+        scene.change("delete", name, 100)
+    scene.trade(100, 69, ago_s=0.0)
+    scene.change("add", "F", 102, 1)
+    before = probe.end
+    scene.wait(1.5)
+
+    assert (ProbeEnd.AWAY, ProbeEnd.CONSUMED) == (before, probe.end)
+    assert probe.rest_s == pytest.approx(0.5)
 
 
 def test_print_outside_the_time_to_match_is_no_cause():
