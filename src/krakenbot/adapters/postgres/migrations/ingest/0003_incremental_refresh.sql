@@ -54,6 +54,8 @@ CREATE TABLE krakenbot.feature_buckets (
     ask_depth_50_quote double precision,
     spread_bins integer[],
     spread_counts integer[],
+    -- the mids of its ten seconds, null where there is none: the next bucket's returns begin at them
+    mids double precision[],
     -- 5 s returns: squares, bipower products, and the rises of their size, from low to high, where a jump may begin
     r5_n bigint NOT NULL,
     r5_squares double precision NOT NULL,
@@ -180,87 +182,88 @@ CREATE FUNCTION krakenbot.fold_books(
 BEGIN
     WITH wanted AS MATERIALIZED (
         SELECT symbol, bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
-    ), spans AS (
-        SELECT DISTINCT symbol, lead AS bucket FROM wanted CROSS JOIN LATERAL (VALUES (bucket), (bucket - 1)) v (lead)
-    ), rows_read AS MATERIALIZED (
-        SELECT spans.symbol, r.*, r.at_ns / 1000000000 AS second, spans.bucket,
-               r.bid > 0 AND r.bid < r.ask AND r.ask < 'Infinity' AS usable
-        FROM spans CROSS JOIN LATERAL (
-            SELECT l.at_ns, l.txid, l.run_id, l.ctid AS place, l.bid, l.ask, l.mid, l.spread_bps, l.microprice_dev_bps,
-                   l.imbalance_5, l.bid_depth_10_quote, l.bid_depth_25_quote, l.bid_depth_50_quote,
-                   l.ask_depth_10_quote, l.ask_depth_25_quote, l.ask_depth_50_quote, l.ofi, l.crossed_s, l.invalid_s
+    ), ordered AS (
+        SELECT w.symbol, w.bucket, r.*,
+               lead(r.at_ns) OVER (PARTITION BY w.symbol, w.bucket, r.second
+                   ORDER BY r.usable, r.at_ns, r.txid, r.run_id, r.place) IS NULL AND r.usable AS on_grid,
+               CASE WHEN r.usable
+                    THEN floor(ln(greatest(r.spread_bps, 1e-6)) / ln(1.01::double precision))::integer END AS bin
+        FROM wanted w CROSS JOIN LATERAL (
+            SELECT l.at_ns, l.at_ns / 1000000000 AS second, l.txid, l.run_id, l.ctid AS place, l.bid, l.ask, l.mid,
+                   l.spread_bps, l.microprice_dev_bps, l.imbalance_5, l.bid_depth_10_quote, l.bid_depth_25_quote,
+                   l.bid_depth_50_quote, l.ask_depth_10_quote, l.ask_depth_25_quote, l.ask_depth_50_quote, l.ofi,
+                   l.crossed_s, l.invalid_s, l.bid > 0 AND l.bid < l.ask AND l.ask < 'Infinity' AS usable
             FROM l2_snap_metrics l
-            WHERE l.run_id = ANY (p_runs) AND l.symbol = spans.symbol
-              AND l.at_ns >= spans.bucket * 10000000000 AND l.at_ns < (spans.bucket + 1) * 10000000000
+            WHERE l.run_id = ANY (p_runs) AND l.symbol = w.symbol
+              AND l.at_ns >= w.bucket * 10000000000 AND l.at_ns < (w.bucket + 1) * 10000000000
               AND l.at_ns <= p_at_ns
             OFFSET 0
         ) r
-    ), grid AS MATERIALIZED (
-        SELECT DISTINCT ON (symbol, second) * FROM rows_read WHERE usable
-        ORDER BY symbol, second, at_ns DESC, txid DESC, run_id DESC, place DESC
-    ), moves AS (
-        SELECT symbol, second, bucket,
-               ln(mid / first_value(mid) OVER (PARTITION BY symbol ORDER BY second
-                   RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING)) AS r5,
-               ln(mid / first_value(mid) OVER (PARTITION BY symbol ORDER BY second
-                   RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING)) AS r1
-        FROM grid
-    ), lagged AS (
-        SELECT symbol, bucket, second, r5, r1,
-            first_value(r5) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS r5_5,
-            first_value(r5) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS r5_1,
-            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING) AS l1,
-            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 2 PRECEDING AND 2 PRECEDING) AS l2,
-            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 3 PRECEDING AND 3 PRECEDING) AS l3,
-            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 4 PRECEDING AND 4 PRECEDING) AS l4,
-            first_value(r1) OVER (PARTITION BY symbol ORDER BY second RANGE BETWEEN 5 PRECEDING AND 5 PRECEDING) AS l5
-        FROM moves
-    ), movement AS (
-        SELECT symbol, bucket, count(r5) AS r5_n, coalesce(sum(r5 * r5), 0) AS r5_squares, count(r5 * r5_5) AS bipower_n,
-               coalesce(sum(abs(r5 * r5_5)), 0) AS bipower_sum, coalesce(max(abs(r5)), 0) AS r5_greatest,
-               array_agg(coalesce(abs(r5_1), 0)) FILTER (WHERE abs(r5) > coalesce(abs(r5_1), 0)) AS rise_lows,
-               array_agg(abs(r5)) FILTER (WHERE abs(r5) > coalesce(abs(r5_1), 0)) AS rise_highs,
-               count(r1) AS r1_n, coalesce(sum(r1), 0) AS r1_sum, coalesce(sum(r1 * r1), 0) AS r1_squares,
-               coalesce(bool_or(r1 <> 0), false) AS r1_moved,
-               coalesce(sum(r1 * (5 * coalesce(l1, 0) + 4 * coalesce(l2, 0) + 3 * coalesce(l3, 0)
-                   + 2 * coalesce(l4, 0) + coalesce(l5, 0))), 0) / 6 AS lag_products,
-               coalesce(sum(5 * coalesce(r1 + l1, 0) + 4 * coalesce(r1 + l2, 0) + 3 * coalesce(r1 + l3, 0)
-                   + 2 * coalesce(r1 + l4, 0) + coalesce(r1 + l5, 0)), 0) / 6 AS lag_factors,
-               (5 * count(r1 + l1) + 4 * count(r1 + l2) + 3 * count(r1 + l3) + 2 * count(r1 + l4)
-                   + count(r1 + l5))::double precision / 6 AS lag_weights
-        FROM lagged GROUP BY symbol, bucket
-    ), ends AS (
-        SELECT DISTINCT ON (symbol, bucket) *, count(*) OVER whole AS seconds, first_value(mid) OVER whole AS first_mid
-        FROM grid
-        WINDOW whole AS (PARTITION BY symbol, bucket ORDER BY second
-                         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-        ORDER BY symbol, bucket, second DESC
+    ), rows_read AS MATERIALIZED (
+        SELECT * FROM ordered
+    ), sums AS MATERIALIZED (
+        SELECT symbol, bucket, count(*) AS n, avg(ofi) AS ofi_mean, var_pop(ofi) * count(*) AS ofi_squares,
+               max(abs(ofi)) AS ofi_greatest, sum(crossed_s) AS crossed_s, sum(invalid_s) AS invalid_s,
+               count(*) FILTER (WHERE on_grid) AS seconds, max(second) FILTER (WHERE on_grid) AS last_second,
+               ARRAY[max(mid) FILTER (WHERE on_grid AND second % 10 = 0), max(mid) FILTER (WHERE on_grid AND second % 10 = 1),
+                     max(mid) FILTER (WHERE on_grid AND second % 10 = 2), max(mid) FILTER (WHERE on_grid AND second % 10 = 3),
+                     max(mid) FILTER (WHERE on_grid AND second % 10 = 4), max(mid) FILTER (WHERE on_grid AND second % 10 = 5),
+                     max(mid) FILTER (WHERE on_grid AND second % 10 = 6), max(mid) FILTER (WHERE on_grid AND second % 10 = 7),
+                     max(mid) FILTER (WHERE on_grid AND second % 10 = 8), max(mid) FILTER (WHERE on_grid AND second % 10 = 9)
+               ] AS mids
+        FROM rows_read GROUP BY symbol, bucket
     ), bins AS (
         SELECT symbol, bucket, array_agg(bin) AS spread_bins, array_agg(n::integer) AS spread_counts
-        FROM (SELECT symbol, bucket, count(*) AS n,
-                     floor(ln(greatest(spread_bps, 1e-6)) / ln(1.01::double precision))::integer AS bin
-              FROM grid GROUP BY symbol, bucket, bin) counted
+        FROM (SELECT symbol, bucket, bin, count(*) AS n FROM rows_read WHERE on_grid GROUP BY symbol, bucket, bin) counted
         GROUP BY symbol, bucket
-    ), sums AS (
-        SELECT symbol, bucket, count(*) AS n, avg(ofi) AS ofi_mean, var_pop(ofi) * count(*) AS ofi_squares,
-               max(abs(ofi)) AS ofi_greatest, sum(crossed_s) AS crossed_s, sum(invalid_s) AS invalid_s
-        FROM rows_read GROUP BY symbol, bucket
+    ), twenty AS (
+        -- The mids of the bucket before, of this statement or as they were kept, and its own.
+        SELECT s.symbol, s.bucket, coalesce(b.mids, k.mids, array_fill(NULL::double precision, ARRAY[10])) || s.mids AS m
+        FROM sums s LEFT JOIN sums b ON b.symbol = s.symbol AND b.bucket = s.bucket - 1
+        LEFT JOIN LATERAL (
+            SELECT f.mids FROM feature_buckets f
+            WHERE f.lineage_id = p_lineage AND f.symbol = s.symbol AND f.bucket = s.bucket - 1 OFFSET 0
+        ) k ON true
+        WHERE s.seconds > 0
+    ), movement AS (
+        SELECT t.symbol, t.bucket, r.*
+        FROM twenty t CROSS JOIN LATERAL (
+            SELECT count(r5) AS r5_n, coalesce(sum(r5 * r5), 0) AS r5_squares, count(r5 * r5_5) AS bipower_n,
+                   coalesce(sum(abs(r5 * r5_5)), 0) AS bipower_sum, coalesce(max(abs(r5)), 0) AS r5_greatest,
+                   array_agg(coalesce(abs(r5_1), 0)) FILTER (WHERE abs(r5) > coalesce(abs(r5_1), 0)) AS rise_lows,
+                   array_agg(abs(r5)) FILTER (WHERE abs(r5) > coalesce(abs(r5_1), 0)) AS rise_highs,
+                   count(r1) AS r1_n, coalesce(sum(r1), 0) AS r1_sum, coalesce(sum(r1 * r1), 0) AS r1_squares,
+                   coalesce(bool_or(r1 <> 0), false) AS r1_moved,
+                   coalesce(sum(r1 * (5 * coalesce(l1, 0) + 4 * coalesce(l2, 0) + 3 * coalesce(l3, 0)
+                       + 2 * coalesce(l4, 0) + coalesce(l5, 0))), 0) / 6 AS lag_products,
+                   coalesce(sum(5 * coalesce(r1 + l1, 0) + 4 * coalesce(r1 + l2, 0) + 3 * coalesce(r1 + l3, 0)
+                       + 2 * coalesce(r1 + l4, 0) + coalesce(r1 + l5, 0)), 0) / 6 AS lag_factors,
+                   (5 * count(r1 + l1) + 4 * count(r1 + l2) + 3 * count(r1 + l3) + 2 * count(r1 + l4)
+                       + count(r1 + l5))::double precision / 6 AS lag_weights
+            FROM (SELECT ln(m0 / m5) AS r5, ln(m1 / m6) AS r5_1, ln(m5 / m10) AS r5_5, ln(m0 / m1) AS r1,
+                         ln(m1 / m2) AS l1, ln(m2 / m3) AS l2, ln(m3 / m4) AS l3, ln(m4 / m5) AS l4, ln(m5 / m6) AS l5
+                  FROM unnest(m[11:20], m[10:19], m[9:18], m[8:17], m[7:16], m[6:15], m[5:14], m[1:10])
+                       u (m0, m1, m2, m3, m4, m5, m6, m10)
+                  WHERE m0 IS NOT NULL OFFSET 0) back
+        ) r
     )
     INSERT INTO feature_buckets
-    SELECT p_lineage, symbol, bucket, s.n, s.ofi_mean, s.ofi_squares, s.ofi_greatest, s.crossed_s, s.invalid_s,
-           coalesce(e.seconds, 0), e.first_mid, e.at_ns, e.bid, e.ask, e.mid, e.spread_bps, e.microprice_dev_bps,
+    SELECT p_lineage, s.symbol, s.bucket, s.n, s.ofi_mean, s.ofi_squares, s.ofi_greatest, s.crossed_s, s.invalid_s,
+           s.seconds, coalesce(s.mids[1], s.mids[2], s.mids[3], s.mids[4], s.mids[5], s.mids[6], s.mids[7], s.mids[8],
+                               s.mids[9], s.mids[10]), e.at_ns, e.bid, e.ask, e.mid, e.spread_bps, e.microprice_dev_bps,
            e.imbalance_5, e.bid_depth_10_quote, e.bid_depth_25_quote, e.bid_depth_50_quote, e.ask_depth_10_quote,
-           e.ask_depth_25_quote, e.ask_depth_50_quote, b.spread_bins, b.spread_counts,
+           e.ask_depth_25_quote, e.ask_depth_50_quote, b.spread_bins, b.spread_counts, s.mids,
            coalesce(m.r5_n, 0), coalesce(m.r5_squares, 0), coalesce(m.bipower_n, 0), coalesce(m.bipower_sum, 0),
            coalesce(m.r5_greatest, 0), m.rise_lows, m.rise_highs, coalesce(m.r1_n, 0), coalesce(m.r1_sum, 0),
            coalesce(m.r1_squares, 0), coalesce(m.r1_moved, false), coalesce(m.lag_products, 0),
            coalesce(m.lag_factors, 0), coalesce(m.lag_weights, 0)
-    FROM wanted JOIN sums s USING (symbol, bucket) LEFT JOIN ends e USING (symbol, bucket)
-    LEFT JOIN bins b USING (symbol, bucket) LEFT JOIN movement m USING (symbol, bucket)
+    FROM sums s LEFT JOIN rows_read e ON e.symbol = s.symbol AND e.bucket = s.bucket AND e.second = s.last_second AND e.on_grid
+    LEFT JOIN bins b ON b.symbol = s.symbol AND b.bucket = s.bucket
+    LEFT JOIN movement m ON m.symbol = s.symbol AND m.bucket = s.bucket
     ON CONFLICT (lineage_id, symbol, bucket) DO UPDATE SET
         (n, ofi_mean, ofi_squares, ofi_greatest, crossed_s, invalid_s, seconds, first_mid, last_ns, bid, ask, mid,
          spread_bps, microprice_dev_bps, imbalance_5, bid_depth_10_quote, bid_depth_25_quote, bid_depth_50_quote,
-         ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote, spread_bins, spread_counts, r5_n, r5_squares,
+         ask_depth_10_quote, ask_depth_25_quote, ask_depth_50_quote, spread_bins, spread_counts, mids, r5_n, r5_squares,
          bipower_n, bipower_sum, r5_greatest, rise_lows, rise_highs, r1_n, r1_sum, r1_squares, r1_moved, lag_products,
          lag_factors, lag_weights) = ROW (
          excluded.n, excluded.ofi_mean, excluded.ofi_squares, excluded.ofi_greatest, excluded.crossed_s,
@@ -268,7 +271,7 @@ BEGIN
          excluded.mid, excluded.spread_bps, excluded.microprice_dev_bps, excluded.imbalance_5,
          excluded.bid_depth_10_quote, excluded.bid_depth_25_quote, excluded.bid_depth_50_quote,
          excluded.ask_depth_10_quote, excluded.ask_depth_25_quote, excluded.ask_depth_50_quote, excluded.spread_bins,
-         excluded.spread_counts, excluded.r5_n, excluded.r5_squares, excluded.bipower_n, excluded.bipower_sum,
+         excluded.spread_counts, excluded.mids, excluded.r5_n, excluded.r5_squares, excluded.bipower_n, excluded.bipower_sum,
          excluded.r5_greatest, excluded.rise_lows, excluded.rise_highs, excluded.r1_n, excluded.r1_sum,
          excluded.r1_squares, excluded.r1_moved, excluded.lag_products, excluded.lag_factors, excluded.lag_weights);
 END $$;
@@ -306,51 +309,54 @@ BEGIN
         UPDATE symbol_latest l SET trade_ns = greatest(l.trade_ns, t.at_ns)
         FROM (SELECT symbol, max(at_ns) AS at_ns FROM trades GROUP BY symbol) t
         WHERE l.lineage_id = p_lineage AND l.symbol = t.symbol AND (l.trade_ns IS NULL OR l.trade_ns < t.at_ns)
-    ), queues AS MATERIALIZED (
-        SELECT q.*, spans.bucket
-        FROM spans CROSS JOIN LATERAL (
+    ), queues AS (
+        SELECT q.*, w.bucket, lag(q.at_ns) OVER own IS NULL AS is_first, lead(q.at_ns) OVER own IS NULL AS is_last
+        FROM wanted w CROSS JOIN LATERAL (
             SELECT s.*, s.ctid AS place FROM l3_queue_metrics s
-            WHERE s.run_id = ANY (p_runs) AND s.symbol = spans.symbol
-              AND s.at_ns >= spans.bucket * 10000000000 AND s.at_ns < (spans.bucket + 1) * 10000000000
+            WHERE s.run_id = ANY (p_runs) AND s.symbol = w.symbol
+              AND s.at_ns >= w.bucket * 10000000000 AND s.at_ns < (w.bucket + 1) * 10000000000
               AND s.at_ns <= p_at_ns
             OFFSET 0
         ) q
-    ), events AS (
-        SELECT symbol, bucket, at_ns, txid, run_id, place, 0::double precision AS sold, 0::double precision AS bought,
-               true AS is_queue, bid_added, bid_removed, ask_added, ask_removed
-        FROM queues
-        UNION ALL
-        SELECT symbol, bucket, at_ns, NULL, NULL, NULL, CASE side WHEN 'sell' THEN qty ELSE 0 END,
-               CASE side WHEN 'buy' THEN qty ELSE 0 END, false, NULL, NULL, NULL, NULL
-        FROM trades
-    ), running AS (
-        SELECT *, sum(sold) OVER upto AS sold_upto, sum(bought) OVER upto AS bought_upto FROM events
-        WINDOW upto AS (PARTITION BY symbol ORDER BY at_ns, is_queue, txid, run_id, place
-                        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
-    ), paired AS (
-        SELECT symbol, bucket, bid_added, bid_removed, ask_added, ask_removed,
-               bucket - lag(bucket) OVER before <= 1 AS counts, at_ns - lag(at_ns) OVER before AS took_ns,
-               sold_upto - lag(sold_upto) OVER before AS sold, bought_upto - lag(bought_upto) OVER before AS bought
-        FROM running WHERE is_queue
-        WINDOW before AS (PARTITION BY symbol ORDER BY at_ns, is_queue, txid, run_id, place)
-    ), rates AS (
-        SELECT symbol, bucket, count(*) AS n, coalesce(sum(took_ns) FILTER (WHERE counts), 0)::bigint AS covered_ns,
-               coalesce(sum(bid_added) FILTER (WHERE counts), 0) AS bid_added,
-               coalesce(sum(bid_removed) FILTER (WHERE counts), 0) AS bid_removed,
-               coalesce(sum(ask_added) FILTER (WHERE counts), 0) AS ask_added,
-               coalesce(sum(ask_removed) FILTER (WHERE counts), 0) AS ask_removed,
-               coalesce(sum(sold) FILTER (WHERE counts), 0) AS sold,
-               coalesce(sum(bought) FILTER (WHERE counts), 0) AS bought
-        FROM paired GROUP BY symbol, bucket
-    ), ends AS (
-        SELECT DISTINCT ON (symbol, bucket) * FROM queues
-        ORDER BY symbol, bucket, at_ns DESC, txid DESC, run_id DESC, place DESC
+        WINDOW own AS (PARTITION BY w.symbol, w.bucket ORDER BY q.at_ns, q.txid, q.run_id, q.place)
+    ), sums AS MATERIALIZED (
+        -- Of its first row's counts it is not known yet whether they count: only if the bucket before has a row.
+        SELECT symbol, bucket, count(*) AS n, min(at_ns) AS first_ns, max(at_ns) AS last_ns,
+               coalesce(sum(bid_added) FILTER (WHERE NOT is_first), 0) AS bid_added, max(bid_added) FILTER (WHERE is_first) AS first_bid_added,
+               coalesce(sum(bid_removed) FILTER (WHERE NOT is_first), 0) AS bid_removed, max(bid_removed) FILTER (WHERE is_first) AS first_bid_removed,
+               coalesce(sum(ask_added) FILTER (WHERE NOT is_first), 0) AS ask_added, max(ask_added) FILTER (WHERE is_first) AS first_ask_added,
+               coalesce(sum(ask_removed) FILTER (WHERE NOT is_first), 0) AS ask_removed, max(ask_removed) FILTER (WHERE is_first) AS first_ask_removed,
+               max(bid_volume) FILTER (WHERE is_last) AS bid_volume, max(bid_orders) FILTER (WHERE is_last) AS bid_orders,
+               max(bid_notional) FILTER (WHERE is_last) AS bid_notional, max(ask_volume) FILTER (WHERE is_last) AS ask_volume,
+               max(ask_orders) FILTER (WHERE is_last) AS ask_orders, max(ask_notional) FILTER (WHERE is_last) AS ask_notional,
+               max(bid_mean_age_s) FILTER (WHERE is_last) AS bid_mean_age_s, max(ask_mean_age_s) FILTER (WHERE is_last) AS ask_mean_age_s,
+               max(bid_largest_share) FILTER (WHERE is_last) AS bid_largest_share,
+               max(ask_largest_share) FILTER (WHERE is_last) AS ask_largest_share
+        FROM queues GROUP BY symbol, bucket
+    ), covers AS MATERIALIZED (
+        SELECT s.symbol, s.bucket, s.last_ns, coalesce(b.last_ns, k.last_ns, s.first_ns) AS from_ns,
+               b.last_ns IS NOT NULL OR k.last_ns IS NOT NULL AS joins
+        FROM sums s LEFT JOIN sums b ON b.symbol = s.symbol AND b.bucket = s.bucket - 1
+        LEFT JOIN LATERAL (
+            SELECT q.last_ns FROM queue_buckets q
+            WHERE q.lineage_id = p_lineage AND q.symbol = s.symbol AND q.bucket = s.bucket - 1 OFFSET 0
+        ) k ON true
+    ), traded AS (
+        SELECT c.symbol, c.bucket, sum(t.qty) FILTER (WHERE t.side = 'sell') AS sold,
+               sum(t.qty) FILTER (WHERE t.side = 'buy') AS bought
+        FROM covers c JOIN trades t ON t.symbol = c.symbol AND t.at_ns > c.from_ns AND t.at_ns <= c.last_ns
+        GROUP BY c.symbol, c.bucket
     )
     INSERT INTO queue_buckets
-    SELECT p_lineage, symbol, bucket, r.n, e.at_ns, e.bid_volume, e.bid_orders, e.bid_notional, e.ask_volume,
-           e.ask_orders, e.ask_notional, e.bid_mean_age_s, e.ask_mean_age_s, e.bid_largest_share, e.ask_largest_share,
-           r.covered_ns, r.bid_added, r.bid_removed, r.ask_added, r.ask_removed, r.sold, r.bought
-    FROM wanted JOIN rates r USING (symbol, bucket) JOIN ends e USING (symbol, bucket)
+    SELECT p_lineage, s.symbol, s.bucket, s.n, s.last_ns, s.bid_volume, s.bid_orders, s.bid_notional, s.ask_volume,
+           s.ask_orders, s.ask_notional, s.bid_mean_age_s, s.ask_mean_age_s, s.bid_largest_share, s.ask_largest_share,
+           c.last_ns - c.from_ns, s.bid_added + CASE WHEN c.joins THEN s.first_bid_added ELSE 0 END,
+           s.bid_removed + CASE WHEN c.joins THEN s.first_bid_removed ELSE 0 END,
+           s.ask_added + CASE WHEN c.joins THEN s.first_ask_added ELSE 0 END,
+           s.ask_removed + CASE WHEN c.joins THEN s.first_ask_removed ELSE 0 END,
+           coalesce(t.sold, 0), coalesce(t.bought, 0)
+    FROM sums s JOIN covers c ON c.symbol = s.symbol AND c.bucket = s.bucket
+    LEFT JOIN traded t ON t.symbol = s.symbol AND t.bucket = s.bucket
     ON CONFLICT (lineage_id, symbol, bucket) DO UPDATE SET
         (n, last_ns, bid_volume, bid_orders, bid_notional, ask_volume, ask_orders, ask_notional, bid_mean_age_s,
          ask_mean_age_s, bid_largest_share, ask_largest_share, covered_ns, bid_added, bid_removed, ask_added,
@@ -370,7 +376,9 @@ CREATE FUNCTION krakenbot.fold_markouts(
   SET jit = off AS $$
 BEGIN
     WITH wanted AS (
-        SELECT symbol, bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
+        SELECT w.symbol, w.bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
+        JOIN symbol_latest l ON l.lineage_id = p_lineage AND l.symbol = w.symbol
+        WHERE l.trade_ns / 10000000000 >= w.bucket - 181
     ), horizons (horizon_s, back) AS (
         VALUES (5, 0), (5, 1), (30, 3), (300, 30), (1800, 180)
     ), due AS (
