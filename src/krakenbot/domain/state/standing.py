@@ -29,9 +29,10 @@ class Layer(enum.StrEnum):
 class StandingSettings:
     """Patience with symbols in trouble; seconds.
 
-    `suspend_after_s`: trouble without a break after which a symbol leaves the execution set. `bar_after_s`: after
-    which it is no longer subscribed. `rest_s`: how long it then stays away. `clean_after_s`: how long all must be well
-    before a trouble counts as over. `status_patience_s`: how long a symbol that is not online stays subscribed.
+    `suspend_after_s`: for how long a trouble was seen when a symbol leaves the execution set. `bar_after_s`: when it
+    is no longer subscribed. `rest_s`: how long it then stays away. `clean_after_s`: how long all must be well before a
+    trouble counts as over; a shorter break does not end it. `status_patience_s`: how long a symbol that is not online
+    stays subscribed.
     """
 
     suspend_after_s: float = field(default=30.0, validator=ge(0.0))
@@ -68,6 +69,11 @@ class _Case:
     seen_mono: float
     reason: str
     barred_until_mono: float | None = None
+
+    @property
+    def lasted_s(self) -> float:
+        """Return from when to when it was seen: a trouble that is gone grows no older."""
+        return self.seen_mono - self.since_mono
 
 
 class StandingKeeper:
@@ -126,10 +132,10 @@ class StandingKeeper:
 
     def _judge(self, layer: Layer, case: _Case, at_mono: float) -> tuple[bool, bool]:
         """Return whether a symbol is suspended, and whether it is barred, for one case."""
-        settings, age_s = self._settings, at_mono - case.since_mono
+        settings, lasted_s = self._settings, case.lasted_s
         if layer is Layer.STATUS:
             is_gone = case.reason == f"status {InstrumentStatus.DELISTED}"
-            return True, is_gone or age_s >= settings.status_patience_s
-        if case.barred_until_mono is None and age_s >= settings.bar_after_s:
+            return True, is_gone or lasted_s >= settings.status_patience_s
+        if case.barred_until_mono is None and lasted_s >= settings.bar_after_s:
             case.barred_until_mono = at_mono + settings.rest_s
-        return layer is Layer.L2 and age_s >= settings.suspend_after_s, case.barred_until_mono is not None
+        return layer is Layer.L2 and lasted_s >= settings.suspend_after_s, case.barred_until_mono is not None

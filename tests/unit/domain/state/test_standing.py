@@ -58,7 +58,14 @@ def test_a_trouble_that_flickers_counts_from_its_beginning() -> None:
         BTC in after(keeper, at_mono, trouble() if at_mono % 40 == 0 else []).suspended for at_mono in range(0, 200, 10)
     ]
 
-    assert seen == [False] * 3 + [True] * 17
+    assert seen == [False] * 4 + [True] * 16, "only when it was seen again is it known to last"
+
+
+def test_a_symbol_in_trouble_once_and_well_again_is_never_suspended() -> None:
+    keeper = StandingKeeper(SETTINGS)
+    seen = [after(keeper, at_mono, trouble() if at_mono < 20 else []) for at_mono in range(0, 400, 10)]
+
+    assert all(standing == Standing() for standing in seen)
 
 
 def test_a_trouble_is_over_when_all_was_well_for_long_enough() -> None:
