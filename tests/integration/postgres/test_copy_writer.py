@@ -160,6 +160,30 @@ async def test_row_that_can_never_be_written_is_dropped_by_name_and_the_rest_goe
     assert [(7, 7)] == await _rows(database, "SELECT first_trade_id, last_trade_id FROM trade_gaps")
 
 
+async def test_partition_that_went_away_beneath_the_writer_is_made_again(database):
+    sink = PostgresSampleSink(database, batch_s=0.01)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        sink.put(RunId(1), [make_trade(1)])
+        with anyio.fail_after(10):
+            await sink.flush()
+        while await database.write(_drop_one):
+            pass
+        sink.put(RunId(1), [make_trade(2), make_ticker(3)])
+        with anyio.fail_after(10):
+            await sink.flush()
+        tasks.cancel_scope.cancel()
+
+    assert [(2,)] == await _rows(database, "SELECT trade_id FROM trade_samples")
+    assert [(3,)] == await _rows(database, "SELECT at_ns FROM ticker_samples")
+    assert {} == sink.stats().dropped
+
+
+async def _drop_one(connection):
+    return (await (await connection.execute("SELECT drop_run_partition(1)")).fetchone())[0] is not None
+
+
 async def test_periodic_sample_that_its_table_cannot_hold_is_refused_alone(database):
     sink = PostgresSampleSink(database, batch_s=0.01)
 

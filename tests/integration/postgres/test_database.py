@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 import anyio
 import pytest
+from psycopg import AsyncConnection
 
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import ProcessKind, cluster_identity, open_databases
@@ -149,6 +150,24 @@ async def test_cancelled_write_is_finished_and_its_connection_kept(database_urls
     await database.close()
 
     assert ["next", "slow"] == await _names(database_urls.decision)
+
+
+async def test_connection_whose_taker_is_cancelled_is_closed(database_urls, monkeypatch):
+    taken: list[AsyncConnection] = []
+
+    async def never(_: Database, connection: AsyncConnection) -> None:
+        taken.append(connection)
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Database, "_take_role", never)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Database(database_urls.ingest, name="cancelled").connect)
+        with anyio.fail_after(10):
+            while not taken:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+    assert [True] == [connection.closed for connection in taken]
 
 
 async def test_cancelled_read_ends_its_query_at_the_server(database_urls):

@@ -118,6 +118,8 @@ class CopySession:
     async def disconnect(self) -> None:
         """Close the connection; the next call makes another."""
         connection, self._connection = self._connection, None
+        # Partitions that were there may not be any more: they are made again, which is harmless.
+        self._ready_runs.clear()
         if connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()

@@ -93,7 +93,12 @@ class Database:
         """Open a connection outside the pool (autocommit), for listening and copying; the caller closes it."""
         with translated():
             connection = await AsyncConnection.connect(self._url, **self._kwargs)
-            await self._take_role(connection)
+            try:
+                await self._take_role(connection)
+            except BaseException:
+                # Nobody else knows of it yet, also when the caller was cancelled.
+                await connection.close()
+                raise
             return connection
 
     async def read(self, body: Body[T]) -> T:
