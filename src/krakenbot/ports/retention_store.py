@@ -30,3 +30,6 @@ class RetentionStore(Protocol):
 
     async def forget_lineages(self, limit: int) -> int:
         """Delete at most `limit` rows per table of what refreshes keep for lineages that are over; return how many."""
+
+    async def forget_runs(self, limit: int) -> int:
+        """Delete at most `limit` rows per table of what describes runs without raw rows; return how many."""

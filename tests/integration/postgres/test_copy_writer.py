@@ -180,6 +180,22 @@ async def test_partition_that_went_away_beneath_the_writer_is_made_again(databas
     assert {} == sink.stats().dropped
 
 
+async def test_batch_ids_of_writers_that_are_long_gone_are_forgotten(database):
+    await database.write(
+        lambda connection: connection.execute(
+            "INSERT INTO copy_batches VALUES (1, 5, now() - interval '31 days'), (2, 7, now() - interval '29 days')"
+        )
+    )
+
+    await _run(PostgresSampleSink(database, batch_s=0.01), (1, [make_ticker(1)]), (1, [make_ticker(2)]))
+
+    assert [(2, 7, False), (None, 2, True)] == await _rows(
+        database,
+        "SELECT CASE WHEN writer_id < 9 THEN writer_id END, batch_no, written_at > now() - interval '1 minute' "
+        "FROM copy_batches ORDER BY writer_id",
+    )
+
+
 async def _drop_one(connection):
     return (await (await connection.execute("SELECT drop_run_partition(1)")).fetchone())[0] is not None
 

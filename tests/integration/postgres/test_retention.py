@@ -263,3 +263,23 @@ async def test_what_the_refresh_kept_for_older_lineages_is_forgotten_table_by_ta
     assert sorted(REFRESH_TABLES) == [name for (name,) in kept]
     assert [3, 2, 0] == counts
     assert [(second, 5)] == await fetch(database, "SELECT lineage_id, count(*) FROM minute_values GROUP BY 1")
+
+
+async def test_late_words_about_a_run_that_was_dropped_are_forgotten(database: Database) -> None:
+    run_1, run_2 = await make_runs(database, 2)
+    prepared = await PostgresLineageStore(database, database).prepare_run()
+    store = PostgresRetentionStore(database, database)
+    await store.drop_run(run_1, AT)
+    rows = [(run_id, "ticker_samples", "coalesced", 1, 2, 3) for run_id in (run_1, run_1, run_2, prepared)]
+    await database.write(
+        lambda connection: connection.cursor().executemany(
+            "INSERT INTO sample_losses (run_id, kind, cause, first_at_ns, last_at_ns, samples) "
+            "VALUES (%s, %s, %s, %s, %s, %s)",
+            rows,
+        )
+    )
+    counts = [await store.forget_runs(1) for _ in range(3)]
+
+    assert [1, 1, 0] == counts
+    assert [(run_2,), (prepared,)] == await fetch(database, "SELECT run_id FROM sample_losses ORDER BY 1")
+    assert [(run_2,)] == await fetch(database, "SELECT DISTINCT run_id FROM run_symbols")

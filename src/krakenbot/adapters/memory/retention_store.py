@@ -67,6 +67,10 @@ class MemoryRetentionStore:
         """Return 0: the twin's refresher keeps nothing between two calls."""
         return 0
 
+    async def forget_runs(self, limit: int) -> int:  # noqa: ARG002 # kept by the real one
+        """Return 0: the twin keeps nothing of a run beside its rows."""
+        return 0
+
 
 def _stamp_ns(row: Sample) -> int:
     return row.received_at_ns if isinstance(row, TickerSample) else row.at_ns

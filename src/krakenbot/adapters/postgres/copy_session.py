@@ -40,6 +40,11 @@ ON CONFLICT (writer_id) DO UPDATE SET batch_no = excluded.batch_no, written_at =
 WHERE copy_batches.batch_no < excluded.batch_no
 RETURNING batch_no
 """
+# The first batch of a writer comes after all that earlier ones left in the spool: their ids are asked for no more. The
+# age is for a spool in another folder, which may still be brought back.
+_FORGET_WRITERS = """
+DELETE FROM copy_batches WHERE writer_id <> %s AND written_at < clock_timestamp() - interval '30 days'
+"""
 _INSERT_TRADE = """
 INSERT INTO trade_samples (run_id, symbol, trade_id, side, price, qty, at_ns, received_at_ns)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
@@ -111,6 +116,8 @@ class CopySession:
                     taken = await connection.execute(_TAKE_ID, [batch.writer_id, batch.number])
                     if await taken.fetchone() is None:
                         return False
+                    if batch.number == 1:
+                        await connection.execute(_FORGET_WRITERS, [batch.writer_id])
                     await self._write_rows(connection, batch)
                 self._ready_runs |= batch.runs
                 return True

@@ -6,7 +6,9 @@ refresh is never held up for long; a run that was dropped in part is found again
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import LiteralString
 
 from psycopg import AsyncConnection, sql
 
@@ -50,6 +52,9 @@ REFRESH_TABLES = (
     "flow_buckets",
     "queue_buckets",
     "markout_buckets",
+    "feature_minutes",
+    "queue_minutes",
+    "markout_minutes",
     "minute_values",
     "symbol_latest",
     "symbol_norms",
@@ -62,6 +67,14 @@ RUN_TABLES = ("run_symbols", "trade_gaps", "sample_losses")
 _FORGET = """
 DELETE FROM {table} WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM {table} WHERE lineage_id < (SELECT max(lineage_id) FROM ingest_lineage) LIMIT %s))
+"""
+# Late words about a run that was dropped: a gap that was filled, a loss that went through the spool.
+_FORGET_RUNS = """
+DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM {table} described
+    WHERE to_regclass('krakenbot.trade_samples_r' || run_id) IS NULL AND NOT EXISTS (
+        SELECT 1 FROM observation_runs run WHERE run.run_id = described.run_id AND run.raw_dropped_at IS NULL)
+    LIMIT %s))
 """
 
 
@@ -162,9 +175,16 @@ class PostgresRetentionStore:
 
     async def forget_lineages(self, limit: int) -> int:
         """Delete at most `limit` rows per table of what refreshes keep for lineages that are over; return how many."""
+        return await self._delete_from(REFRESH_TABLES, _FORGET, limit)
+
+    async def forget_runs(self, limit: int) -> int:
+        """Delete at most `limit` rows per table of what describes runs without raw rows; return how many."""
+        return await self._delete_from(RUN_TABLES, _FORGET_RUNS, limit)
+
+    async def _delete_from(self, tables: Sequence[str], text: LiteralString, limit: int) -> int:
         deleted = 0
-        for table in REFRESH_TABLES:
-            query = sql.SQL(_FORGET).format(table=sql.Identifier(table))
+        for table in tables:
+            query = sql.SQL(text).format(table=sql.Identifier(table))
 
             async def body(connection: AsyncConnection, query: sql.Composed = query) -> int:
                 return (await connection.execute(query, [limit])).rowcount

@@ -99,6 +99,9 @@ class Retention:
         forgotten = await _in_steps(lambda: self._store.forget_lineages(DELETE_ROWS), DELETE_STEPS)
         if forgotten:
             self._events.emit("lineages_forgotten", rows=forgotten)
+        described = await _in_steps(lambda: self._store.forget_runs(DELETE_ROWS), DELETE_STEPS)
+        if described:
+            self._events.emit("runs_forgotten", rows=described)
 
 
 async def _in_steps(step: Callable[[], Awaitable[int]], most: int) -> int:
