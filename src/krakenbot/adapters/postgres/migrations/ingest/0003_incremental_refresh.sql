@@ -127,6 +127,58 @@ CREATE TABLE krakenbot.markout_buckets (
     PRIMARY KEY (lineage_id, symbol, bucket, horizon_s)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
 
+-- Buckets of whole minutes, merged, so that a window of minutes is combined from few rows.
+CREATE TABLE krakenbot.feature_minutes (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    minute bigint NOT NULL,
+    n bigint NOT NULL,
+    ofi_mean double precision NOT NULL,
+    ofi_squares double precision NOT NULL,
+    ofi_greatest double precision NOT NULL,
+    crossed_s double precision NOT NULL,
+    invalid_s double precision NOT NULL,
+    seconds bigint NOT NULL,
+    spread_bins integer[],
+    spread_counts integer[],
+    r5_n bigint NOT NULL,
+    r5_squares double precision NOT NULL,
+    bipower_n bigint NOT NULL,
+    bipower_sum double precision NOT NULL,
+    r5_greatest double precision NOT NULL,
+    rise_lows double precision[],
+    rise_highs double precision[],
+    r1_n bigint NOT NULL,
+    r1_sum double precision NOT NULL,
+    r1_squares double precision NOT NULL,
+    r1_moved boolean NOT NULL,
+    lag_products double precision NOT NULL,
+    lag_factors double precision NOT NULL,
+    lag_weights double precision NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, minute)
+);
+
+CREATE TABLE krakenbot.queue_minutes (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    minute bigint NOT NULL,
+    n bigint NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, minute)
+);
+
+-- The running minute as well.
+CREATE TABLE krakenbot.markout_minutes (
+    lineage_id bigint NOT NULL,
+    symbol text NOT NULL,
+    minute bigint NOT NULL,
+    horizon_s integer NOT NULL,
+    bid_n bigint NOT NULL,
+    bid_sum double precision NOT NULL,
+    ask_n bigint NOT NULL,
+    ask_sum double precision NOT NULL,
+    PRIMARY KEY (lineage_id, symbol, minute, horizon_s)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+
 -- The newest of each symbol of a lineage, in ns; who is not here was never seen.
 CREATE TABLE krakenbot.symbol_latest (
     lineage_id bigint NOT NULL,
@@ -374,6 +426,9 @@ CREATE FUNCTION krakenbot.fold_markouts(
 ) RETURNS void LANGUAGE plpgsql SET search_path = krakenbot, pg_temp
   SET enable_nestloop = off SET enable_seqscan = off SET work_mem = '32MB' SET plan_cache_mode = force_custom_plan
   SET jit = off AS $$
+DECLARE
+    changed_symbols text[];
+    changed_minutes bigint[];
 BEGIN
     WITH wanted AS (
         SELECT w.symbol, w.bucket FROM unnest(p_symbols, p_buckets) w (symbol, bucket)
@@ -422,15 +477,34 @@ BEGIN
         ) later
         WHERE CASE WHEN h.side = 'sell' THEN h.price >= was.bid - (was.ask - was.bid) / 2
                    ELSE h.price <= was.ask + (was.ask - was.bid) / 2 END
-    )
+    ), written AS (
     INSERT INTO markout_buckets
     SELECT p_lineage, symbol, bucket, horizon_s, count(*) FILTER (WHERE side = 'sell'),
            coalesce(sum(bps) FILTER (WHERE side = 'sell'), 0), count(*) FILTER (WHERE side = 'buy'),
            coalesce(sum(bps) FILTER (WHERE side = 'buy'), 0)
     FROM traded LEFT JOIN moved USING (symbol, bucket, horizon_s) GROUP BY symbol, bucket, horizon_s
     ON CONFLICT (lineage_id, symbol, bucket, horizon_s) DO UPDATE SET (bid_n, bid_sum, ask_n, ask_sum)
-        = ROW (excluded.bid_n, excluded.bid_sum, excluded.ask_n, excluded.ask_sum);
+        = ROW (excluded.bid_n, excluded.bid_sum, excluded.ask_n, excluded.ask_sum)
+    RETURNING symbol, bucket
+    )
+    SELECT array_agg(symbol), array_agg(minute) INTO changed_symbols, changed_minutes
+    FROM (SELECT DISTINCT symbol, bucket / 6 AS minute FROM written) w;
+    PERFORM fold_markout_minutes(p_lineage, changed_symbols, changed_minutes);
 END $$;
+
+CREATE FUNCTION krakenbot.fold_markout_minutes(p_lineage bigint, p_symbols text[], p_minutes bigint[]) RETURNS void
+LANGUAGE sql SET search_path = krakenbot, pg_temp SET enable_nestloop = off SET enable_seqscan = off SET jit = off AS $$
+    INSERT INTO markout_minutes
+    SELECT p_lineage, w.symbol, w.minute, m.horizon_s, sum(m.bid_n), sum(m.bid_sum), sum(m.ask_n), sum(m.ask_sum)
+    FROM unnest(p_symbols, p_minutes) w (symbol, minute) CROSS JOIN LATERAL (
+        SELECT * FROM markout_buckets b
+        WHERE b.lineage_id = p_lineage AND b.symbol = w.symbol
+          AND b.bucket >= w.minute * 6 AND b.bucket < w.minute * 6 + 6
+        OFFSET 0
+    ) m GROUP BY w.symbol, w.minute, m.horizon_s
+    ON CONFLICT (lineage_id, symbol, minute, horizon_s) DO UPDATE SET (bid_n, bid_sum, ask_n, ask_sum)
+        = ROW (excluded.bid_n, excluded.bid_sum, excluded.ask_n, excluded.ask_sum)
+$$;
 
 -- Whole minutes out of buckets, for the pairs that were folded and the minutes that have ended since; the norms of the
 -- symbols whose turn it is, or whose minutes have changed.
@@ -448,25 +522,72 @@ BEGIN
         SELECT symbol, minute FROM symbol_latest CROSS JOIN generate_series(p_since + 1, p_closed) minute
         WHERE lineage_id = p_lineage AND seen_ns / 60000000000 > p_since
     ), parts AS MATERIALIZED (
-        SELECT w.symbol, w.minute, f.*
+        SELECT w.minute, f.*
         FROM wanted w CROSS JOIN LATERAL (
-            SELECT b.seconds, b.r5_n, b.r5_squares, b.spread_bins, b.spread_counts FROM feature_buckets b
+            SELECT * FROM feature_buckets b
             WHERE b.lineage_id = p_lineage AND b.symbol = w.symbol
-              AND b.bucket >= w.minute * 6 AND b.bucket < w.minute * 6 + 6 AND b.seconds > 0
+              AND b.bucket >= w.minute * 6 AND b.bucket < w.minute * 6 + 6
             OFFSET 0
         ) f
+    ), sums AS MATERIALIZED (
+        SELECT symbol, minute, sum(n)::bigint AS n, sum(n * ofi_mean) / sum(n)::double precision AS ofi_mean,
+               max(ofi_greatest) AS ofi_greatest, sum(crossed_s) AS crossed_s, sum(invalid_s) AS invalid_s,
+               sum(seconds) AS seconds, sum(r5_n) AS r5_n, sum(r5_squares) AS r5_squares, sum(bipower_n) AS bipower_n,
+               sum(bipower_sum) AS bipower_sum, max(r5_greatest) AS r5_greatest, sum(r1_n) AS r1_n,
+               sum(r1_sum) AS r1_sum, sum(r1_squares) AS r1_squares, bool_or(r1_moved) AS r1_moved,
+               sum(lag_products) AS lag_products, sum(lag_factors) AS lag_factors, sum(lag_weights) AS lag_weights
+        FROM parts GROUP BY symbol, minute
+    ), squares AS (
+        SELECT p.symbol, p.minute, sum(p.ofi_squares + p.n * (p.ofi_mean - s.ofi_mean) ^ 2) AS ofi_squares
+        FROM parts p JOIN sums s USING (symbol, minute) GROUP BY p.symbol, p.minute
+    ), rises AS (
+        SELECT symbol, minute, array_agg(low) AS rise_lows, array_agg(high) AS rise_highs
+        FROM parts CROSS JOIN LATERAL unnest(rise_lows, rise_highs) u (low, high) GROUP BY symbol, minute
     ), sigmas AS (
         SELECT symbol, minute,
-               CASE WHEN sum(r5_n) >= 5 THEN sqrt(sum(r5_squares) / sum(r5_n)::double precision * 12) * 10000 END AS sigma
-        FROM parts GROUP BY symbol, minute
-    ), counted AS (
-        SELECT symbol, minute, bin, sum(sum(times)) OVER (PARTITION BY symbol, minute ORDER BY bin) AS upto,
-               sum(sum(times)) OVER (PARTITION BY symbol, minute) AS total
+               CASE WHEN r5_n >= 5 THEN sqrt(r5_squares / r5_n::double precision * 12) * 10000 END AS sigma
+        FROM sums
+    ), histogram AS MATERIALIZED (
+        SELECT symbol, minute, bin, sum(times) AS times
         FROM parts CROSS JOIN LATERAL unnest(spread_bins, spread_counts) u (bin, times) GROUP BY symbol, minute, bin
+    ), bins AS (
+        SELECT symbol, minute, array_agg(bin) AS spread_bins, array_agg(times::integer) AS spread_counts
+        FROM histogram GROUP BY symbol, minute
+    ), counted AS (
+        SELECT symbol, minute, bin, sum(times::double precision) OVER (PARTITION BY symbol, minute ORDER BY bin) AS upto,
+               sum(times::double precision) OVER (PARTITION BY symbol, minute) AS total
+        FROM histogram
     ), spreads AS (
         SELECT symbol, minute, (spread_of_bin(min(bin) FILTER (WHERE upto > floor(0.5 * (total - 1))))
                    + spread_of_bin(min(bin) FILTER (WHERE upto > ceil(0.5 * (total - 1))))) / 2 AS spread
         FROM counted GROUP BY symbol, minute
+    ), merged AS (
+        INSERT INTO feature_minutes
+        SELECT p_lineage, symbol, minute, s.n, s.ofi_mean, q.ofi_squares, s.ofi_greatest, s.crossed_s, s.invalid_s,
+               s.seconds, b.spread_bins, b.spread_counts, s.r5_n, s.r5_squares, s.bipower_n, s.bipower_sum,
+               s.r5_greatest, r.rise_lows, r.rise_highs, s.r1_n, s.r1_sum, s.r1_squares, s.r1_moved, s.lag_products,
+               s.lag_factors, s.lag_weights
+        FROM sums s JOIN squares q USING (symbol, minute) LEFT JOIN rises r USING (symbol, minute)
+        LEFT JOIN bins b USING (symbol, minute)
+        ON CONFLICT (lineage_id, symbol, minute) DO UPDATE SET
+            (n, ofi_mean, ofi_squares, ofi_greatest, crossed_s, invalid_s, seconds, spread_bins, spread_counts, r5_n,
+             r5_squares, bipower_n, bipower_sum, r5_greatest, rise_lows, rise_highs, r1_n, r1_sum, r1_squares, r1_moved,
+             lag_products, lag_factors, lag_weights) = ROW (
+             excluded.n, excluded.ofi_mean, excluded.ofi_squares, excluded.ofi_greatest, excluded.crossed_s,
+             excluded.invalid_s, excluded.seconds, excluded.spread_bins, excluded.spread_counts, excluded.r5_n,
+             excluded.r5_squares, excluded.bipower_n, excluded.bipower_sum, excluded.r5_greatest, excluded.rise_lows,
+             excluded.rise_highs, excluded.r1_n, excluded.r1_sum, excluded.r1_squares, excluded.r1_moved,
+             excluded.lag_products, excluded.lag_factors, excluded.lag_weights)
+    ), queued AS (
+        INSERT INTO queue_minutes
+        SELECT p_lineage, w.symbol, w.minute, sum(q.n)
+        FROM wanted w CROSS JOIN LATERAL (
+            SELECT b.n FROM queue_buckets b
+            WHERE b.lineage_id = p_lineage AND b.symbol = w.symbol
+              AND b.bucket >= w.minute * 6 AND b.bucket < w.minute * 6 + 6
+            OFFSET 0
+        ) q GROUP BY w.symbol, w.minute
+        ON CONFLICT (lineage_id, symbol, minute) DO UPDATE SET n = excluded.n
     ), written AS (
         INSERT INTO minute_values SELECT p_lineage, symbol, minute, spread, sigma
         FROM spreads JOIN sigmas USING (symbol, minute)
@@ -547,6 +668,11 @@ BEGIN
         DELETE FROM queue_buckets WHERE lineage_id = p_lineage AND bucket >= this_bucket;
         DELETE FROM markout_buckets WHERE lineage_id = p_lineage AND bucket >= this_bucket;
         DELETE FROM minute_values WHERE lineage_id = p_lineage AND minute > closed;
+        DELETE FROM feature_minutes WHERE lineage_id = p_lineage AND minute > closed;
+        DELETE FROM queue_minutes WHERE lineage_id = p_lineage AND minute > closed;
+        DELETE FROM markout_minutes WHERE lineage_id = p_lineage AND minute > closed;
+        SELECT coalesce(array_agg(symbol), '{}') INTO known FROM symbol_latest WHERE lineage_id = p_lineage;
+        PERFORM fold_markout_minutes(p_lineage, known, array_fill(closed + 1, ARRAY[cardinality(known)]));
     END IF;
 
     -- One statement, one snapshot: what it sees is what the next refresh leaves out.
@@ -604,6 +730,12 @@ BEGIN
             WHERE lineage_id = p_lineage AND symbol = ANY (known) AND bucket < from_ns / 10000000000;
         DELETE FROM markout_buckets
             WHERE lineage_id = p_lineage AND symbol = ANY (known) AND bucket < from_ns / 10000000000;
+        DELETE FROM feature_minutes
+            WHERE lineage_id = p_lineage AND symbol = ANY (known) AND minute < from_ns / 60000000000;
+        DELETE FROM queue_minutes
+            WHERE lineage_id = p_lineage AND symbol = ANY (known) AND minute < from_ns / 60000000000;
+        DELETE FROM markout_minutes
+            WHERE lineage_id = p_lineage AND symbol = ANY (known) AND minute < from_ns / 60000000000;
     END IF;
 
     INSERT INTO refresh_watermarks VALUES (p_lineage, now_seen, p_at_ns, closed)
@@ -632,6 +764,14 @@ DECLARE
     from_complete bigint := (at_now - round(p_complete_s * 1000000000)::bigint) / 10000000000;
     span_s double precision := (at_now - from_medium * 10000000000) / 1e9::double precision;
     reach_s double precision := greatest(p_short_s, p_medium_s, p_long_s, p_complete_s);
+    -- Whole minutes that no window cuts: of the book before the short window, of queues and markouts up to now.
+    closed bigint := at_now / 60000000000 - 1;
+    book_from bigint := (greatest(from_medium, from_complete) + 5) / 6;
+    book_to bigint := greatest(from_short / 6, book_from) - 1;
+    queue_from bigint := (from_medium + 5) / 6;
+    queue_to bigint := greatest(closed, queue_from - 1);
+    markout_from bigint := (from_long + 5) / 6;
+    markout_to bigint := greatest(closed, markout_from - 1);
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('krakenbot.refresh'));
     -- The oldest markout that comes due in the longest window looks back half an hour.
@@ -649,7 +789,21 @@ BEGIN
                    f.rise_lows, f.rise_highs, f.r1_n, f.r1_sum, f.r1_squares, f.r1_moved, f.lag_products,
                    f.lag_factors, f.lag_weights
             FROM feature_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
-              AND f.bucket >= least(from_medium, from_complete) AND f.bucket <= this_bucket
+              AND f.bucket >= least(from_medium, from_complete) AND f.bucket < least(book_from * 6, this_bucket + 1)
+            UNION ALL
+            SELECT f.symbol, f.minute * 6, f.n, f.ofi_mean, f.ofi_squares, f.ofi_greatest, f.crossed_s, f.invalid_s, f.seconds,
+                   f.spread_bins, f.spread_counts, f.r5_n, f.r5_squares, f.bipower_n, f.bipower_sum, f.r5_greatest,
+                   f.rise_lows, f.rise_highs, f.r1_n, f.r1_sum, f.r1_squares, f.r1_moved, f.lag_products,
+                   f.lag_factors, f.lag_weights
+            FROM feature_minutes f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
+              AND f.minute >= book_from AND f.minute <= book_to
+            UNION ALL
+            SELECT f.symbol, f.bucket, f.n, f.ofi_mean, f.ofi_squares, f.ofi_greatest, f.crossed_s, f.invalid_s, f.seconds,
+                   f.spread_bins, f.spread_counts, f.r5_n, f.r5_squares, f.bipower_n, f.bipower_sum, f.r5_greatest,
+                   f.rise_lows, f.rise_highs, f.r1_n, f.r1_sum, f.r1_squares, f.r1_moved, f.lag_products,
+                   f.lag_factors, f.lag_weights
+            FROM feature_buckets f WHERE f.lineage_id = p_lineage AND f.symbol = known.symbol
+              AND f.bucket >= book_to * 6 + 6 AND f.bucket <= this_bucket
             OFFSET 0
         ) b
     ), touch AS (
@@ -661,8 +815,8 @@ BEGIN
               AND f.bucket <= this_bucket AND f.seconds > 0 ORDER BY f.bucket DESC LIMIT 1
         ) f
     ), counted AS (
-        SELECT symbol, bin, sum(sum(times)) OVER (PARTITION BY symbol ORDER BY bin) AS upto,
-               sum(sum(times)) OVER (PARTITION BY symbol) AS total
+        SELECT symbol, bin, sum(sum(times)::double precision) OVER (PARTITION BY symbol ORDER BY bin) AS upto,
+               sum(sum(times)::double precision) OVER (PARTITION BY symbol) AS total
         FROM part CROSS JOIN LATERAL unnest(spread_bins, spread_counts) u (bin, times)
         WHERE bucket >= from_medium GROUP BY symbol, bin
     ), ranks AS (
@@ -673,8 +827,8 @@ BEGIN
                spread_of_bin(min(bin) FILTER (WHERE upto > ceil(0.9 * (total - 1)))) AS high_90
         FROM counted GROUP BY symbol
     ), spreads AS MATERIALIZED (
-        SELECT symbol, low_50 + (high_50 - low_50) * (0.5 * (total - 1) - floor(0.5 * (total - 1)))::double precision AS p50,
-               low_90 + (high_90 - low_90) * (0.9 * (total - 1) - floor(0.9 * (total - 1)))::double precision AS p90
+        SELECT symbol, low_50 + (high_50 - low_50) * (0.5 * (total - 1) - floor(0.5 * (total - 1))) AS p50,
+               low_90 + (high_90 - low_90) * (0.9 * (total - 1) - floor(0.9 * (total - 1))) AS p90
         FROM ranks
     ), sums AS MATERIALIZED (
         SELECT symbol, sum(seconds) FILTER (WHERE bucket >= from_complete) AS complete_seconds,
@@ -748,27 +902,36 @@ BEGIN
               AND f.bucket >= from_medium AND f.bucket <= this_bucket
             HAVING count(*) > 0
         ) f
-    ), queue_part AS MATERIALIZED (
-        SELECT b.* FROM known CROSS JOIN LATERAL (
-            SELECT symbol, bucket, n, covered_ns, bid_added, bid_removed, ask_added, ask_removed, sold, bought
-            FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
-              AND q.bucket >= from_medium AND q.bucket <= this_bucket
-            OFFSET 0
-        ) b
     ), queue AS (
         SELECT q.* FROM known CROSS JOIN LATERAL (
             SELECT * FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
               AND q.bucket >= from_medium AND q.bucket <= this_bucket ORDER BY q.bucket DESC LIMIT 1
         ) q
     ), queue_sums AS (
-        SELECT symbol, sum(n)::bigint AS n FROM queue_part GROUP BY symbol
+        SELECT known.symbol, q.n FROM known CROSS JOIN LATERAL (
+            SELECT sum(n)::bigint AS n FROM (
+                SELECT n FROM queue_buckets b WHERE b.lineage_id = p_lineage AND b.symbol = known.symbol
+                  AND b.bucket >= from_medium AND b.bucket < least(queue_from * 6, this_bucket + 1)
+                UNION ALL
+                SELECT n FROM queue_minutes m WHERE m.lineage_id = p_lineage AND m.symbol = known.symbol
+                  AND m.minute >= queue_from AND m.minute <= queue_to
+                UNION ALL
+                SELECT n FROM queue_buckets b WHERE b.lineage_id = p_lineage AND b.symbol = known.symbol
+                  AND b.bucket >= queue_to * 6 + 6 AND b.bucket <= this_bucket
+            ) parts
+        ) q
     ), rates AS (
-        SELECT symbol, sum(bid_added) / span AS bid_added, sum(ask_added) / span AS ask_added,
-               greatest(0, sum(bid_removed) - sum(sold)) / span AS bid_cancelled,
-               greatest(0, sum(ask_removed) - sum(bought)) / span AS ask_cancelled
-        FROM (SELECT *, sum(covered_ns) OVER (PARTITION BY symbol) / 1e9::double precision AS span
-              FROM queue_part WHERE bucket >= from_short) short
-        WHERE span > 0 GROUP BY symbol, span
+        SELECT known.symbol, bid_added / span AS bid_added, ask_added / span AS ask_added,
+               greatest(0, bid_removed - sold) / span AS bid_cancelled,
+               greatest(0, ask_removed - bought) / span AS ask_cancelled
+        FROM known CROSS JOIN LATERAL (
+            SELECT sum(covered_ns)::double precision / 1e9::double precision AS span, sum(bid_added) AS bid_added,
+                   sum(ask_added) AS ask_added, sum(bid_removed) AS bid_removed, sum(ask_removed) AS ask_removed,
+                   sum(sold) AS sold, sum(bought) AS bought
+            FROM queue_buckets q WHERE q.lineage_id = p_lineage AND q.symbol = known.symbol
+              AND q.bucket >= from_short AND q.bucket <= this_bucket
+        ) short
+        WHERE span > 0
     ), markout AS (
         SELECT symbol, sum(bid_sum) FILTER (WHERE horizon_s = 5) / nullif(sum(bid_n) FILTER (WHERE horizon_s = 5), 0)::double precision AS bid_5,
                sum(bid_sum) FILTER (WHERE horizon_s = 30) / nullif(sum(bid_n) FILTER (WHERE horizon_s = 30), 0)::double precision AS bid_30,
@@ -781,8 +944,17 @@ BEGIN
                -sum(ask_sum) FILTER (WHERE horizon_s = 1800) / nullif(sum(ask_n) FILTER (WHERE horizon_s = 1800), 0)::double precision AS ask_1800,
                (sum(ask_n) FILTER (WHERE horizon_s = 5))::bigint AS ask_n
         FROM (SELECT m.* FROM known CROSS JOIN LATERAL (
-                  SELECT symbol, horizon_s, bid_n, bid_sum, ask_n, ask_sum FROM markout_buckets m WHERE m.lineage_id = p_lineage AND m.symbol = known.symbol
-                    AND m.bucket >= from_long AND m.bucket <= this_bucket
+                  SELECT symbol, horizon_s, bid_n, bid_sum, ask_n, ask_sum FROM markout_buckets b
+                  WHERE b.lineage_id = p_lineage AND b.symbol = known.symbol
+                    AND b.bucket >= from_long AND b.bucket < least(markout_from * 6, this_bucket + 1)
+                  UNION ALL
+                  SELECT symbol, horizon_s, bid_n, bid_sum, ask_n, ask_sum FROM markout_minutes b
+                  WHERE b.lineage_id = p_lineage AND b.symbol = known.symbol
+                    AND b.minute >= markout_from AND b.minute <= markout_to
+                  UNION ALL
+                  SELECT symbol, horizon_s, bid_n, bid_sum, ask_n, ask_sum FROM markout_buckets b
+                  WHERE b.lineage_id = p_lineage AND b.symbol = known.symbol
+                    AND b.bucket >= markout_to * 6 + 6 AND b.bucket <= this_bucket
                   OFFSET 0
               ) m) due
         GROUP BY symbol
@@ -891,6 +1063,7 @@ REVOKE ALL ON FUNCTION krakenbot.norm_slot_of(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION krakenbot.fold_books(bigint, bigint[], text[], bigint[], bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION krakenbot.fold_trades_and_queues(bigint, bigint[], text[], bigint[], bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION krakenbot.fold_markouts(bigint, bigint[], text[], bigint[], bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION krakenbot.fold_markout_minutes(bigint, text[], bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION krakenbot.fold_minutes(bigint, text[], bigint[], bigint, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION krakenbot.fold_new_rows(bigint, bigint, double precision) FROM PUBLIC;
 REVOKE ALL ON FUNCTION krakenbot.refresh_run_symbol_state(bigint, bigint, timestamptz, double precision,
@@ -900,11 +1073,13 @@ GRANT EXECUTE ON FUNCTION krakenbot.norm_slot_of(text) TO krakenbot_ingest;
 GRANT EXECUTE ON FUNCTION krakenbot.fold_books(bigint, bigint[], text[], bigint[], bigint) TO krakenbot_ingest;
 GRANT EXECUTE ON FUNCTION krakenbot.fold_trades_and_queues(bigint, bigint[], text[], bigint[], bigint) TO krakenbot_ingest;
 GRANT EXECUTE ON FUNCTION krakenbot.fold_markouts(bigint, bigint[], text[], bigint[], bigint) TO krakenbot_ingest;
+GRANT EXECUTE ON FUNCTION krakenbot.fold_markout_minutes(bigint, text[], bigint[]) TO krakenbot_ingest;
 GRANT EXECUTE ON FUNCTION krakenbot.fold_minutes(bigint, text[], bigint[], bigint, bigint) TO krakenbot_ingest;
 GRANT EXECUTE ON FUNCTION krakenbot.fold_new_rows(bigint, bigint, double precision) TO krakenbot_ingest;
 GRANT EXECUTE ON FUNCTION krakenbot.refresh_run_symbol_state(bigint, bigint, timestamptz, double precision,
     double precision, double precision, double precision) TO krakenbot_ingest;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     krakenbot.feature_buckets, krakenbot.flow_buckets, krakenbot.queue_buckets, krakenbot.markout_buckets,
-    krakenbot.symbol_latest, krakenbot.minute_values, krakenbot.symbol_norms, krakenbot.refresh_watermarks
+    krakenbot.feature_minutes, krakenbot.queue_minutes, krakenbot.markout_minutes, krakenbot.symbol_latest,
+    krakenbot.minute_values, krakenbot.symbol_norms, krakenbot.refresh_watermarks
     TO krakenbot_ingest;
