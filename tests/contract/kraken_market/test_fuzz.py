@@ -55,11 +55,21 @@ odd_frames = st.fixed_dictionaries(
 ).map(json.dumps)  # fmt: skip
 
 
+def follow_places(queue):
+    """Follow what can be followed, as probes and own orders do: their accounts are written in the receive loop."""
+    for side in Side:
+        for price in queue.prices(side, 2):
+            queue.places.join(side, price, 1)
+            for order_id, _ in queue.orders(side, price)[:2]:
+                queue.places.follow(order_id)
+
+
 def feed_both(make_desk, texts):
     desk = make_desk(BTC, 1, 8)
     level3 = desk.level3()
     for text in texts:
         desk.now += 0.1
+        follow_places(desk.state.queues[BTC])
         for session in (desk.public, level3):
             session.receive(text, desk.now)
             session.on_deadline(desk.now)

@@ -187,3 +187,72 @@ def test_time_that_runs_back_in_fewer_digits_is_noticed(before, after):
     verdict = book.apply([Level(99.9, 1.0)], [], crc("1001100000000", "999100000000"), f"2026-11-22T10:00:{after}", 2.0)
 
     assert (Verdict.BAD, "time ran back") == (verdict, book.invalid_reason)
+
+
+def test_equal_time_in_fewer_digits_is_allowed():
+    book = loaded(at="2026-11-22T10:00:00.500000Z")
+    at = "2026-11-22T10:00:00.5Z"
+
+    assert Verdict.GOOD is book.apply([Level(99.9, 1.0)], [], crc("1001100000000", "999100000000"), at, 2.0)
+
+
+def test_snapshot_replaces_all_that_stood_and_its_time():
+    book = loaded()
+    earlier = "2026-11-22T09:00:00.000000Z"
+    verdict = book.load([Level(99.8, 1.0)], [Level(100.2, 1.0)], crc("1002100000000", "998100000000"), earlier, 2.0)
+
+    assert Verdict.GOOD is verdict
+    assert [(998, 100_000_000)] == book.levels(Side.BUY, 10)
+    assert [(1002, 100_000_000)] == book.levels(Side.SELL, 10)
+
+
+def test_prices_that_stand_outlive_all_that_come_and_go():
+    book = loaded()
+    for step in range(5000):
+        ticks, at = 1002 + step, "2026-11-22T10:00:00.000002Z"
+        digits = ("1001100000000", f"{ticks}100000000", "999200000000")
+        assert Verdict.GOOD is book.apply([], [Level(ticks / 10, 1.0)], crc(*digits), at, 2.0)
+        assert Verdict.GOOD is book.apply([], [Level(ticks / 10, 0.0)], crc(*digits[::2]), at, 2.0)
+
+    assert ((999, 200_000_000), (1001, 100_000_000)) == (book.best_bid(), book.best_ask())
+    assert Verdict.GOOD is book.apply([Level(99.9, 1.0)], [], crc("1001100000000", "999100000000"), at, 2.0)
+
+
+def test_price_below_one_tick_raises():
+    with pytest.raises(OverflowError):
+        make_book().load([Level(0.04, 1.0)], [], 0, "", 1.0)
+
+
+def test_reshaped_book_counts_in_its_new_ticks():
+    book = loaded()
+    book.invalidate("precision changed")
+    book.reshape(price_precision=2, qty_precision=1)
+
+    assert Verdict.GOOD is book.load([Level(99.9, 2.0)], [Level(100.1, 1.0)], crc("1001010", "999020"), "", 1.0)
+    assert ((9990, 20), (10010, 10)) == (book.best_bid(), book.best_ask())
+
+
+def test_inexact_ask_applied_again_exactly_counts_what_the_first_attempt_did():
+    lots = 2**50 + 1
+    book = loaded()
+    at = "2026-11-22T10:00:00.000002Z"
+    exact = Decimal(lots).scaleb(-8)
+    checksum = crc(f"1002{lots}", "999200000000")
+
+    assert Verdict.INEXACT is book.apply([], [Level(100.1, 0.0), Level(100.2, float(exact))], checksum, at, 1.0)
+    with book.exactly():
+        assert Verdict.GOOD is book.apply([], [Level(100.1, Decimal(0)), Level(100.2, exact)], checksum, at, 1.0)
+    assert [(1002, lots)] == book.levels(Side.SELL, 10)
+
+
+def test_ask_removed_in_the_message_that_was_inexact_is_gone_from_the_checksum():
+    lots = 2**50 + 1
+    book = make_book()
+    at, big = "2026-11-22T10:00:00.000002Z", Decimal(lots).scaleb(-8)
+    asks = [Level(100.1, 1.0), Level(100.2, 1.0)]
+    book.load([Level(99.9, 2.0)], asks, crc("1001100000000", "1002100000000", "999200000000"), at, 1.0)
+    checksum = crc("1002100000000", f"999{lots}")
+
+    assert Verdict.INEXACT is book.apply([Level(99.9, float(big))], [Level(100.1, 0.0)], checksum, at, 1.0)
+    with book.exactly():
+        assert Verdict.GOOD is book.apply([Level(99.9, big)], [Level(100.1, Decimal(0))], checksum, at, 1.0)

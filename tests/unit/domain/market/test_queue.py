@@ -167,3 +167,54 @@ def test_increment_of_five_cents_is_counted_in_cents():
     assert lower is not None
     assert (30, 30, 2) == (lower.ahead_lots, lower.better_lots, lower.better_orders)
     assert lower.ahead_notional_quote == pytest.approx(0.9 * 3.0)
+
+
+def test_modify_of_an_order_beyond_the_window_is_ignored():
+    queue = make_queue()
+    change(queue, Order("nobody", 99.9, 1.0, T.format(9), "modify"), "99910", "99920", "99930")
+
+    assert ["A", "B", "C"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)]
+
+
+def test_large_ask_is_taken_exactly():
+    lots = 2**50 + 1
+    exact = Decimal(lots).scaleb(-1)
+    queue = make_queue()
+    checksum = crc("100150", f"1001{lots}", "99910", "99920", "99930")
+
+    inexact = queue.apply([], [Order("Y", 100.1, float(exact), T.format(5), "add")], checksum, T.format(11), 2.0)
+    assert Verdict.INEXACT is inexact
+    with queue.exactly():
+        exactly = queue.apply([], [Order("Y", 100.1, exact, T.format(5), "add")], checksum, T.format(11), 2.0)
+    assert Verdict.GOOD is exactly
+    assert [("Z", 50), ("Y", lots)] == queue.orders(Side.SELL, 1001)
+
+
+def test_adds_of_one_message_with_times_of_different_lengths_enter_in_their_order():
+    queue = make_queue()
+    adds = [
+        Order("late", 99.9, 1.0, "2026-11-22T10:00:08.5Z", "add"),
+        Order("later", 99.9, 2.0, "2026-11-22T10:00:08.51Z", "add"),
+        Order("early", 99.9, 3.0, "2026-11-22T10:00:08Z", "add"),
+    ]
+    digits = ("99910", "99920", "99930", "99930", "99910", "99920")
+
+    assert Verdict.GOOD is queue.apply(adds, [], crc("100150", *digits), T.format(11), 2.0)
+    assert ["early", "late", "later"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)][3:]
+
+
+def test_prices_that_stand_outlive_all_that_come_and_go():
+    queue = make_queue()
+    standing = ("99910", "99920", "99930")
+    for step in range(5000):
+        ticks = 1002 + step
+        asks = crc("100150", f"{ticks}10", *standing)
+        add, delete = (Order("Y", ticks / 10, 1.0, T.format(11), event) for event in ("add", "delete"))
+        assert Verdict.GOOD is queue.apply([], [add], asks, T.format(11), 2.0)
+        assert Verdict.GOOD is queue.apply([], [delete], crc("100150", *standing), T.format(11), 2.0)
+    change(queue, Order("A", 99.9, 1.0, T.format(9), "delete"), "99920", "99930")
+    queue.apply(
+        [], [Order("X", 100.1, 1.0, T.format(9), "add")], crc("100150", "100110", *standing[1:]), T.format(11), 2
+    )
+
+    assert ["Z", "X"] == [order_id for order_id, _ in queue.orders(Side.SELL, 1001)]
