@@ -78,3 +78,47 @@ def test_symbol_that_nobody_wants_is_forgotten(troubles):
 
     assert [] == troubles.quarantined(1.0)
     assert 0.0 == troubles.not_before_mono(KEY)
+
+
+def test_failure_long_after_the_last_success_is_a_first_one_again(troubles):
+    for now in range(3):
+        fail(troubles, float(now))
+    troubles.works(KEY, 10.0)
+
+    assert 60.0 == fail(troubles, 69.0)
+    troubles.works(KEY, 70.0)
+    assert 0.0 == fail(troubles, 130.0)
+
+
+def test_failure_that_is_no_refusal_starts_the_refusals_anew(troubles):
+    for _ in range(3):
+        fail(troubles, 0.0, is_refused=True)
+    refused = dict(troubles.refused(["book"], 1.0))
+    fail(troubles, 1.0)
+
+    assert {"A/B": "book: bad"} == refused
+    assert {} == troubles.refused(["book"], 2.0)
+    assert 30.0 == fail(troubles, 2.0, is_refused=True)
+
+
+def test_success_counts_from_its_beginning_however_often_it_is_told(troubles):
+    fail(troubles, 0.0)
+    for now in range(1, 61):
+        troubles.works(KEY, float(now))
+    works = troubles.not_before_mono(KEY)
+    again = [fail(troubles, 61.0), fail(troubles, 61.0)]
+
+    assert 0.0 == works
+    assert 0.0 == again[0] < again[1]
+
+
+def test_symbol_dropped_in_quarantine_is_shown_until_due_and_forgotten_at_last():
+    troubles = Troubles(settings=QuarantineSettings(leave_out_after=1, refused_retry_s=30, refused_retry_max_s=100))
+    fail(troubles, 0.0, is_refused=True)
+    troubles.dropped(KEY)
+    shown = [len(troubles.quarantined(now)) for now in (29.0, 30.0)]
+    left_out = [len(troubles.refused(["book"], now)) for now in (29.0, 30.0)]
+    troubles.quarantined(130.0)
+
+    assert [1, 0] == shown == left_out
+    assert 0.0 == troubles.not_before_mono(KEY)
