@@ -1,7 +1,7 @@
 """The suite of market faults in its smallest form, so that it stays alive: `./kb faults` runs the whole of it.
 
 Goal: real processes are struck, and the exchange's record equals what the databases hold. Method: the command itself,
-with few symbols and two faults; what is checked is its report.
+with two symbols and one fault, which costs every public book and breaks off a trade; what is checked is its report.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 KEPT = {"PATH", "TMPDIR"}
-FAULTS = {
-    "public drops in midstream, halfway through a trade",
-    "a wrong checksum once, book",
-}
+FAULT = "public drops in midstream, halfway through a trade"
 
 
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(170)
-def test_two_market_faults_leave_every_book_right_and_every_trade_stored(tmp_path: Path) -> None:
+def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "--symbols", "3", "--report", str(report), "--only", *sorted(FAULTS)],
+        [sys.executable, "-m", "tests.faults", "--symbols", "2", "--report", str(report), "--only", FAULT],
         cwd=ROOT,
         env={name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(tmp_path)},  # noqa: TID251  # handed on
         capture_output=True,
@@ -40,11 +37,10 @@ def test_two_market_faults_leave_every_book_right_and_every_trade_stored(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
     assert found["passed"]
-    *struck, last = found["faults"]
-    assert {row["fault"] for row in struck} == FAULTS
-    for row in struck:
-        assert row["injected"] == 1
-        assert (row["compared"]["books"], row["compared"]["queues"]) == (3, 3)
-        assert row["compared"]["trades"] == row["compared"]["stored"]
-        assert row["recovery_s"] is not None
+    struck, last = found["faults"]
+    assert struck["fault"] == FAULT
+    assert struck["injected"] == 1
+    assert (struck["compared"]["books"], struck["compared"]["queues"]) == (2, 2)
+    assert 0 < struck["compared"]["trades"] == struck["compared"]["stored"] + struck["compared"]["in_gaps"]
+    assert struck["recovery_s"] is not None
     assert last["compared"]["in_gaps"] == 0
