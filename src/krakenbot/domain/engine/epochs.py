@@ -189,6 +189,7 @@ class EpochPublisher:
                 came=len(set(now.execution) - set(before.execution)),
                 left=len(left),
                 why={symbol: now.left_out.get(symbol, "no longer listed") for symbol in left[:_NAMED_LEAVERS]},
+                left_out=dict(Counter(now.left_out.values())),
             )
 
     async def _publish(self) -> None:

@@ -702,6 +702,7 @@ async def test_a_delisted_symbol_is_no_longer_asked_for(clock: Any) -> None:
 
     assert world.feed.asked == [(BTC, ETH), (BTC,)]
     assert world.database.status["ingest"][1]["universe"]["left_out"] == {"status delisted": 1}  # type: ignore[index]
+    assert {"status delisted": 1} == world.seen.of("universe")[-1]["left_out"]
 
 
 def quarantine(symbol: Symbol, channel: str = "book") -> Quarantine:
