@@ -14,6 +14,7 @@ from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed
 from krakenbot.adapters.kraken.nonce import NonceSource
 from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
 from krakenbot.adapters.kraken.signing import Credentials
+from krakenbot.adapters.kraken.trade_history import KrakenTradeHistory, TradeHistorySettings
 from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySettings
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import Asset, Symbol
@@ -68,6 +69,37 @@ async def test_the_engine_verifies_every_book_that_the_exchange_sends(run_exchan
     assert (0, 0, 0) == (health.book_bad, health.level3_bad, health.resyncs)
     assert min(health.book_ok, health.level3_ok) >= 150
     assert {} == health.errors
+
+
+async def test_the_engine_reads_trades_of_the_past_page_by_page(run_exchange, secret):
+    """Every trade from a time on, through the names, times and numbers of Kraken's REST."""
+    symbol = Symbol("BTC/USD")
+    async with run_exchange() as (api, exchange), make_rest(api, secret) as rest:
+        market = exchange.venue.markets["BTC/USD"]
+        history = KrakenTradeHistory(rest=rest, clock=SystemClock(), settings=TradeHistorySettings(interval_s=0.01))
+        with anyio.fail_after(15):
+            while len(market.trades) < 4:
+                await anyio.sleep(0.05)
+        first, *published = list(market.trades)
+        page = await history.page(symbol, first.at_ns)
+
+    # REST names times in steps of 100 µs, whatever the feed says.
+    rules = market.rules
+    expected = [
+        (
+            trade.trade_id,
+            trade.taker_side,
+            Decimal(trade.price_ticks).scaleb(-rules.price_precision),
+            Decimal(trade.size_lots).scaleb(-rules.qty_precision),
+            trade.at_ns // 100_000,
+        )
+        for trade in published
+    ]
+    read = [(trade.trade_id, trade.side.value, trade.price, trade.qty, trade.at_ns // 100_000) for trade in page.trades]
+    assert expected == read[: len(expected)]
+    assert [trade.trade_id for trade in page.trades] == [first.trade_id + 1 + n for n in range(len(page.trades))]
+    assert {symbol} == {trade.symbol for trade in page.trades}
+    assert page.next_since_ns is None
 
 
 async def test_the_engine_reads_what_the_exchange_says_of_an_account(run_exchange, secret):

@@ -1,7 +1,9 @@
-"""A process that writes trades without end and says how many it has spooled; a test kills it."""
+"""A process that writes trades without end and says how many it has spooled; a test kills it, or it does so itself."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +16,7 @@ from krakenbot.domain.market.samples import TradeSample
 from krakenbot.domain.values import RunId, Side, Symbol
 
 
-async def main(url: str, folder: str, run_id: str) -> None:
+async def main(url: str, folder: str, run_id: str, end: str) -> None:
     sink = PostgresSampleSink(
         Database(url, name="killed", unit_timeout_s=5),
         batch_s=0.005,
@@ -44,9 +46,11 @@ async def main(url: str, folder: str, run_id: str) -> None:
                 sys.stdout.write("started\n")
                 sys.stdout.flush()
             if (spooled := sink.stats().spooled) > 0:
-                sys.stdout.write(f"{spooled}\n")
+                sys.stdout.write(f"spooled{spooled}\n")
                 sys.stdout.flush()
+                if end == "dies in the replay" and sink.stats().replayed:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
+    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])

@@ -12,13 +12,11 @@ import pytest
 from attrs import evolve, fields
 
 from krakenbot.adapters.postgres.copy_rows import BOOKS, QUEUES, TABLES, TICKERS, TRADES
-from krakenbot.adapters.postgres.copy_session import CopySession
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
-from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
 from krakenbot.domain.market.trade_ledger import TradeSource
 from krakenbot.domain.values import RunId, Side, Symbol
@@ -241,24 +239,26 @@ async def test_outage_keeps_rows_in_order_and_each_once(tmp_path):
         await cluster.stop()
 
 
-async def test_batch_whose_commit_is_in_doubt_is_written_once(database, monkeypatch):
-    """The connection is lost after COMMIT went through: the batch is found by its number, not written again."""
-    sink = PostgresSampleSink(database, batch_s=0.01)
-    original = CopySession.write
-    lost: list[int] = []
+@pytest.mark.parametrize("how", ["before", "after"])
+async def test_batch_whose_commit_is_in_doubt_is_written_once(database, database_urls, make_cutter, how):
+    """The connection is lost around COMMIT: the batch is found by its number, or written, but never twice."""
+    async with make_cutter(database_urls.ingest) as cutter, anyio.create_task_group() as tasks:
+        behind = Database(cutter.url, name="cut", role="krakenbot_ingest")
+        sink = PostgresSampleSink(behind, batch_s=0.01)
+        tasks.start_soon(sink.run)
+        sink.put(RunId(1), [make_ticker(1)])
+        with anyio.fail_after(10):
+            await sink.flush()
+        cutter.cut = how
+        sink.put(RunId(1), [make_ticker(2), make_ticker(3), make_trade(4)])
+        with anyio.fail_after(10):
+            await sink.flush()
+        tasks.cancel_scope.cancel()
 
-    async def write_and_lose(self, batch):
-        await original(self, batch)
-        if not lost:
-            lost.append(batch.number)
-            raise StoreUnavailable("cut after COMMIT")
-
-    monkeypatch.setattr(CopySession, "write", write_and_lose)
-
-    await _run(sink, (1, [make_ticker(1), make_ticker(2)]))
-
-    assert [1] == lost
-    assert [(2,)] == await _rows(database, "SELECT count(*) FROM ticker_samples")
+    assert (1, 1) == (cutter.cuts, sink.stats().failures)
+    assert [(1,), (2,), (3,)] == await _rows(database, "SELECT at_ns FROM ticker_samples ORDER BY 1")
+    assert [(4,)] == await _rows(database, "SELECT trade_id FROM trade_samples")
+    assert {"ticker_samples": 3, "trade_samples": 1} == {k: v for k, v in sink.stats().rows.items() if v}
 
 
 async def test_next_start_knows_what_is_stored_and_names_what_came_between(database):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Self
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -23,69 +20,14 @@ pytestmark = pytest.mark.postgres
 PUT = "INSERT INTO process_status (process, at, body) VALUES (%s, now(), '{}')"
 
 
-class CommitCutter:
-    """A proxy on a unix socket that loses the connection around the next COMMIT, before or after it is passed on."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        host = url.split("host=", 1)[1].split("&", 1)[0]
-        self.url = url.replace(host, quote(str(folder), safe=""))
-        self._target = str(Path(unquote(host)) / ".s.PGSQL.5432")
-        self._path = str(folder / ".s.PGSQL.5432")
-        self._server: asyncio.Server | None = None
-        self.cut = ""
-        self.refuse = False
-        self.cuts = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._serve, self._path)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refuse:
-            writer.close()
-            return
-        up_reader, up_writer = await asyncio.open_unix_connection(self._target)
-        back = asyncio.create_task(self._pump(up_reader, writer))
-        try:
-            while data := await reader.read(65536):
-                if self.cut and b"COMMIT" in data:
-                    how, self.cut = self.cut, ""
-                    self.cuts += 1
-                    self.refuse = how == "after, and away"
-                    back.cancel()
-                    if how != "before":
-                        up_writer.write(data)
-                        await up_writer.drain()
-                        await asyncio.sleep(0.1)
-                    break
-                up_writer.write(data)
-                await up_writer.drain()
-        except OSError:
-            pass
-        finally:
-            back.cancel()
-            writer.close()
-            up_writer.close()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-
-
 @pytest.fixture
-async def cutter(database_urls, tmp_path_factory) -> AsyncIterator[CommitCutter]:
-    async with CommitCutter(database_urls.decision, tmp_path_factory.mktemp("cut")) as proxy:
+async def cutter(database_urls, make_cutter) -> AsyncIterator[Any]:
+    async with make_cutter(database_urls.decision) as proxy:
         yield proxy
 
 
 @pytest.fixture
-async def behind_cutter(cutter: CommitCutter) -> AsyncIterator[Database]:
+async def behind_cutter(cutter: Any) -> AsyncIterator[Database]:
     database = Database(cutter.url, name="cut", resolve_s=1.0)
     await database.open()
     yield database
