@@ -62,7 +62,11 @@ FAULTS = (
         hold_s=8.0,
     ),
     Fault(name="a field is missing", rules=("once at public.book.update: remove data.0.checksum",)),
-    Fault(name="a quantity that is no number", rules=("once at public.book.update: set data.0.checksum to 1e999999",)),
+    Fault(name="a checksum that is no number", rules=("once at public.book.update: set data.0.checksum to 1e999999",)),
+    Fault(
+        name="a quantity that is no number",
+        rules=('5 times at public.book.update: set data.0.bids.0.qty to "none"',),
+    ),
     Fault(
         name="a frame of 1 MB",
         rules=("3 times at public.book.update: bloat to 1024 kb", "once at level3.level3.update: bloat to 1024 kb"),
