@@ -311,6 +311,32 @@ async def test_damaged_record_is_named_and_the_rest_replayed(world: World) -> No
     assert sorted({*range(1, 303)} - {*range(first, last + 1)}) == sorted(world.trade_ids())
 
 
+async def test_record_whose_head_is_damaged_is_named_by_what_follows_it(world: World) -> None:
+    """Nothing of the record can be read, and the segments after it are whole: the hole is seen in their ids."""
+    limits = SpoolLimits(segment_bytes=1)
+    async with world.writing(limits=limits) as sink:
+        sink.put(world.run_id, [make_trade(1)])
+        await sink.flush()
+        world.cluster.kill()
+        for start in (2, 12, 22):
+            sink.put(world.run_id, [make_trade(i) for i in range(start, start + 10)])
+            await until(lambda upto=start + 8: sink.stats().spooled >= upto)
+    files = world.spool_files()
+    content = bytearray(files[1].read_bytes())
+    content[content.index(b"BTC/USD") + 1] ^= 4
+    files[1].write_bytes(content)
+    await world.cluster.start()
+
+    async with world.writing(limits=limits) as sink:
+        sink.put(world.run_id, [make_trade(32)])
+        with anyio.fail_after(10):
+            await sink.flush()
+
+    assert 3 == len(files)
+    assert [*range(1, 12), *range(22, 33)] == sorted(world.trade_ids())
+    assert [(12, 21, "spool_damaged")] == world.rows("SELECT first_trade_id, last_trade_id, cause FROM trade_gaps")
+
+
 async def test_outage_after_a_conflict_in_a_replay_keeps_the_record(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

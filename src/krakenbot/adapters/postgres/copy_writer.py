@@ -231,7 +231,7 @@ class PostgresSampleSink:
         for head in filter(None, map(_readable_head, heads)):
             self._spooled_rows += head.batch.count
             if head.batch.number > state.batches.get(head.batch.writer_id, 0):
-                self._queue.ledger.load(head.batch.changes.heads, head.batch.changes.gaps)
+                self._queue.ledger.load_left(head.batch.changes, head.ranges)
         if heads or spool.torn_bytes:
             self._events.emit("spool_left", batches=len(heads), rows=self._spooled_rows, torn_bytes=spool.torn_bytes)
 

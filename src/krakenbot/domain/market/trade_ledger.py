@@ -135,6 +135,26 @@ class TradeLedger:
             if gap.symbol in self._known and gap.missing:
                 self._known[gap.symbol].gaps.append(evolve(gap, missing=list(gap.missing)))
 
+    def load_left(self, changes: LedgerChanges, ranges: Iterable[tuple[RunId, Symbol, int, int, int]]) -> None:
+        """Add what a batch on disk says, after all that came before it.
+
+        `ranges` are its trades: run, symbol, first id, last id, time. What lies between the head and the first of them,
+        and is no gap of the batch, was in a record that is lost as a whole.
+        """
+        firsts: dict[Symbol, tuple[int, RunId, int]] = {}
+        for run_id, symbol, first_id, _, at_ns in ranges:
+            known = self._known.get(symbol)
+            if known is not None and first_id > known.high:
+                firsts[symbol] = min(firsts.get(symbol, (first_id, run_id, at_ns)), (first_id, run_id, at_ns))
+        for symbol, (first_id, run_id, at_ns) in firsts.items():
+            known = self._known[symbol]
+            begins = [gap.first_id for gap in changes.gaps if gap.symbol == symbol and gap.first_id > known.high]
+            ids = (known.high + 1, min([first_id, *begins]) - 1)
+            if ids[0] <= ids[1]:
+                cause, since_ns = GapCause.SPOOL_DAMAGED, known.at_ns
+                self.lose_range(run_id, symbol, ids, cause=cause, since_ns=since_ns, noticed_at_ns=at_ns)
+        self.load(changes.heads, changes.gaps)
+
     def take(self, run_id: RunId, trade: TradeSample, source: TradeSource) -> bool:
         """Return whether a trade is new, and count it as held."""
         known = self._known.get(trade.symbol)

@@ -124,6 +124,19 @@ def test_ids_that_begin_anew_are_taken_when_their_time_is_newer_than_all_held() 
     assert {BTC: TradeHead(trade_id=4, at_ns=502)} == ledger.drain().heads
 
 
+def test_what_is_left_on_disk_names_no_hole_that_a_gap_of_it_names() -> None:
+    ledger = TradeLedger()
+    ledger.load({BTC: TradeHead(trade_id=4, at_ns=4)}, ())
+    other = TradeLedger()
+    other.load({BTC: TradeHead(trade_id=6, at_ns=6)}, ())
+    taken(other, 9, 10)
+
+    ledger.load_left(other.drain(), [(RUN, BTC, 9, 10, 9)])
+
+    assert [(5, 6), (7, 8)] == [gap.missing[0] for gap in sorted(ledger.gaps(), key=lambda gap: gap.first_id)]
+    assert [GapCause.SPOOL_DAMAGED] == [gap.cause for gap in ledger.drain().gaps]
+
+
 def test_changes_that_could_not_be_stored_come_again_with_the_newer_word() -> None:
     ledger = TradeLedger()
     taken(ledger, 1, 5)
