@@ -2,9 +2,9 @@
 
 Enters: nothing. Leaves: a dict for the report; `run` is called by `python -m tests.bench`. Two databases of one cluster
 hold the same market, one for about a minute (100 thousand raw rows), one for almost an hour (5 million), each folded
-as it grew. Then both get the same two seconds of rows and are refreshed in turns, with what lies between: the ratio of
-a round is free of what the machine does beside it. The refreshed generation is copied to a second cluster. CPU is that
-of the server process which computed the refresh.
+as it grew. Then both get the same two seconds of rows and are refreshed in turns. CPU is that of the server process
+which computed the refresh, its ratio that of the sums over all rounds: what runs beside it counts in neither. The
+refreshed generation is copied to a second cluster.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROUNDS = 15
 MOST_RATIO = 1.5
 MOST_REFRESH_MS = 300
 MOST_SYNC_MS = 50
-CHUNK_S = 240
+CHUNK_S = 120
 ROWS_PER_S = SYMBOLS * 2.6
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 T = TypeVar("T")
@@ -78,7 +78,7 @@ SELECT %(run)s, symbol, t, CASE WHEN random() < 0.5 THEN 'buy' ELSE 'sell' END, 
 
 
 def run() -> dict[str, object]:
-    """Measure both; passes within MOST_RATIO, MOST_REFRESH_MS and MOST_SYNC_MS, medians of the rounds."""
+    """Measure both; passes within MOST_RATIO (of CPU), MOST_REFRESH_MS and MOST_SYNC_MS (medians of wall time)."""
     with tempfile.TemporaryDirectory(prefix="kb-bench-") as folder:
         return anyio.run(_measure, Path(folder))
 
@@ -109,6 +109,11 @@ class _Market:
                 await psycopg.AsyncClientCursor(connection).execute(statement, values)
         self.seconds = to_s
 
+    async def analyze(self) -> None:
+        """Do at once what autovacuum would have done while the rows came."""
+        async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:
+            await connection.execute("VACUUM ANALYZE")
+
     async def refresh(self) -> Refreshed:
         at = START + timedelta(seconds=self.seconds)
         refreshed = await self.refresher.refresh(self.lineage_id, self.run_id, at)
@@ -137,6 +142,7 @@ async def _measure(folder: Path) -> dict[str, object]:
             for to_s in [*range(CHUNK_S, total_s, CHUNK_S), total_s]:
                 await market.grow(to_s)
                 await market.refresh()
+            await market.analyze()
         load_s = perf_counter() - started
         return await _rounds(young, old) | {"load_s": round(load_s, 1), "postgres": ingest.binaries.version}
     finally:
@@ -160,7 +166,8 @@ async def _rounds(young: _Market, old: _Market) -> dict[str, object]:
             cpu_s[name].append(market.cpu_s() - before_s)
         # Only the old one is copied: generations of two databases count apart.
         sync_s.append((await _timed(old.refresher.sync(refreshed.generation_id)))[1])
-    ratios = sorted(o / y for y, o in zip(wall_s["young"], wall_s["old"], strict=True))
+    ratio = sum(cpu_s["old"]) / sum(cpu_s["young"])
+    wall_ratios = [o / y for y, o in zip(wall_s["young"], wall_s["old"], strict=True)]
     refresh_ms, sync_ms = median(wall_s["old"]) * 1000, median(sync_s) * 1000
     return {
         "symbols": SYMBOLS,
@@ -173,12 +180,12 @@ async def _rounds(young: _Market, old: _Market) -> dict[str, object]:
         "refresh_cpu_ms": round(median(cpu_s["old"]) * 1000),
         "refresh_worst_ms": round(max(wall_s["old"]) * 1000, 1),
         "most_refresh_ms": MOST_REFRESH_MS,
-        "ratio_old_over_young": round(median(ratios), 3),
-        "ratio_range": [round(ratios[0], 3), round(ratios[-1], 3)],
+        "cpu_ratio_old_over_young": round(ratio, 3),
+        "wall_ratio_old_over_young": round(median(wall_ratios), 3),
         "most_ratio": MOST_RATIO,
         "sync_ms": round(sync_ms, 1),
         "most_sync_ms": MOST_SYNC_MS,
-        "passed": median(ratios) <= MOST_RATIO and refresh_ms < MOST_REFRESH_MS and sync_ms < MOST_SYNC_MS,
+        "passed": ratio <= MOST_RATIO and refresh_ms < MOST_REFRESH_MS and sync_ms < MOST_SYNC_MS,
     }
 
 
