@@ -7,22 +7,20 @@ Probes read books and write labels; nothing here knows of an order, a position o
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
-import anyio
 from attrs import field, frozen
 from attrs.validators import ge, gt, instance_of, le
 
-from krakenbot.domain.errors import StoreError, StoreUnavailable
+from krakenbot.domain.engine.probe_markouts import ProbeMarkouts
+from krakenbot.domain.engine.probe_rows import ProbeRows
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.probe import MARKOUT_HORIZONS_S, Probe, ProbeEnd, ProbeKind
 from krakenbot.domain.market.probe_follower import ProbeFollower, venue_now_ns
 from krakenbot.domain.market.trade import PublicTrade, Ticker
-from krakenbot.domain.values import NS_PER_S, LineageId, Side, Symbol, VenueId
+from krakenbot.domain.values import LineageId, Side, Symbol, VenueId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.market_feed import MarketFeed, MarketListener, Reconnect
@@ -30,12 +28,7 @@ from krakenbot.ports.probe_store import ProbeStore
 
 STEP_S = 0.25
 FLUSH_S = 2.0
-BATCH_ROWS = 500
-WAITING_ROWS = 20_000
-STORE_TIMEOUT_S = 10.0
 RETENTION_CHECK_S = 3600.0
-MARKOUT_LATE_S, MARKOUT_LATE_SHARE = 1.0, 0.02
-"""A mid counts for a horizon when it is at most so late, or by such a share of the horizon."""
 TURNS = tuple(itertools.product((ProbeKind.JOIN, ProbeKind.JOIN, ProbeKind.IMPROVE), (Side.BUY, Side.SELL)))
 """What a symbol's probes are in turn: two JOINs for an IMPROVE, on both sides."""
 
@@ -76,8 +69,6 @@ class QueueProbes:
     ) -> None:
         self._clock = clock
         self._feed = feed
-        self._store = store
-        self._events = events
         self._settings = settings
         self._venue_id = venue_id
         self._followers: dict[Symbol, ProbeFollower] = {}
@@ -86,14 +77,10 @@ class QueueProbes:
         self._next_symbol = 0
         self._budget = 0.0
         self._last_trade_id: dict[Symbol, int] = {}
-        # (venue time, probe number, index of the horizon, probe)
-        self._due: list[tuple[int, int, int, Probe]] = []
-        self._rows: deque[Probe] = deque()
-        self._store_is_away = False
+        self._markouts = ProbeMarkouts(clock, feed)
+        self._rows = ProbeRows(clock=clock, store=store, events=events, venue_id=venue_id, keep_days=settings.keep_days)
         self.started = 0
         self.ends: Counter[ProbeEnd] = Counter()
-        self.recorded = 0
-        self.dropped = 0
 
     def listen(self, listener: MarketListener) -> MarketListener:
         """Return a listener that tells these probes and then another one; the other alone when probes are off."""
@@ -108,10 +95,10 @@ class QueueProbes:
             self.step(symbols())
             now = self._clock.mono()
             if now >= flush_mono:
-                await self._flush(lineage_id)
+                await self._rows.flush(lineage_id)
                 flush_mono = self._clock.mono() + FLUSH_S
             if now >= retention_mono:
-                await self._retain()
+                await self._rows.retain()
                 retention_mono = now + RETENTION_CHECK_S
             await self._clock.sleep(STEP_S)
 
@@ -119,11 +106,8 @@ class QueueProbes:
         """Censor what is followed and store it, with the markouts that are there."""
         for symbol in list(self._followers):
             self._censor(symbol, "ingest stopped")
-        waiting = {id(probe): probe for *_, probe in self._due}
-        self._due.clear()
-        self._rows.extend(waiting.values())
-        while self._rows and await self._flush(lineage_id):
-            pass
+        self._rows.add(self._markouts.give_up())
+        await self._rows.flush_all(lineage_id)
 
     def step(self, symbols: Sequence[Symbol]) -> None:
         """Let time pass: ends that are final, markouts that are due, new probes within the budget."""
@@ -135,10 +119,10 @@ class QueueProbes:
                 self._censor(symbol, "not watched any more")
                 continue
             if any(probe.end is not None for probe in follower.probes):
-                self._price_early(follower, venue_now_ns(queue, now))
+                self._markouts.price_early(follower.probes, venue_now_ns(queue, now))
             for probe in follower.step(queue, now):
                 self._ended(probe)
-        self._price_fills(now)
+        self._rows.add(self._markouts.step(now))
         self._start(symbols, now)
 
     def status(self) -> dict[str, object]:
@@ -149,10 +133,10 @@ class QueueProbes:
             "active": sum(len(follower.probes) for follower in self._followers.values()),
             "started": self.started,
             "ends": {str(end): count for end, count in self.ends.items()},
-            "awaiting_markouts": len({id(probe) for *_, probe in self._due}),
+            "awaiting_markouts": len(self._markouts),
             "waiting_rows": len(self._rows),
-            "recorded": self.recorded,
-            "dropped": self.dropped,
+            "recorded": self._rows.recorded,
+            "dropped": self._rows.dropped,
         }
 
     def on_queue(self, symbol: Symbol) -> None:
@@ -198,47 +182,9 @@ class QueueProbes:
         self.ends[probe.end] += 1
         if not probe.end.is_fill:
             probe.markouts_bps = [None] * len(MARKOUT_HORIZONS_S)
-            self._rows.append(probe)
+            self._rows.add([probe])
             return
-        for index, horizon_s in enumerate(MARKOUT_HORIZONS_S):
-            if probe.markouts_bps[index] is None:
-                due_ns = probe.ended_at_ns + round(horizon_s * NS_PER_S)
-                heapq.heappush(self._due, (due_ns, probe.probe_no, index, probe))
-
-    def _price_early(self, follower: ProbeFollower, now_ns: int) -> None:
-        """Take the mids that are due before a proposed fill is final."""
-        for probe in follower.probes:
-            if probe.end is not None and probe.end.is_fill:
-                for index, horizon_s in enumerate(MARKOUT_HORIZONS_S):
-                    if probe.markouts_bps[index] is None and probe.ended_at_ns + horizon_s * NS_PER_S <= now_ns:
-                        self._price(probe, index, now_ns)
-
-    def _price_fills(self, now: float) -> None:
-        """Take the mids that are due; a probe's row is whole with its last horizon."""
-        for _ in range(len(self._due)):
-            due_ns, _, index, probe = self._due[0]
-            queue = self._feed.queue(probe.symbol)
-            at_ns = self._clock.now_ns() if queue is None or not queue.is_valid else venue_now_ns(queue, now)
-            if due_ns > at_ns:
-                return
-            heapq.heappop(self._due)
-            self._price(probe, index, at_ns)
-            if index == len(MARKOUT_HORIZONS_S) - 1:
-                self._rows.append(probe)
-
-    def _price(self, probe: Probe, index: int, at_ns: int) -> None:
-        """Take a markout; one that nobody could take in time stays None, it is not guessed from a later mid."""
-        horizon_s = MARKOUT_HORIZONS_S[index]
-        late_s = (at_ns - probe.ended_at_ns) / NS_PER_S - horizon_s
-        mid = self._mid(probe.symbol) if late_s <= max(MARKOUT_LATE_S, MARKOUT_LATE_SHARE * horizon_s) else None
-        probe.markouts_bps[index] = None if mid is None else probe.markout(mid)
-
-    def _mid(self, symbol: Symbol) -> float | None:
-        queue, instrument = self._feed.queue(symbol), self._feed.instruments().get(symbol)
-        if queue is None or instrument is None or not queue.is_valid:
-            return None
-        bid, ask = queue.best(Side.BUY), queue.best(Side.SELL)
-        return None if bid is None or ask is None else (bid + ask) / 2 * 10.0**-instrument.price_precision
+        self._markouts.add(probe)
 
     def _start(self, symbols: Sequence[Symbol], now: float) -> None:
         settings = self._settings
@@ -275,42 +221,6 @@ class QueueProbes:
         )
         self.started += probe is not None
         return probe is not None
-
-    async def _flush(self, lineage_id: LineageId) -> bool:
-        """Store one batch; False when the store is away. What waits is bounded, the oldest is dropped and counted."""
-        while len(self._rows) > WAITING_ROWS:
-            self._rows.popleft()
-            self.dropped += 1
-        batch = list(itertools.islice(self._rows, BATCH_ROWS))
-        if not batch:
-            return True
-        try:
-            with anyio.fail_after(STORE_TIMEOUT_S):
-                await self._store.record(self._venue_id, lineage_id, batch)
-        except (StoreUnavailable, TimeoutError) as exc:
-            self._say_away(str(exc) or "timeout")
-            return False
-        self._store_is_away = False
-        for _ in batch:
-            self._rows.popleft()
-        self.recorded += len(batch)
-        return True
-
-    async def _retain(self) -> None:
-        before = self._clock.now() - timedelta(days=self._settings.keep_days)
-        try:
-            with anyio.fail_after(STORE_TIMEOUT_S):
-                days = await self._store.drop_before(before)
-        except (StoreUnavailable, StoreError, TimeoutError) as exc:
-            self._say_away(str(exc) or "timeout")
-            return
-        if days:
-            self._events.emit("probes_dropped", days=days, before=before.date().isoformat())
-
-    def _say_away(self, reason: str) -> None:
-        if not self._store_is_away:
-            self._events.emit("probes_not_recorded", reason=reason, waiting=len(self._rows))
-        self._store_is_away = True
 
 
 class ProbedListener:

@@ -245,14 +245,22 @@ def test_inexact_ask_applied_again_exactly_counts_what_the_first_attempt_did():
     assert [(1002, lots)] == book.levels(Side.SELL, 10)
 
 
-def test_ask_removed_in_the_message_that_was_inexact_is_gone_from_the_checksum():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_best_level_removed_in_an_inexact_message_is_gone_from_the_checksum(sign):
     lots = 2**50 + 1
-    book = make_book()
-    at, big = "2026-11-22T10:00:00.000002Z", Decimal(lots).scaleb(-8)
-    asks = [Level(100.1, 1.0), Level(100.2, 1.0)]
-    book.load([Level(99.9, 2.0)], asks, crc("1001100000000", "1002100000000", "999200000000"), at, 1.0)
-    checksum = crc("1002100000000", f"999{lots}")
+    book = make_book(depth=25)
+    big = Decimal(lots).scaleb(-8)
+    levels = [Level((1000 + sign * step) / 10, 1.0) for step in range(11)]
+    digits = [f"{1000 + sign * step}100000000" for step in range(11)]
+    price = (1000 + sign * 11) / 10
 
-    assert Verdict.INEXACT is book.apply([Level(99.9, float(big))], [Level(100.1, 0.0)], checksum, at, 1.0)
+    def sides(changes: list[Level]) -> tuple[list[Level], list[Level]]:
+        return ([], changes) if sign > 0 else (changes, [])
+
+    assert Verdict.GOOD is book.load(*sides(levels), crc(*digits[:10]), "", 1.0)
+    checksum = crc(*digits[1:11])
+    assert Verdict.INEXACT is book.apply(*sides([Level(100.0, 0.0), Level(price, float(big))]), checksum, "", 1.0)
     with book.exactly():
-        assert Verdict.GOOD is book.apply([Level(99.9, big)], [Level(100.1, Decimal(0))], checksum, at, 1.0)
+        verdict = book.apply(*sides([Level(100.0, Decimal(0)), Level(price, big)]), checksum, "", 1.0)
+    assert Verdict.GOOD is verdict
+    assert (1000 + sign * 11, lots) == (book.levels(Side.SELL, 25) or book.levels(Side.BUY, 25))[-1]

@@ -228,6 +228,14 @@ def test_smaller_larger_and_moved_orders_ahead_are_amended():
     assert Amount(3, 32) == place.ahead
 
 
+def test_front_order_that_grew_is_amended_at_once_and_takes_no_trade():
+    desk = Desk("A", "B")
+    place = make_place(desk)
+    desk.tell(("modify", "A", PRICE, 14))
+
+    assert (Amount(0, -4), Amount(), Amount(2, 24)) == (place.amended, place.pending, place.ahead)
+
+
 def test_what_trades_behind_the_place_has_reached_it():
     desk = Desk("A")
     place = make_place(desk)

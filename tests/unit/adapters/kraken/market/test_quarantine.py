@@ -90,6 +90,15 @@ def test_failure_long_after_the_last_success_is_a_first_one_again(troubles):
     assert 0.0 == fail(troubles, 130.0)
 
 
+def test_what_works_may_be_asked_for_again_at_once(troubles):
+    for now in range(3):
+        fail(troubles, float(now))
+    held_back = troubles.not_before_mono(KEY)
+    troubles.works(KEY, 10.0)
+
+    assert (62.0, 0.0) == (held_back, troubles.not_before_mono(KEY))
+
+
 def test_failure_that_is_no_refusal_starts_the_refusals_anew(troubles):
     for _ in range(3):
         fail(troubles, 0.0, is_refused=True)

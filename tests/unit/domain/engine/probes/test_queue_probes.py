@@ -125,13 +125,13 @@ class World:
     def followed(self) -> list[Probe]:
         return [probe for follower in self.probes._followers.values() for probe in follower.probes]
 
-    def trade(self, price: int, lots: int = 1, trade_id: int = 1, side: Side = Side.SELL) -> None:
+    def trade(self, price: int, lots: int = 1, trade_id: int = 1, side: Side = Side.SELL, symbol: Symbol = ABC) -> None:
         at_ns = self.clock.now_ns()
-        trade = PublicTrade(symbol=ABC, trade_id=trade_id, side=side, price_ticks=price, size_lots=lots, at_ns=at_ns)
+        trade = PublicTrade(symbol=symbol, trade_id=trade_id, side=side, price_ticks=price, size_lots=lots, at_ns=at_ns)
         self.probes.on_trades([trade], is_snapshot=False)
 
     async def flush(self) -> list[Probe]:
-        await self.probes._flush(LINEAGE)
+        await self.probes._rows.flush(LINEAGE)
         return list(self.store.probes.values())
 
 
@@ -222,6 +222,35 @@ async def test_horizon_without_a_valid_book_stays_empty():
     (row,) = [probe for probe in await world.flush() if probe.end is not ProbeEnd.CENSORED]
 
     assert (ProbeEnd.SWEPT, [None] * 5) == (row.end, row.markouts_bps)
+
+
+async def test_book_whose_time_stands_behind_keeps_no_other_symbol_from_its_markouts():
+    world = make(max_per_symbol=1)
+    world.go(0.25)
+    for symbol in (XYZ, ABC):
+        world.clock.mono_s += 0.1
+        world.trade(999, symbol=symbol)
+    world.go(2.0)
+    for _ in range(160):
+        # as on a connection that is served late
+        load(world.books[XYZ], 1000, 1004, START, world.clock.mono_s)
+        world.go(0.25, ())
+    await world.probes.end(LINEAGE)
+    rows = {row.symbol: row.markouts_bps for row in world.store.probes.values() if row.end is ProbeEnd.SWEPT}
+
+    assert [True, True, True, False, False] == [value is not None for value in rows[ABC]]
+
+
+async def test_fill_whose_process_stood_still_until_the_last_horizon_keeps_its_row():
+    world = make(max_per_symbol=1)
+    world.go(0.25, (ABC,))
+    world.clock.mono_s += 0.1
+    world.trade(999)
+    world.clock.mono_s += 1801.0
+    world.go(2.0, (ABC,))
+    (row,) = [row for row in await world.flush() if row.end is ProbeEnd.SWEPT]
+
+    assert [True, True, True, True, False] == [value is None for value in row.markouts_bps]
 
 
 async def test_store_that_is_away_is_said_once_and_its_rows_wait():
