@@ -25,7 +25,7 @@ from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
-from krakenbot.adapters.postgres.spool import SpoolLimits
+from krakenbot.adapters.postgres.spool import SampleSpool, SpoolFull, SpoolLimits
 from krakenbot.domain.errors import StoreConflict, StoreUnavailable
 from krakenbot.domain.market.samples import TickerSample, TradeSample
 from krakenbot.domain.values import RunId, Side, Symbol
@@ -273,6 +273,37 @@ async def test_full_disk_is_said_the_loss_is_a_range_and_ingest_goes_on(world: W
     assert (stats.coalesced["ticker_samples"], True, True) == losses
     assert 3000 == count + stats.coalesced["ticker_samples"]
     assert "spool_full" in world.events.names()
+
+
+async def test_disk_that_has_room_again_takes_what_is_queued_at_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SampleSpool.append
+    refusals: list[int] = []
+
+    def refuse_once(self: SampleSpool, head: bytes, body: bytes) -> None:
+        if not refusals:
+            refusals.append(len(body))
+            raise SpoolFull("no space left")
+        original(self, head, body)
+
+    monkeypatch.setattr(SampleSpool, "append", refuse_once)
+    async with world.writing() as sink:
+        await until(lambda: sink._queue.is_started)
+        world.cluster.kill()
+        sink.put(world.run_id, [make_trade(i) for i in range(1, 31)])
+        await until(lambda: sink.stats().spool_full)
+    left = world.spool_files()
+    await world.cluster.start()
+    async with world.writing() as sink:
+        sink.put(world.run_id, [make_trade(31)])
+        with anyio.fail_after(10):
+            await sink.flush()
+
+    assert refusals
+    assert left
+    assert "samples_lost" not in world.events.names()
+    assert list(range(1, 32)) == sorted(world.trade_ids())
 
 
 async def test_size_limit_of_the_spool_holds(world: World) -> None:

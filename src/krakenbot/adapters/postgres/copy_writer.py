@@ -199,6 +199,8 @@ class PostgresSampleSink:
             while queue.sealed and not self._spool:
                 if not await self._write_next() and not queue.sealed[0].conflicts:
                     break
+            # There is no later: the pause after a refusal is for a writer that goes on.
+            self._spool_refused_mono = None
             await self._spool_sealed()
         if queue.count:
             # Its trades are found missing at the next start, by the ids that follow them.
