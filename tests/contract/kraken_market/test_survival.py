@@ -304,6 +304,7 @@ def test_book_that_is_valid_but_old_closes_the_connection(desk):
         '{"channel":"book","type":"update","da',
         '{"chan',
         '{"channel":"book","type":"update","data":[{"bids":[]}]}',
+        '{"channel":"book","type":"update","data":[{"symbol":"BTX/USD","bids":[{"pri',
     ],
 )
 def test_damaged_frame_that_names_no_symbol_closes_since_it_may_be_of_any_book(desk, text):

@@ -285,6 +285,28 @@ def test_place_is_found_again_after_the_book_was_lost():
     assert (Amount(), Amount(1, 10)) == (place.ahead, place.traded)
 
 
+def test_changes_of_a_message_that_was_wrong_are_not_counted_later():
+    desk = Desk("A", "B")
+    place = make_place(desk)
+    wrong = Order("B", float(PRICE), 10.0, T.format(11), "delete")
+    assert Verdict.BAD is desk.book.apply([wrong], [], 7, T.format(11), 1.0)
+    desk.snapshot(("A", PRICE, 10), ("B", PRICE, 10))
+    desk.tell(("modify", "A", PRICE, 9))
+
+    assert (Amount(2, 19), Amount(), Amount()) == (place.ahead, place.cancelled, place.unseen)
+
+
+def test_trades_before_the_place_joined_explain_nothing_and_went_through_nothing():
+    desk = Desk("A")
+    place = make_place(desk)
+    desk.trade(10, ago_ms=400)
+    desk.trade(4, price=PRICE - 3, ago_ms=400)
+    desk.tell(("delete", "A", PRICE, 10), second=10, ms=400)
+    desk.settle()
+
+    assert (Amount(), Amount(1, 10), 0) == (place.traded, place.cancelled, place.through_lots)
+
+
 def test_place_whose_level_left_the_window_is_out_of_sight_until_it_returns():
     desk = Desk(depth=2)
     desk.snapshot(("A", 999, 10), ("B", 998, 10))

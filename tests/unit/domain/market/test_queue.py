@@ -218,3 +218,12 @@ def test_prices_that_stand_outlive_all_that_come_and_go():
     )
 
     assert ["Z", "X"] == [order_id for order_id, _ in queue.orders(Side.SELL, 1001)]
+
+
+def test_two_adds_of_one_message_whose_texts_ascend_while_their_times_do_not_are_turned():
+    queue = make_queue()
+    stamps = {"late": "2026-11-22T10:00:08.51Z", "early": "2026-11-22T10:00:08.5Z"}
+    adds = [Order(name, 99.9, 1.0, at, "add") for name, at in stamps.items()]
+    queue.apply(adds, [], crc("100150", "99910", "99920", "99930", "99910", "99910"), T.format(11), 2.0)
+
+    assert ["early", "late"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)][3:]

@@ -378,8 +378,8 @@ class MarketSession(ABC):
         concerned = found.symbols.intersection(self._books)
         for symbol in concerned:
             self.resync(Symbol(symbol), "malformed frame", now_mono)
-        if not found.symbols and (found.channel or not found.is_whole):
-            # it may have been of any book
+        if not concerned and (not found.is_whole or (found.channel and not found.symbols)):
+            # it may have been of any book, also where a damaged symbol reads as one that is not ours
             self._close("malformed frame that names no symbol")
 
     def _invalidate(self, symbol: Symbol, book: VerifiedBook, reason: str) -> None:
