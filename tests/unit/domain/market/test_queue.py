@@ -227,3 +227,12 @@ def test_two_adds_of_one_message_whose_texts_ascend_while_their_times_do_not_are
     queue.apply(adds, [], crc("100150", "99910", "99920", "99930", "99910", "99910"), T.format(11), 2.0)
 
     assert ["early", "late"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)][3:]
+
+
+def test_order_leaves_a_level_whose_price_was_met_long_ago():
+    queue = make_queue()
+    for ticks in range(2000, 7000):
+        queue._bids._key(ticks / 10)
+    change(queue, Order("A", 99.9, 1.0, T.format(9), "delete"), "99920", "99930")
+
+    assert ["B", "C"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)]
