@@ -13,7 +13,7 @@ import anyio
 import psycopg
 import pytest
 from attrs import asdict, fields
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
@@ -217,8 +217,13 @@ async def database(single_url: str) -> AsyncIterator[Database]:
     late_share=st.sampled_from([0.0, 0.1, 1.0]),
     backs_s=st.lists(st.integers(0, 430), max_size=4),
 )
-# Every example has a lineage of its own, so that they can share a database.
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+# Every example has a lineage of its own, so that they can share a database. An example that fails is not made smaller:
+# that takes minutes, and the seed is enough to see it again.
+@settings(
+    max_examples=8,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 async def test_refresh_equals_the_oracle_at_any_times_and_for_any_late_rows(
     database: Database, *, seed: int, seconds: int, windows: Windows, late_share: float, backs_s: list[int]
 ) -> None:
