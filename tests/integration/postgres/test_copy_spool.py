@@ -396,6 +396,7 @@ async def test_outage_after_a_conflict_in_a_replay_keeps_the_record(
     assert list(range(1, 41)) == world.trade_ids()
 
 
+@pytest.mark.timeout(60)
 async def test_writer_killed_in_an_outage_leaves_each_trade_stored_once_or_named(world: World) -> None:
     """Kill -9 a real writing process while the server is away; the next one ends with everything in place."""
     async with writing_process(world, "goes on") as process:
@@ -410,13 +411,14 @@ async def test_writer_killed_in_an_outage_leaves_each_trade_stored_once_or_named
     await assert_each_once_or_named(world)
 
 
+@pytest.mark.timeout(60)
 async def test_writer_killed_in_its_replay_leaves_each_trade_stored_once_or_named(world: World) -> None:
     """The process kills itself with -9 after the first record that it replayed, before the last one."""
     async with writing_process(world, "dies in the replay") as process:
         async for word in words(process):
             if word == "started":
                 world.cluster.kill()
-            elif word.startswith("spooled") and int(word.removeprefix("spooled")) >= 400 and world.cluster.pid is None:
+            elif word.startswith("spooled") and int(word.removeprefix("spooled")) >= 150 and world.cluster.pid is None:
                 await world.cluster.start()
         returncode = await process.wait()
     left, stored = world.spool_files(), len(world.trade_ids())
@@ -426,14 +428,14 @@ async def test_writer_killed_in_its_replay_leaves_each_trade_stored_once_or_name
     assert stored > 210
     await assert_each_once_or_named(world)
     assert "spool_left" in world.events.names()
-    assert len(world.trade_ids()) - stored > 100
+    assert len(world.trade_ids()) - stored > 20
 
 
 @asynccontextmanager
 async def writing_process(world: World, end: str) -> AsyncIterator[Process]:
     command = [sys.executable, str(WRITER), world.url, str(world.place), str(world.run_id), end]
     async with await anyio.open_process(command, stderr=None) as process:
-        with anyio.fail_after(18):
+        with anyio.fail_after(30):
             yield process
 
 
