@@ -876,7 +876,7 @@ BEGIN
         WHERE bucket >= from_medium AND high > threshold AND low <= threshold GROUP BY part.symbol
     ), ofi AS (
         SELECT symbol, CASE
-            WHEN n < 5 OR short_n < 5 THEN NULL
+            WHEN n < 5 OR coalesce(short_n, 0) < 5 THEN NULL
             WHEN greatest_ofi = 0 THEN 0
             WHEN sqrt(squares / (n - 1)) > 1e-9 * greatest_ofi THEN short_ofi / (sqrt(squares / (n - 1)) * sqrt(short_n))
             END AS z
