@@ -24,6 +24,10 @@ VENUE, OTHER, LINEAGE = VenueId("loopback/a"), VenueId("loopback/b"), LineageId(
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ORDER_TABLES = ("execution_orders", "execution_order_events", "fills", "positions", "realized_pnl", "markouts")
 
+IN_POSTGRESQL = pytest.mark.parametrize(
+    "store_urls", [pytest.param(name, marks=pytest.mark.postgres) for name in ("two", "one")], indirect=True
+)
+
 
 def probe(number: int, end: ProbeEnd = ProbeEnd.CONSUMED, **changes: Any) -> Probe:
     """A buy that joined behind 30 lots of 100 quote units at noon and ended after 10 s."""
@@ -165,9 +169,8 @@ async def test_old_days_are_dropped_whole_and_the_day_of_the_limit_stays(opened)
     assert [2] == [each.count for each in await opened.store.labels(VENUE, starts[0])]
 
 
+@IN_POSTGRESQL
 async def test_rows_tell_the_whole_story_and_no_order_table_is_touched(opened):
-    if opened.url is None:
-        pytest.skip("rows and order tables exist in PostgreSQL only")
     await opened.store.record(VENUE, LINEAGE, [probe(1, markouts_bps=[1.5, None, None, None, None])])
     with psycopg.connect(opened.url) as connection:
         row = connection.execute(
@@ -181,9 +184,8 @@ async def test_rows_tell_the_whole_story_and_no_order_table_is_touched(opened):
     assert [(0,)] * len(ORDER_TABLES) == counts
 
 
+@IN_POSTGRESQL
 async def test_rows_are_append_only_and_only_ingest_writes_them_and_no_order_table(opened):
-    if opened.url is None:
-        pytest.skip("rights exist in PostgreSQL only")
     await opened.store.record(VENUE, LINEAGE, [probe(1)])
     with psycopg.connect(opened.url, autocommit=True) as connection:
         for statement in ("UPDATE krakenbot.queue_probes SET price = 1", "DELETE FROM krakenbot.queue_probes"):
