@@ -90,7 +90,13 @@ class Venue:
 
     def next_at_ns(self) -> int:
         """Return when something is due by itself; in maintenance nothing but the index moves."""
-        return min(self._next_index_ns or NEVER, self._flow_next_ns(), self.endings.next_ns())
+        return min(self._next_index_ns or NEVER, self.flow_next_at_ns(), self.endings.next_ns())
+
+    def flow_next_at_ns(self) -> int:
+        """Return when the flow's next event is due; never, while the flow stands still."""
+        if self.flow is None or self._flow_stopped_ns is not None:
+            return NEVER
+        return self.flow.next_at_ns() + self._flow_behind_ns
 
     def advance(self, now_ns: int, *, max_steps: int = NEVER) -> bool:
         """Carry out what is due at or before `now_ns` in order of time; False when `max_steps` ran out."""
@@ -345,13 +351,8 @@ class Venue:
                 market.sample_index()
                 if market.stops:
                     self.stops.fire(market)
-        if self.flow is not None and self._flow_next_ns() <= now:
+        if self.flow is not None and self.flow_next_at_ns() <= now:
             self.flow.step(now - self._flow_behind_ns)
-
-    def _flow_next_ns(self) -> int:
-        if self.flow is None or self._flow_stopped_ns is not None:
-            return NEVER
-        return self.flow.next_at_ns() + self._flow_behind_ns
 
     def _open(self, account: Account, order: ClientOrder) -> None:
         request = order.request
