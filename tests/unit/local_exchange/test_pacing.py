@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from krakenbot.adapters.local_exchange import pacing
@@ -24,7 +25,7 @@ async def test_after_a_stall_the_flow_is_put_off_once_however_late_the_index_is(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pacing.run_venue, exchange, flow, clock)
         for _ in range(200):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
 
     assert flow.behind_ns == pytest.approx(20 * SECOND_NS, abs=SECOND_NS)
