@@ -5,6 +5,7 @@ The server runs one `Connection` per client. The protocol itself is in `protocol
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ MAX_FRAMES_PER_WRITE: Final = 500
 MAX_WAITING_REQUESTS: Final = 1000
 MAX_WAITING_CHARS: Final = 4 * 1024 * 1024
 SEND_TIMEOUT_S: Final = 120.0
+DROP_GRACE_S: Final = 1.0
 TOO_SLOW: Final = 1008
 
 _log = structlog.get_logger("krakenbot.exchange")
@@ -100,6 +102,9 @@ class Connection:
             self._is_writer_at_work = True  # nothing follows the close frame
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._close()
+            if self._is_too_slow and self._transport is not None:
+                # What the kernel did not take would hold the connection open for ever.
+                asyncio.get_running_loop().call_later(DROP_GRACE_S, self._transport.abort)
 
     async def _until_closed(self, serve: Callable[[], object], scope: anyio.CancelScope) -> None:
         try:
