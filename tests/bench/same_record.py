@@ -70,7 +70,8 @@ def play(ready: dict[str, Any]) -> None:
                 added = call(url, "AddOrder", ordertype="limit", price=str(bid - 3 * tick), **order)
                 call(url, "AmendOrder", txid=added["txid"][0], order_qty=str(2 * volume))
             case _:
-                added = call(url, "AddOrder", ordertype="limit", price=str(bid - 5 * tick), **order)
+                far = bid * 9 / 10 // tick * tick  # out of every taker's reach meanwhile
+                added = call(url, "AddOrder", ordertype="limit", price=str(far), **order)
                 advance(url, 0.4)
                 call(url, "CancelOrder", txid=added["txid"][0])
 
