@@ -58,22 +58,8 @@ class Trading:
                 await anyio.sleep(0.05)
         self.ready = json.loads(ready.read_text())
         setup.write_settings(self.folder / "settings.toml", self.ready, self.folder)
-        setup.write_credentials(
-            self.folder / "ingest-credentials",
-            {
-                "database_url": self.ingest_cluster.url(Login.INGEST),
-                "decision_database_url": self.decision_cluster.url(Login.INGEST),
-                "ingest_api_key": ingest_key.key,
-                "ingest_api_secret": ingest_key.secret,
-            },
-        )
-        setup.write_credentials(
-            self.folder / "execution-credentials",
-            {
-                "decision_database_url": self.decision_cluster.url(Login.EXECUTION),
-                "execution_api_key": execution_key.key,
-                "execution_api_secret": execution_key.secret,
-            },
+        setup.write_process_credentials(
+            self.folder, self.ingest_cluster, self.decision_cluster, ingest_key, execution_key
         )
         self.run("ingest", ["run-ingest", "--config", str(self.folder / "settings.toml")])
 
@@ -81,12 +67,12 @@ class Trading:
         return self.run(name, ["run-execution-only", "--config", str(self.folder / "settings.toml")])
 
     def run(self, name: str, arguments: list[str]) -> Child:
-        credentials = self.folder / f"{'ingest' if name == 'ingest' else 'execution'}-credentials"
+        credentials = setup.credentials_environment(self.folder, "ingest" if name == "ingest" else "execution")
         kept = {key: os.environ[key] for key in KEPT if key in os.environ}  # noqa: TID251  # handed on
         child = Child(
             name,
             arguments,
-            environment={**kept, "HOME": str(self.folder), "CREDENTIALS_DIRECTORY": str(credentials)},
+            environment={**kept, "HOME": str(self.folder), **credentials},
             error_file=self.folder / f"{name}.err",
             on_line=self._take,
         )

@@ -30,6 +30,7 @@ from tests.bench._subscriber import SECRET, cpu_seconds
 
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.apps.databases import embedded_clusters
+from krakenbot.apps.rehearsal import setup
 from krakenbot.apps.settings_loader import to_toml
 
 SYMBOLS = _frames.SYMBOLS
@@ -104,15 +105,15 @@ def _ingest(folder: Path, settings: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _write_settings(
     folder: Path, ready: dict[str, Any], port: int, ingest: EmbeddedCluster, decision: EmbeddedCluster
 ) -> Path:
-    credentials = folder / "credentials"
-    credentials.mkdir()
-    for name, value in {
-        "database_url": ingest.url(Login.INGEST),
-        "decision_database_url": decision.url(Login.INGEST),
-        "ingest_api_key": "reader",
-        "ingest_api_secret": SECRET,
-    }.items():
-        (credentials / name).write_text(value)
+    setup.write_credentials(
+        folder / "credentials",
+        {
+            "database_url": ingest.url(Login.INGEST),
+            "decision_database_url": decision.url(Login.INGEST),
+            "ingest_api_key": "reader",
+            "ingest_api_secret": SECRET,
+        },
+    )
     socket = f"ws://127.0.0.1:{port}/v2"
     tree = {
         "process": {"data_dir": str(folder / "data"), "log_format": "json"},

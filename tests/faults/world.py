@@ -81,22 +81,8 @@ class World:
             raise HarnessError(f"the exchange did not start: {self.children['exchange'].error_tail()}")
         self.ready = json.loads(ready.read_text())
         setup.write_settings(self.folder / "settings.toml", self.ready, self.folder)
-        setup.write_credentials(
-            self.folder / "ingest-credentials",
-            {
-                "database_url": self.ingest_cluster.url(Login.INGEST),
-                "decision_database_url": self.decision_cluster.url(Login.INGEST),
-                "ingest_api_key": ingest_key.key,
-                "ingest_api_secret": ingest_key.secret,
-            },
-        )
-        setup.write_credentials(
-            self.folder / "execution-credentials",
-            {
-                "decision_database_url": self.decision_cluster.url(Login.EXECUTION),
-                "execution_api_key": execution_key.key,
-                "execution_api_secret": execution_key.secret,
-            },
+        setup.write_process_credentials(
+            self.folder, self.ingest_cluster, self.decision_cluster, ingest_key, execution_key
         )
         self._venue = Venue(str(self.ready["rest_url"]), self.symbols)
         self._held = Held(self.ingest_cluster.url(Login.OWNER), self.decision_cluster.url(Login.OWNER))
@@ -109,11 +95,10 @@ class World:
 
     def run(self, name: str, arguments: list[str]) -> None:
         kept = {key: os.environ[key] for key in KEPT if key in os.environ}  # noqa: TID251  # handed on
-        credentials = self.folder / f"{name}-credentials"
         self.children[name] = Child(
             name,
             arguments,
-            environment={**kept, "HOME": str(self.folder), "CREDENTIALS_DIRECTORY": str(credentials)},
+            environment={**kept, "HOME": str(self.folder), **setup.credentials_environment(self.folder, name)},
             error_file=self.folder / f"{name}.err",
             on_line=_drop,
         )

@@ -6,6 +6,7 @@ and answers to requests. A new token, session and connection for every attempt; 
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 from krakenbot.adapters.kraken.backoff import backoff_s
 from krakenbot.adapters.kraken.codec.private import Reply
 from krakenbot.adapters.kraken.protocol.private import PrivateSession, PrivateSessionSettings, ProtocolFault
+from krakenbot.adapters.kraken.protocol.session import Tap
 from krakenbot.adapters.kraken.ws import Connection, ConnectionSettings
 from krakenbot.domain.errors import OutcomeUnknown, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.reports import ExecutionBatch
@@ -182,7 +184,7 @@ class PrivateStream:
         )
         connection = Connection(
             url=self._url,
-            session=_Tap(session, self._take_events),
+            session=_PrivateTap(session, self._take_events),
             clock=self._clock,
             settings=self._settings.connection,
         )
@@ -249,27 +251,17 @@ class PrivateStream:
             del self._late[next(iter(self._late))]
 
 
-class _Tap:
-    """The session as the connection sees it; hands on events as soon as they are there."""
+class _PrivateTap(Tap):
+    """Hands on the session's events as soon as they are there."""
 
     def __init__(self, session: PrivateSession, take_events: Callable[[PrivateSession], None]) -> None:
-        self._session = session
-        self._take_events = take_events
-
-    @property
-    def close_reason(self) -> str | None:
-        return self._session.close_reason
+        super().__init__(session)
+        self._take_events = functools.partial(take_events, session)
 
     def receive(self, text: str | bytes, now_mono: float) -> None:
-        self._session.receive(text, now_mono)
-        self._take_events(self._session)
-
-    def to_send(self) -> list[str]:
-        return self._session.to_send()
-
-    def next_deadline(self) -> float | None:
-        return self._session.next_deadline()
+        super().receive(text, now_mono)
+        self._take_events()
 
     def on_deadline(self, now_mono: float) -> None:
-        self._session.on_deadline(now_mono)
-        self._take_events(self._session)
+        super().on_deadline(now_mono)
+        self._take_events()

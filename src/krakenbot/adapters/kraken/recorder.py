@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 from attrs import frozen
 
-from krakenbot.adapters.kraken.protocol.session import Session
+from krakenbot.adapters.kraken.protocol.session import Session, Tap
 from krakenbot.adapters.kraken.recording_parts import RecordingParts
 from krakenbot.adapters.kraken.ws import MIB, Connection
 from krakenbot.domain.values import Symbol
@@ -149,12 +149,12 @@ class FrameRecorder:
             self._writing_bytes = 0
 
 
-class _Tap:
-    """A session whose frames are kept before it reads them."""
+class _RecordingTap(Tap):
+    """Keeps frames before the session reads them; what it sends is not kept, since it carries tokens."""
 
     def __init__(self, recorder: FrameRecorder, session: Session, name: str, path: str) -> None:
+        super().__init__(session)
         self._recorder = recorder
-        self._session = session
         self._name = name
         self._path = path
         self._is_full = False
@@ -162,7 +162,7 @@ class _Tap:
     @property
     def close_reason(self) -> str | None:
         """Return the session's reason, or that frames were lost."""
-        return "the disk is too slow: frames were dropped" if self._is_full else self._session.close_reason
+        return "the disk is too slow: frames were dropped" if self._is_full else super().close_reason
 
     def receive(self, text: str | bytes, now_mono: float) -> None:
         """Keep a frame and hand it on; one that could not be kept is not handed on either."""
@@ -172,26 +172,14 @@ class _Tap:
             return
         if _INSTRUMENT in frame[:_HEAD_BYTES]:
             self._recorder.note_instruments(frame)
-        self._session.receive(text, now_mono)
-
-    def to_send(self) -> list[str]:
-        """Return the session's frames; they are not kept, since they carry tokens."""
-        return self._session.to_send()
-
-    def next_deadline(self) -> float | None:
-        """Return the session's next deadline."""
-        return self._session.next_deadline()
-
-    def on_deadline(self, now_mono: float) -> None:
-        """Hand on that a deadline has passed."""
-        self._session.on_deadline(now_mono)
+        super().receive(text, now_mono)
 
 
 class _RecordedConnection(Connection):
     def __init__(
         self, *, recorder: FrameRecorder, name: str, path: str, url: str, session: Session, **more: Any
     ) -> None:
-        super().__init__(url=url, session=_Tap(recorder, session, name, path), **more)
+        super().__init__(url=url, session=_RecordingTap(recorder, session, name, path), **more)
         self._keep = functools.partial(recorder.keep, name, path)
         self._kept_url = url
 

@@ -59,10 +59,6 @@ class _Place:
     head_bytes: int
     body_bytes: int
 
-    @property
-    def total_bytes(self) -> int:
-        return _FRAME_BYTES + self.head_bytes + self.body_bytes
-
 
 @define
 class SampleSpool:

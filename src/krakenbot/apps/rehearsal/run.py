@@ -130,26 +130,14 @@ async def _perform(
     exchange, ready = await _start_exchange(options, stage, ingest_key, execution_key)
     settings_file = stage.folder / "settings.toml"
     setup.write_settings(settings_file, ready, stage.folder)
-    setup.write_credentials(
-        stage.folder / "ingest-credentials",
-        {
-            "database_url": clusters.ingest.url(Login.INGEST),
-            "decision_database_url": clusters.decision.url(Login.INGEST),
-            "ingest_api_key": ingest_key.key,
-            "ingest_api_secret": ingest_key.secret,
-        },
+    setup.write_process_credentials(stage.folder, clusters.ingest, clusters.decision, ingest_key, execution_key)
+    ingest = stage.start(
+        "ingest", ["run-ingest", "--config", str(settings_file)], setup.credentials_environment(stage.folder, "ingest")
     )
-    setup.write_credentials(
-        stage.folder / "execution-credentials",
-        {
-            "decision_database_url": clusters.decision.url(Login.EXECUTION),
-            "execution_api_key": execution_key.key,
-            "execution_api_secret": execution_key.secret,
-        },
-    )
-    ingest = stage.start("ingest", ["run-ingest", "--config", str(settings_file)], _credentials(stage, "ingest"))
     execution = stage.start(
-        "execution", ["run-execution-only", "--config", str(settings_file)], _credentials(stage, "execution")
+        "execution",
+        ["run-execution-only", "--config", str(settings_file)],
+        setup.credentials_environment(stage.folder, "execution"),
     )
     started_mono = clock.mono()
     exit_reason = await _watch(options.duration_s, stage, clock, interrupted)
@@ -275,10 +263,6 @@ async def _interrupts() -> AsyncIterator[anyio.Event]:
 def _environment() -> dict[str, str]:
     """Return what children need of our environment; settings of the caller must not reach them."""
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # noqa: TID251  # passed on, not read
-
-
-def _credentials(stage: Stage, process: str) -> dict[str, str]:
-    return {"CREDENTIALS_DIRECTORY": str(stage.folder / f"{process}-credentials")}
 
 
 def _check_report_path(path: Path | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
+from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.apps.settings_loader import to_toml
 
 ACCOUNT = "trader"
@@ -79,6 +80,38 @@ def write_settings(path: Path, ready: Mapping[str, Any], data_dir: Path) -> None
     write_private(path, to_toml(tree))
 
 
+def write_process_credentials(
+    folder: Path,
+    ingest_cluster: EmbeddedCluster,
+    decision_cluster: EmbeddedCluster,
+    ingest: KeyPair,
+    execution: KeyPair,
+) -> None:
+    """Write what ingest and what execution may know, each into a folder of its own."""
+    write_credentials(
+        _credentials_folder(folder, "ingest"),
+        {
+            "database_url": ingest_cluster.url(Login.INGEST),
+            "decision_database_url": decision_cluster.url(Login.INGEST),
+            "ingest_api_key": ingest.key,
+            "ingest_api_secret": ingest.secret,
+        },
+    )
+    write_credentials(
+        _credentials_folder(folder, "execution"),
+        {
+            "decision_database_url": decision_cluster.url(Login.EXECUTION),
+            "execution_api_key": execution.key,
+            "execution_api_secret": execution.secret,
+        },
+    )
+
+
+def credentials_environment(folder: Path, process: str) -> dict[str, str]:
+    """Return the variable that shows "ingest" or "execution" its own credentials."""
+    return {"CREDENTIALS_DIRECTORY": str(_credentials_folder(folder, process))}
+
+
 def write_credentials(folder: Path, values: Mapping[str, str]) -> None:
     """Write one credential a file, as systemd lays them out."""
     folder.mkdir(mode=0o700)
@@ -90,3 +123,7 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read."""
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
+
+
+def _credentials_folder(folder: Path, process: str) -> Path:
+    return folder / f"{process}-credentials"

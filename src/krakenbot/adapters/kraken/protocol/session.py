@@ -29,3 +29,31 @@ class Session(Protocol):
     @property
     def close_reason(self) -> str | None:
         """Return why the connection must be closed; None while it is good."""
+
+
+class Tap:
+    """A session as its connection sees it: hands everything on; subclasses add what they do beside it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def receive(self, text: str | bytes, now_mono: float) -> None:
+        """Hand on one frame."""
+        self._session.receive(text, now_mono)
+
+    def to_send(self) -> list[str]:
+        """Return the session's frames."""
+        return self._session.to_send()
+
+    def next_deadline(self) -> float | None:
+        """Return the session's next deadline."""
+        return self._session.next_deadline()
+
+    def on_deadline(self, now_mono: float) -> None:
+        """Hand on that a deadline has passed."""
+        self._session.on_deadline(now_mono)
+
+    @property
+    def close_reason(self) -> str | None:
+        """Return the session's reason."""
+        return self._session.close_reason
