@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,32 +10,16 @@ import anyio
 import httpx
 import pytest
 from attrs import define, field
+from tests.integration.kraken_feed.conftest import feed_at_exchange, is_whole
 
-from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSettings
-from krakenbot.adapters.kraken.nonce import NonceSource
 from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
 from krakenbot.adapters.kraken.protocol.quarantine import QuarantineSettings
 from krakenbot.adapters.kraken.protocol.subscriptions import SubscriptionSettings
-from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
-from krakenbot.adapters.kraken.signing import Credentials
-from krakenbot.adapters.local_exchange.keys import parse_accounts
 from krakenbot.adapters.local_exchange.latency import LatencySettings
-from krakenbot.adapters.local_exchange.server import serving
-from krakenbot.apps.exchange_building import build, steady_clock
-from krakenbot.apps.exchange_options import ExchangeOptions
-from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.market_feed import Reconnect
 
-SECRET = base64.b64encode(b"a secret of the tests").decode()
-ACCOUNTS = [
-    {
-        "name": "reader",
-        "keys": [{"api_key": "key", "api_secret": SECRET, "permissions": ["query-funds", "create-ws-token"]}],
-        "balances": {"USD": "1"},
-    }
-]
 SYMBOLS = 5
 
 
@@ -83,38 +65,18 @@ class Rig:
 
     @property
     def is_whole(self) -> bool:
-        books = [*map(self.feed.book, self.symbols), *map(self.feed.queue, self.symbols)]
-        return all(book is not None and book.is_valid for book in books)
+        return is_whole(self.feed, self.symbols)
 
 
 @asynccontextmanager
 async def rig(*lines: str, session: SessionSettings | None = None, **limits: Any) -> AsyncIterator[Rig]:
     """Start an exchange with a script of faults and a feed for all its symbols."""
-    exchange, flow = build(ExchangeOptions(symbols=SYMBOLS), parse_accounts(json.dumps(ACCOUNTS)), steady_clock(), None)
-    symbols = sorted(Symbol(symbol) for symbol in exchange.venue.markets)
     latency = LatencySettings(median_ms=1.0, p99_ms=5.0)
-    async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=1) as endpoints:
-        clock, urls = SystemClock(), endpoints.urls()
-        rest = KrakenRest(
-            settings=RestSettings(base_url=urls["rest_url"]),
-            clock=clock,
-            credentials=Credentials(api_key=Secret("key"), private_key=Secret(SECRET)),
-            nonces=NonceSource(clock=clock),
-        )
-
-        async def token() -> str:
-            return (await rest.websockets_token()).reveal()
-
-        feed = KrakenMarketFeed(
-            public_url=urls["ws_public_url"],
-            level3_url=urls["ws_level3_url"],
-            clock=clock,
-            token_source=token,
-            settings=MarketFeedSettings(session=session or SessionSettings(), **limits),
-        )
-        http = httpx.AsyncClient(base_url=urls["rest_url"], trust_env=False, timeout=5)
+    settings = MarketFeedSettings(session=session or SessionSettings(), **limits)
+    async with feed_at_exchange(SYMBOLS, latency, settings) as (feed, symbols, rest_url):
+        http = httpx.AsyncClient(base_url=rest_url, trust_env=False, timeout=5)
         it = Rig(feed, symbols, http)
-        async with http, rest, anyio.create_task_group() as tasks:
+        async with http, anyio.create_task_group() as tasks:
             if lines:
                 await it.script(*lines)
             feed.set_symbols(symbols, symbols)

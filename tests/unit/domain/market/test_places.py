@@ -3,7 +3,7 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from attrs import frozen
+from tests.level3 import Order
 
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
@@ -16,15 +16,6 @@ from krakenbot.domain.values import NS_PER_S, Side, Symbol
 T = "2026-11-22T10:00:{:02d}.000000000Z"
 START_NS = utc_ns(T.format(0))
 PRICE = 999
-
-
-@frozen
-class Order:
-    order_id: str
-    limit_price: float
-    order_qty: float
-    timestamp: str = T.format(0)
-    event: str = ""
 
 
 class Desk:

@@ -12,9 +12,10 @@ import zlib
 from itertools import count, cycle
 from random import Random
 
-from attrs import define, field, frozen
+from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.level3 import Order
 
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
@@ -27,15 +28,6 @@ from krakenbot.domain.values import NS_PER_S, Side, Symbol
 DAY = "2026-11-22T"
 START_NS = utc_ns(f"{DAY}00:00:00Z")
 PRICES = (100, 99, 98)
-
-
-@frozen
-class Order:
-    order_id: str
-    limit_price: float
-    order_qty: float
-    timestamp: str
-    event: str = ""
 
 
 @define

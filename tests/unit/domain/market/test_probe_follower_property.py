@@ -8,49 +8,27 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from decimal import Decimal
 from random import Random
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.level3 import Order, whole_instrument
 
-from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
 from krakenbot.domain.market.probe import Probe, ProbeEnd, ProbeKind
 from krakenbot.domain.market.probe_follower import ProbeFollower
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.market.trade import PublicTrade
-from krakenbot.domain.values import NS_PER_S, Asset, Side, Symbol
+from krakenbot.domain.values import NS_PER_S, Side, Symbol
 
 SYMBOL = Symbol("ABC/USD")
-INSTRUMENT = Instrument(
-    symbol=SYMBOL,
-    base=Asset("ABC"),
-    quote=Asset("USD"),
-    status=InstrumentStatus.ONLINE,
-    price_precision=0,
-    qty_precision=0,
-    cost_precision=5,
-    price_increment=Decimal(1),
-    qty_increment=Decimal(1),
-    qty_min=Decimal(1),
-    cost_min=Decimal("0.5"),
-)
+INSTRUMENT = whole_instrument(SYMBOL)
 PRIMES = [n for n in range(1009, 4000) if all(n % d for d in range(2, 64))]
 START_NS = utc_ns("2026-11-22T10:00:00.000000000Z")
 ASK, TIMEOUT_S, MATCH_S = 1004, 60.0, 1.0
-
-
-@frozen
-class Order:
-    order_id: str
-    limit_price: float
-    order_qty: float
-    timestamp: str
-    event: str = ""
 
 
 @define

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import zlib
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
-from attrs import define, field, frozen
+from attrs import define, field
+from tests.level3 import START, Order, whole_instrument
 
 from krakenbot.adapters.memory.probe_store import MemoryProbeStore
 from krakenbot.domain.engine.probes import ProbeSettings, QueueProbes
 from krakenbot.domain.errors import StoreUnavailable
-from krakenbot.domain.instrument import Instrument, InstrumentStatus
+from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
 from krakenbot.domain.market.probe import Probe, ProbeEnd
 from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.market.trade import PublicTrade
-from krakenbot.domain.values import NS_PER_S, Asset, LineageId, Side, Symbol, VenueId
+from krakenbot.domain.values import NS_PER_S, LineageId, Side, Symbol, VenueId
 
 ABC, XYZ = Symbol("ABC/USD"), Symbol("XYZ/USD")
-START = "2026-11-22T10:00:00.000000000Z"
 START_NS = utc_ns(START)
 VENUE, LINEAGE = VenueId("test/venue"), LineageId(3)
-
-
-@frozen
-class Order:
-    order_id: str
-    limit_price: float
-    order_qty: float
-    timestamp: str = START
-    event: str = ""
 
 
 @define
@@ -54,22 +44,6 @@ class Clock:
     async def sleep(self, duration_s: float) -> None:
         self.mono_s += duration_s
         await anyio.lowlevel.checkpoint()
-
-
-def instrument(symbol: Symbol) -> Instrument:
-    return Instrument(
-        symbol=symbol,
-        base=Asset(symbol[:3]),
-        quote=Asset("USD"),
-        status=InstrumentStatus.ONLINE,
-        price_precision=0,
-        qty_precision=0,
-        cost_precision=5,
-        price_increment=Decimal(1),
-        qty_increment=Decimal(1),
-        qty_min=Decimal(1),
-        cost_min=Decimal("0.5"),
-    )
 
 
 def make_book(bid: int = 1000, ask: int = 1004) -> L3Book:
@@ -107,7 +81,7 @@ class World:
         return self.books.get(symbol)
 
     def instruments(self) -> dict[Symbol, Instrument]:
-        return {symbol: instrument(symbol) for symbol in (ABC, XYZ)}
+        return {symbol: whole_instrument(symbol) for symbol in (ABC, XYZ)}
 
     def emit(self, name: str, **fields: object) -> None:
         self.emitted.append((name, fields))
