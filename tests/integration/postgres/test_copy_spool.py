@@ -18,6 +18,7 @@ import anyio
 import psycopg
 import pytest
 from anyio.abc import Process
+from tests.events import Events
 
 from krakenbot.adapters.postgres.copy_session import CopySession
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink, SpoolPlace
@@ -51,17 +52,6 @@ def make_trade(trade_id: int) -> TradeSample:
 
 def make_ticker(number: int) -> TickerSample:
     return TickerSample(symbol=BTC, at_ns=number, received_at_ns=number, bid=1.5, ask=2.5, last=2.0, volume_24h=1e9)
-
-
-class Events:
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, dict[str, object]]] = []
-
-    def emit(self, name: str, **fields: object) -> None:
-        self.rows.append((name, fields))
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.rows]
 
 
 class World:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.events import Events
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
@@ -29,17 +30,6 @@ _PARTITIONS = """
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'krakenbot'::regnamespace AND c.relkind = 'r'
     AND c.relname ~ '_r[0-9]+$'
 """
-
-
-class Events:
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, dict[str, Any]]] = []
-
-    def emit(self, name: str, **fields: object) -> None:
-        self.rows.append((name, fields))
-
-    def of(self, name: str) -> list[dict[str, Any]]:
-        return [fields for found, fields in self.rows if found == name]
 
 
 def ticker(number: int) -> TickerSample:

@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import evolve
+from tests.events import Events
 
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.decision.plan import (
@@ -106,20 +107,6 @@ class Ids:
 
     def order_suffix(self):
         return f"{next(self._next):012d}"
-
-
-class Events:
-    def __init__(self) -> None:
-        self.rows: list[Any] = []
-
-    def emit(self, name, **fields):
-        self.rows.append((name, fields))
-
-    def names(self):
-        return [name for name, _ in self.rows]
-
-    def of(self, name):
-        return [fields for got, fields in self.rows if got == name]
 
 
 class Store:

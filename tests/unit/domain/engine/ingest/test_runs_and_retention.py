@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.events import Events
 
 from krakenbot.adapters.memory.database import MemoryDatabase
 from krakenbot.adapters.memory.retention_store import ROW_BYTES, MemoryRetentionStore
@@ -37,17 +38,6 @@ class VirtualClock:
 
     async def sleep(self, duration_s: float) -> None:
         await anyio.sleep(duration_s)
-
-
-class Events:
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, dict[str, Any]]] = []
-
-    def emit(self, name: str, **fields: object) -> None:
-        self.rows.append((name, fields))
-
-    def of(self, name: str) -> list[dict[str, Any]]:
-        return [fields for found, fields in self.rows if found == name]
 
 
 class FailingLineageStore(MemoryLineageStore):
