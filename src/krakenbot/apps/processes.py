@@ -65,12 +65,7 @@ async def _run(settings: Settings, process: str, kind: ProcessKind, *makers: Eng
 async def _ingest_engine(
     settings: Settings, clock: SystemClock, events: StructuredEvents, databases: Databases, stack: AsyncExitStack
 ) -> IngestEngine:
-    keys = settings.keys
-    rest = await stack.enter_async_context(make_rest(settings, clock, keys.ingest_api_key, keys.ingest_api_secret))
-    if keys.ingest_api_key:
-        await refuse_withdrawal(rest, "ingest", clock, events)
-    else:
-        events.emit("level3_off", reason="no ingest API key: running with L2, ticker and trades")
+    rest = await open_ingest_rest(settings, clock, events, stack, doing="running with")
     container = IngestContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
     stack.push_async_callback(container.answers().aclose)
     return container.engine()
@@ -89,6 +84,19 @@ async def _execution_engine(
     container = ExecutionContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
     stack.push_async_callback(container.state_store().aclose)
     return container.engine()
+
+
+async def open_ingest_rest(
+    settings: Settings, clock: SystemClock, events: StructuredEvents, stack: AsyncExitStack, *, doing: str
+) -> KrakenRest:
+    """Return a REST client with ingest's key, checked; without a key say what we are `doing` instead of level3."""
+    keys = settings.keys
+    rest = await stack.enter_async_context(make_rest(settings, clock, keys.ingest_api_key, keys.ingest_api_secret))
+    if keys.ingest_api_key:
+        await refuse_withdrawal(rest, "ingest", clock, events)
+    else:
+        events.emit("level3_off", reason=f"no ingest API key: {doing} L2, ticker and trades")
+    return rest
 
 
 async def refuse_withdrawal(rest: KrakenRest, process: str, clock: SystemClock, events: StructuredEvents) -> None:

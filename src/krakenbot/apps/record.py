@@ -20,9 +20,9 @@ from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
 from krakenbot.adapters.kraken.recorder import FrameRecorder
 from krakenbot.adapters.kraken.recording_parts import RecordingParts
 from krakenbot.adapters.kraken.ws import MIB
-from krakenbot.apps.container import make_events, make_rest, make_token_source
+from krakenbot.apps.container import make_events, make_token_source
 from krakenbot.apps.lifecycle import run_until_signal
-from krakenbot.apps.processes import refuse_withdrawal
+from krakenbot.apps.processes import open_ingest_rest
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.instrument import Instrument
@@ -66,14 +66,7 @@ async def record(settings: Settings, options: RecordOptions) -> None:
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
-            keys = settings.keys
-            rest = await stack.enter_async_context(
-                make_rest(settings, clock, keys.ingest_api_key, keys.ingest_api_secret)
-            )
-            if keys.ingest_api_key:
-                await refuse_withdrawal(rest, "ingest", clock, events)
-            else:
-                events.emit("level3_off", reason="no ingest API key: recording L2, ticker and trades")
+            rest = await open_ingest_rest(settings, clock, events, stack, doing="recording")
             feed = KrakenMarketFeed(
                 public_url=settings.venue.ws_public_url,
                 level3_url=settings.venue.ws_level3_url,
@@ -81,7 +74,7 @@ async def record(settings: Settings, options: RecordOptions) -> None:
                 settings=MarketFeedSettings(
                     session=SessionSettings(book_depth=options.book_depth, level3_depth=options.level3_depth)
                 ),
-                token_source=make_token_source(rest, keys.ingest_api_key),
+                token_source=make_token_source(rest, settings.keys.ingest_api_key),
                 carrier=recorder.connection,
             )
             stack.push_async_callback(recorder.finish)

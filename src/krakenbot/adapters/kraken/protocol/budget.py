@@ -6,6 +6,8 @@ market feed; one bucket is shared by several connections, since the venue counts
 
 from __future__ import annotations
 
+from krakenbot.adapters.kraken.backoff import doubled_s
+
 
 class Budget:
     """A bucket that fills at `rate_per_s` up to `burst`; starts full."""
@@ -65,7 +67,7 @@ class ConnectionBudget:
 
     def banned(self, now_mono: float, retry_after_s: float, jitter: float) -> None:
         """Take notice of a 429; `retry_after_s` is what the venue asks for (0: nothing), `jitter` in [0, 1)."""
-        ours_s = min(self._ban_max_s, self._ban_first_s * 2.0 ** min(self._bans, 16)) * (1.0 + 0.25 * jitter)
+        ours_s = doubled_s(self._ban_first_s, self._bans, self._ban_max_s) * (1.0 + 0.25 * jitter)
         self._bans += 1
         wait_s = max(ours_s, min(retry_after_s, self._ban_max_s))
         self._banned_until_mono = max(self._banned_until_mono, now_mono + wait_s)

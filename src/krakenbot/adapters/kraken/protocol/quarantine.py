@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from attrs import define, field, frozen
 
-from krakenbot.adapters.kraken.backoff import backoff_s
+from krakenbot.adapters.kraken.backoff import backoff_s, doubled_s
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.market_feed import Quarantine
 
@@ -70,8 +70,8 @@ class Troubles:
         trouble.is_dropped = False
         trouble.refusals = trouble.refusals + 1 if is_refused else 0
         if is_refused:
-            delay_s = settings.refused_retry_s * 2.0 ** min(trouble.refusals - 1, 16)
-            delay_s = min(settings.refused_retry_max_s, delay_s) * (0.75 + 0.5 * jitter())
+            delay_s = doubled_s(settings.refused_retry_s, trouble.refusals - 1, settings.refused_retry_max_s)
+            delay_s *= 0.75 + 0.5 * jitter()
         elif trouble.attempts >= settings.after:
             delay_s = settings.retry_s * (0.75 + 0.5 * jitter())
         else:
