@@ -84,7 +84,7 @@ class ProbeFollower:
             place = probe.place
             if place.reached.lots:
                 probe.meet(place.reached_at_ns, now_mono)
-            if probe.end is not None:
+            if probe.end is not None and probe.ended_at_ns < queue.updated_at_ns:
                 # the book's time only goes on: no message brings an earlier move
                 continue
             if place.side is Side.BUY:

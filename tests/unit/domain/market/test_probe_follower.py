@@ -311,6 +311,19 @@ def test_probe_that_meets_no_end_ends_by_time_and_not_before():
     assert (ProbeEnd.TIMEOUT, 30.0) == (probe.end, probe.rest_s)
 
 
+@pytest.mark.parametrize(("at_s", "end"), [(29.9, ProbeEnd.AWAY), (30.0, ProbeEnd.AWAY), (30.1, ProbeEnd.TIMEOUT)])
+def test_move_at_the_instant_of_the_deadline_counts_before_it_also_when_told_later(at_s, end):
+    scene = Scene()
+    probe: Any = scene.join()
+    scene.wait(30.05)
+    assert ProbeEnd.TIMEOUT is probe.end
+    # the message was sent earlier than the clock here says
+    scene.now_s = at_s - 0.1
+    scene.change("add", "E", 102, 9)
+
+    assert (end, min(at_s, 30.0)) == (probe.end, probe.rest_s)
+
+
 def test_lost_book_censors_what_had_no_end_and_leaves_the_others():
     scene = Scene()
     away = scene.join()

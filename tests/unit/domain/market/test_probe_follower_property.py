@@ -177,6 +177,12 @@ class Venue:
             if naive.end is None and best >= naive.away_from:
                 naive.end = (ProbeEnd.AWAY, self.now_ns)
 
+    def time_out(self, now_ns: int) -> None:
+        for naive in self.naives:
+            deadline_ns = naive.probe.deadline_at_ns
+            if naive.end is None and now_ns >= deadline_ns:
+                naive.end = (ProbeEnd.TIMEOUT, deadline_ns)
+
     def join(self, lots: int) -> None:
         best = max(self.queues)
         probe = self.follower.start(
@@ -214,10 +220,7 @@ def draw(random: Random) -> Any:
 def act(venue: Venue, action: Any) -> None:
     kind, offset, index, one, other, gap_s = action
     venue.now_s += gap_s
-    for naive in venue.naives:
-        deadline_ns = naive.probe.deadline_at_ns
-        if naive.end is None and venue.now_ns >= deadline_ns:
-            naive.end = (ProbeEnd.TIMEOUT, deadline_ns)
+    venue.time_out(venue.now_ns - 1)
     venue.follower.step(venue.book, venue.now_s)
     best = max(venue.queues)
     if kind == "add":
@@ -228,6 +231,8 @@ def act(venue: Venue, action: Any) -> None:
         venue.sell(index, part=one, trades_first=other)
     elif len([naive for naive in venue.naives if naive.end is None]) < 6:
         venue.join(1 + 9000 * index)
+    # whatever happens at the very instant of a deadline comes before it
+    venue.time_out(venue.now_ns)
 
 
 # long streams from a seed: lists drawn action by action stay too short for queues to be eaten
