@@ -44,6 +44,7 @@ def exchange(
     seed: int = 1,
     flow: FlowKind = "seeded",
     profile: Profile = "edge",
+    activity: float = 1.0,
     accounts: Path | None = None,
     record: Path | None = None,
     ready_file: Path | None = None,
@@ -86,6 +87,8 @@ def exchange(
         once the books are open, or, playback, a recording of raw frames.
     profile
         What kind of market the flow makes: null, toxic or edge.
+    activity
+        How busy the seeded flow is, 0.01 to 1: every rate in proportion, every lifetime inversely. Time is not slowed.
     accounts
         JSON file with accounts, keys and balances (docs/exchange.md); without it one demo account with 25000 USD
         whose key is printed.
@@ -141,6 +144,7 @@ def exchange(
         seed=seed,
         flow=flow,
         profile=profile,
+        activity=activity,
         accounts=accounts,
         record=record,
         ready_file=ready_file,

@@ -123,7 +123,7 @@ def _make_flow(options: ExchangeOptions, built: Exchange, catalog: Catalog | Non
         )
     markets: dict[str, Market] = dict(built.venue.markets)
     if options.flow != "recorded":
-        seeded = SeededFlow(markets, profile=options.profile, seed=options.seed)
+        seeded = SeededFlow(markets, profile=options.profile, seed=options.seed, activity=options.activity)
         return StillFlow(seeded) if options.flow == "still" else seeded
     folder = find_recordings(options.recording)
     return RecordedFlow(markets, recording_dir=folder, seed=options.seed, profile=options.profile)

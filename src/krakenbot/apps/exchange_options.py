@@ -23,6 +23,7 @@ Profile = Literal["null", "toxic", "edge"]
 MAX_PORT = 65_535
 MAX_FEE_BPS = 1_000.0
 MAX_START_AFTER_S = 86_400.0
+LEAST_ACTIVITY = 0.01
 FIRST_START, LAST_START = "2000-01-01T00:00:00Z", "2200-01-01T00:00:00Z"
 """Times before the epoch and years of five digits have no text on the wire."""
 
@@ -37,6 +38,7 @@ class ExchangeOptions:
     seed: int = 1
     flow: FlowKind = "seeded"
     profile: Profile = "edge"
+    activity: float = 1.0
     accounts: Path | None = None
     record: Path | None = None
     ready_file: Path | None = None
@@ -81,6 +83,10 @@ def check_options(options: ExchangeOptions) -> None:
         raise ValueError(f"--start-after-s {options.start_after_s:g}: allowed are 0 to {MAX_START_AFTER_S:g}")
     if options.flow != "playback" and (options.start_after_s or options.at_end != "seeded"):
         raise ValueError("--start-after-s and --at-end go with --flow playback")
+    if not LEAST_ACTIVITY <= options.activity <= 1:
+        raise ValueError(f"--activity {options.activity:g}: allowed are {LEAST_ACTIVITY:g} to 1")
+    if options.activity != 1.0 and options.flow not in ("seeded", "still"):
+        raise ValueError("--activity goes with --flow seeded")
     if options.keep_closed < 1:
         raise ValueError(f"--keep-closed {options.keep_closed}: at least 1 is kept")
     if options.time == "stepped" and options.speed != 1.0:

@@ -31,6 +31,8 @@ from krakenbot.apps.exchange import exchange
         ({"ready_file": Path()}, "--ready-file .: it is a folder"),
         ({"time": "stepped", "start_at": "1969-12-31T23:59:00Z"}, "allowed are 2000-01-01T00:00:00Z to 2200"),
         ({"time": "stepped", "start_at": "9999-12-31T23:59:59Z"}, "allowed are 2000-01-01T00:00:00Z to 2200"),
+        ({"activity": 0.001}, "--activity 0.001: allowed are 0.01 to 1"),
+        ({"activity": 0.5, "flow": "recorded"}, "--activity goes with --flow seeded"),
         ({"keep_closed": 0}, "--keep-closed 0: at least 1 is kept"),
         ({"symbols": 0}, "0 symbols: allowed are 1 to"),
         ({"host": "0.0.0.0"}, "loopback addresses only"),  # noqa: S104  # refused

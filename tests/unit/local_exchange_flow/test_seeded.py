@@ -100,6 +100,16 @@ def test_edge_has_four_wide_symbols_of_seven_on_any_seed():
         assert sum(numbers.half_spread_bps >= 190 for numbers in drawn) == 4
 
 
+def test_a_less_active_flow_does_less_in_the_same_time(make_markets):
+    busy, quiet = make_markets(3), make_markets(3)
+    flow = run(busy)
+    slow = SeededFlow(quiet, profile="edge", seed=1, activity=0.25)
+    slow.open(START_NS)
+    slow.step(START_NS + 20 * NS)
+
+    assert 0 < slow.events.done < 0.5 * flow.events.done
+
+
 def test_makers_join_a_client_who_leads(make_markets):
     markets = make_markets(3)
     market = markets["SOL/USD"]

@@ -107,12 +107,14 @@ class SymbolParameters:
     activity: float = 1.0
 
 
-def draw_parameters(profile: Profile, position: int, count: int, rng: Random) -> SymbolParameters:
-    """Return the numbers of the symbol at a place of the list; `rng` varies them a little.
+def draw_parameters(
+    profile: Profile, position: int, count: int, rng: Random, *, activity: float = 1.0
+) -> SymbolParameters:
+    """Return the numbers of the symbol at a place of the list; `rng` varies them a little, `activity` slows all down.
 
     Which symbols are attractive depends on the place alone, so that no seed can take them all away.
     """
-    base, activity = PROFILES[profile](position, rng), activity_at(position, count)
+    base, activity = PROFILES[profile](position, rng), activity * activity_at(position, count)
     # Who looks less often also tolerates more: a quiet symbol's quotes must not chase every step.
     return evolve(base, activity=activity, touch_tolerance_bps=base.touch_tolerance_bps / activity**0.75)
 

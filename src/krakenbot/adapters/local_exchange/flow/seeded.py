@@ -59,7 +59,7 @@ class EventHeap:
 class SeededFlow:
     """Makers, noise takers and informed takers in every market; implements `Flow`."""
 
-    def __init__(self, markets: Mapping[str, Market], *, profile: Profile, seed: int) -> None:
+    def __init__(self, markets: Mapping[str, Market], *, profile: Profile, seed: int, activity: float = 1.0) -> None:
         self._profile = profile
         self._seed = seed
         self.events = EventHeap()
@@ -67,7 +67,8 @@ class SeededFlow:
         self._cascades = Cascades(Random(f"{seed}/cascades"))
         self.symbols: dict[str, SymbolFlow] = {}
         for position, (symbol, market) in enumerate(markets.items()):
-            numbers = draw_parameters(profile, position, len(markets), Random(f"{seed}/{symbol}/parameters"))
+            rng = Random(f"{seed}/{symbol}/parameters")
+            numbers = draw_parameters(profile, position, len(markets), rng, activity=activity)
             price = reference_price(market.rules).scaleb(market.rules.price_precision)
             self.symbols[symbol] = self.make_symbol_flow(market, numbers, float(price))
 
