@@ -27,3 +27,7 @@ class ExecutionFeed(Protocol):
     @property
     def venue_status(self) -> str:
         """Return the venue's system status: online, post_only, cancel_only, maintenance or unknown."""
+
+    @property
+    def max_ratecount(self) -> int | None:
+        """Return the threshold of the account's trading counter as the venue states it; None while not connected."""

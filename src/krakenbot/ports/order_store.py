@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from krakenbot.domain.execution.change import OrderChange, OrderEventRow
 from krakenbot.domain.execution.fills import Fill
@@ -49,13 +49,15 @@ class EntryGate:
 class LiveBook:
     """What start-up loads: orders that are not terminal, positions and the exec_ids already booked.
 
-    `positions` holds every symbol's row, flat ones too: their realised sum goes on.
+    `positions` holds every symbol's row, flat ones too: their realised sum goes on. `changed_at` says when an
+    order of a symbol last changed: until some time after that the venue's trading counter is not empty.
     """
 
     orders: tuple[Order, ...]
     positions: tuple[Position, ...]
     exec_ids: frozenset[ExecId]
     last_fill_at: datetime | None
+    changed_at: Mapping[Symbol, datetime] = Factory(dict)
 
 
 class OrderStore(Protocol):

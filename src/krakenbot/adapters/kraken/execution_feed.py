@@ -39,6 +39,11 @@ class KrakenExecutionFeed:
         """Return the venue's system status: online, post_only, cancel_only, maintenance or unknown."""
         return self._stream.venue_status
 
+    @property
+    def max_ratecount(self) -> int | None:
+        """Return the threshold of the account's trading counter; None while not connected."""
+        return self._stream.max_ratecount
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[ExecutionBatch]]:
         """Connect and yield batches until closed; reconnects on its own. Only one opening at a time."""

@@ -66,6 +66,10 @@ class MemoryOrderStore:
         fills = [fill for (venue, _), fill in self._db.fills.items() if venue == venue_id]
         live = [order for order in self._db.orders.values() if order.venue_id == venue_id]
         positions = [position for (venue, _), position in self._db.positions.items() if venue == venue_id]
+        changed_at: dict[Symbol, datetime] = {}
+        for order in live:
+            at = max(order.created_at, order.state_at or order.created_at)
+            changed_at[order.symbol] = max(changed_at.get(order.symbol, at), at)
         return LiveBook(
             orders=tuple(
                 sorted(
@@ -76,6 +80,7 @@ class MemoryOrderStore:
             positions=tuple(sorted(positions, key=lambda position: position.symbol)),
             exec_ids=frozenset(fill.exec_id for fill in fills),
             last_fill_at=max((fill.at for fill in fills), default=None),
+            changed_at=changed_at,
         )
 
     async def find_order(self, cl_ord_id: ClOrdId) -> Order | None:

@@ -150,11 +150,17 @@ class PostgresOrderStore:
                 "SELECT exec_id, at FROM fills WHERE venue_id = %s ORDER BY at DESC LIMIT %s", [venue_id, MAX_EXEC_IDS]
             )
             booked = await fills.fetchall()
+            changes = await connection.execute(
+                "SELECT symbol, max(greatest(created_at, state_at)) FROM execution_orders WHERE venue_id = %s "
+                "GROUP BY symbol",
+                [venue_id],
+            )
             return LiveBook(
                 orders=live,
                 positions=held,
                 exec_ids=frozenset(ExecId(row[0]) for row in booked),
                 last_fill_at=booked[0][1] if booked else None,
+                changed_at={Symbol(row[0]): row[1] for row in await changes.fetchall()},
             )
 
         return await self._database.read(body)

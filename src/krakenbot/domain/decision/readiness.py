@@ -6,6 +6,7 @@ one first. Called by the pipeline; all checks run, so that "why no order?" has a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from krakenbot.domain.decision.blocker import Blocker, BlockerCode
@@ -35,8 +36,6 @@ def system_blockers(inputs: PipelineInput, settings: ReadinessSettings) -> list[
         found.append(_no(BlockerCode.EXCHANGE_MODE, f"venue is {system.venue_status}", "the venue is online"))
     if not system.reconciled:
         found.append(_no(BlockerCode.RECONCILIATION, "orders are not reconciled", "reconciliation ends"))
-    if not system.rate_budget_ok:
-        found.append(_no(BlockerCode.RATE_BUDGET, "rate budget is kept for exits", "the counter decays"))
     if inputs.lineage_id is None or system.asked_generation != inputs.generation_id:
         found.append(_no(BlockerCode.GENERATION, "not the generation that was asked for", "ingest answers a refresh"))
     age_s = system.account_age_s
@@ -55,8 +54,8 @@ def system_blockers(inputs: PipelineInput, settings: ReadinessSettings) -> list[
 
 
 def symbol_blockers(symbol: Symbol, inputs: PipelineInput, settings: ReadinessSettings) -> list[Blocker]:
-    """Return what stands in the way in one symbol: safety, unknown orders, instrument, universe, data, fees."""
-    found: list[Blocker] = []
+    """Return what stands in the way in one symbol: rate, safety, unknown orders, instrument, universe, data, fees."""
+    found = _rate_blockers(symbol, inputs)
     safety = inputs.safety.get(symbol)
     if safety is not None and safety.mode_at(inputs.at) is not SafetyMode.NORMAL:
         until = safety.until.isoformat() if safety.until else "it is lifted"
@@ -98,6 +97,26 @@ def data_blockers(symbol: Symbol, inputs: PipelineInput, settings: ReadinessSett
             )
         )
     return found
+
+
+def _rate_blockers(symbol: Symbol, inputs: PipelineInput) -> list[Blocker]:
+    """Return a blocker when an entry and its cancel within 5 s would eat the points kept for cancels and exits."""
+    rate = inputs.system.rate
+    points = rate.points.get(symbol, 0.0)
+    room = rate.limit_points - rate.entry_points
+    if points <= room:
+        return []
+    wait_s = (points - room) / rate.decay_per_s if rate.decay_per_s > 0 else math.inf
+    return [
+        Blocker(
+            code=BlockerCode.RATE_BUDGET,
+            detail="the symbol's points are kept for cancels and exits",
+            clears_when=f"the counter is down to {room:g}, in {wait_s:.0f} s",
+            value=points,
+            limit=room,
+            unit="points",
+        )
+    ]
 
 
 def _epoch_blockers(inputs: PipelineInput, settings: ReadinessSettings) -> list[Blocker]:

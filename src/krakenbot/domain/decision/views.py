@@ -25,6 +25,20 @@ class Fees:
 
 
 @frozen(kw_only=True)
+class RateView:
+    """The trading counters that the venue keeps per symbol; points, and points per second.
+
+    `entry_points` is what an entry and its early cancel cost, `limit_points` how far entries may take a counter: what
+    is above is kept for cancels and exits. A symbol that is not there has spent nothing.
+    """
+
+    points: Mapping[Symbol, float] = Factory(dict)
+    entry_points: float = 9.0
+    limit_points: float = 35.0
+    decay_per_s: float = 1.0
+
+
+@frozen(kw_only=True)
 class SystemView:
     """What the engine knows of itself and of the venue.
 
@@ -36,10 +50,10 @@ class SystemView:
     lease_held: bool
     venue_status: str
     reconciled: bool
-    rate_budget_ok: bool
     account_age_s: float | None
     asked_generation: GenerationId | None
     btc_return_60s_sigmas: float | None = None
+    rate: RateView = Factory(RateView)
 
 
 @frozen(kw_only=True)

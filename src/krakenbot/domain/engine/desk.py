@@ -187,6 +187,10 @@ class OrderDesk:
             await self._submit(cl_ord_id, qty=plan.qty, trigger_price=plan.trigger_price, deadline_at=deadline_at)
         return self._tracker.get(cl_ord_id)
 
+    def may_trail(self, symbol: Symbol) -> bool:
+        """Tell whether a stop may be tightened: the points for a cancel and a sale at market must remain."""
+        return self._rate.allows_trail(symbol, self._clock.mono())
+
     async def reserve_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> ClOrdId | None:
         """Commit the row of an exit that is sent later, under the id returned; None when that failed.
 
@@ -225,7 +229,6 @@ class OrderDesk:
         invariant(order is not None, "I1", f"{cl_ord_id} has no row")
         if order is None:
             return
-        self._rate.count_add(order.symbol, self._clock.mono())
         try:
             with anyio.fail_after(self._settings.request_timeout_s):
                 venue_order_id = await self._gateway.submit(order)
@@ -296,7 +299,6 @@ class OrderDesk:
         deadline_at = self._clock.now() + timedelta(seconds=self._settings.deadline_s)
         with anyio.CancelScope(shield=True):
             self._event(cl_ord_id, OrderEvent.AMEND_SENT)
-            self._rate.count_amend(order.symbol, self._clock.mono(), self._age_s(order))
             try:
                 with anyio.fail_after(self._settings.request_timeout_s):
                     await self._gateway.amend(
@@ -334,11 +336,7 @@ class OrderDesk:
         )
         if order.state not in {OrderState.PENDING_SUBMIT, OrderState.SUBMITTED}:
             self._event(cl_ord_id, OrderEvent.CANCEL_SENT)
-        self._rate.count_cancel(order.symbol, self._clock.mono(), self._age_s(order))
         return await self._send_cancel(cl_ord_id)
-
-    def _age_s(self, order: Order) -> float:
-        return (self._clock.now() - order.created_at).total_seconds()
 
     async def cancel_stranger(self, cl_ord_id: ClOrdId) -> bool:
         """Cancel an open order with our prefix that has no row."""

@@ -9,6 +9,7 @@ from attrs import field, fields, frozen
 
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.execution.exits import ExitSettings
+from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.values import Asset, VenueId
 
 _NOT_KNOWN_YET = VenueId("")
@@ -24,6 +25,8 @@ class ExecutionSettings:
     `ladder_interval_s` and `account_interval_s` fit the lowest tier's REST counter (FACTS 14), and `query_timeout_s`
     leaves room to wait until it has decayed. `request_timeout_s` bounds every request to the venue, `store_timeout_s`
     every transaction that an order waits for. `quiet_s` is how long a symbol rests after the same rejection twice.
+    `tier` is the account's verification tier at Kraken, which sets its rate limits; where the venue states a tighter
+    one, that holds.
     """
 
     capital_limit_quote: Decimal
@@ -48,6 +51,7 @@ class ExecutionSettings:
     lease_margin_s: float = 3.0
     stop_timeout_s: float = 15.0
     quiet_s: float = 600.0
+    tier: AccountTier = AccountTier.STARTER
     exits: ExitSettings = field(factory=ExitSettings)
 
     def __attrs_post_init__(self) -> None:

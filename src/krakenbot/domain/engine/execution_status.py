@@ -7,16 +7,17 @@ import math
 from attrs import asdict
 
 from krakenbot.domain.engine.account import AccountKeeper
+from krakenbot.domain.engine.counted_gateway import CountedGateway
 from krakenbot.domain.engine.evaluate import Evaluator
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.executions import ExecutionsConsumer
 from krakenbot.domain.engine.exits import PositionMonitor
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
 from krakenbot.domain.engine.markouts import MarkoutRecorder
+from krakenbot.domain.engine.rate_keeper import RateKeeper
 from krakenbot.domain.engine.reconcile import Reconciler
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.engine.resting import RestingEntries
-from krakenbot.domain.execution.rate import RateBudget
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.execution_feed import ExecutionFeed
 from krakenbot.ports.market_feed import MarketFeed
@@ -37,10 +38,11 @@ def execution_status(
     monitor: PositionMonitor,
     resting: RestingEntries,
     markouts: MarkoutRecorder,
-    rate: RateBudget,
+    rate: RateKeeper,
+    gateway: CountedGateway,
 ) -> dict[str, object]:
     """Return the state of the engine as plain JSON values; quantities and prices as exact texts."""
-    now, mono = clock.now(), clock.mono()
+    now = clock.now()
     live = recorder.tracker.live()
     states: dict[str, int] = {}
     for order in live:
@@ -117,7 +119,7 @@ def execution_status(
         "entry_cancels": dict(resting.cancels),
         "alarms": dict(recorder.alarms),
         "markouts": {"recorded": markouts.recorded, "missed": markouts.missed},
-        "rate_points_max": rate.highest(mono),
+        "rate": {**rate.status(), "entries_not_sent": gateway.refused},
         "live_feed": {
             "connected": health.connected,
             "heartbeat_age_s": health.heartbeat_age_s,

@@ -7,11 +7,13 @@ so a slow one can't hold up reports.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.reconcile import Reconciler
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import VenueUnavailable
-from krakenbot.domain.execution.reports import ExecutionBatch
+from krakenbot.domain.execution.reports import ExecutionBatch, ExecutionReport
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.execution_feed import ExecutionFeed
@@ -39,6 +41,7 @@ class ExecutionsConsumer:
         self.reports = 0
         self.snapshots = 0
         self.gaps = 0
+        self.on_report: list[Callable[[ExecutionReport], None]] = []
 
     async def run(self) -> None:
         """Consume batches until cancelled; a feed that ends is opened again."""
@@ -59,6 +62,8 @@ class ExecutionsConsumer:
             self.reports += 1
             applied = self._recorder.tracker.apply_report(report, at)
             self._recorder.take(applied)
+            for listener in self.on_report:
+                listener(report)
             for stranger in applied.strangers:
                 self._sink.emit("own_order_without_row", cl_ord_id=stranger.cl_ord_id, order_id=stranger.order_id)
                 self._reconciler.request("own_order_without_row")

@@ -273,6 +273,8 @@ class PositionMonitor:
         if holding.stop is None:
             return
         cover.stop_changed_at = holding.at
+        if step.qty == holding.stop.qty and not self._desk.may_trail(holding.stop.symbol):
+            return
         if await self._desk.amend(holding.stop.cl_ord_id, qty=step.qty, trigger_price=step.trigger_price):
             return
         order = self._tracker.get(holding.stop.cl_ord_id)

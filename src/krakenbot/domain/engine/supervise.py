@@ -17,6 +17,7 @@ from krakenbot.domain.decision.edge import Calibration
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.decision.views import SystemView
 from krakenbot.domain.engine.account import AccountKeeper
+from krakenbot.domain.engine.counted_gateway import CountedGateway
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.evaluate import Evaluator
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
@@ -26,12 +27,12 @@ from krakenbot.domain.engine.exits import PositionMonitor
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
 from krakenbot.domain.engine.live_flow import LiveFlow
 from krakenbot.domain.engine.markouts import MarkoutRecorder
+from krakenbot.domain.engine.rate_keeper import RateKeeper
 from krakenbot.domain.engine.reconcile import Reconciler
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.engine.resting import RestingEntries
 from krakenbot.domain.errors import ConfigError, StoreUnavailable, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.order import OrderEvent, OrderRole, OrderState
-from krakenbot.domain.execution.rate import RateBudget, RateLimits
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import ClOrdId, Symbol
@@ -78,7 +79,6 @@ class ExecutionEngine:
         decision_settings: DecisionSettings,
         event_sink: EventSink,
         calibration: Callable[[], Calibration] = Calibration,
-        rate_limits: RateLimits | None = None,
         btc_symbol: Symbol | None = None,
     ) -> None:
         if not settings.venue_id:
@@ -92,8 +92,15 @@ class ExecutionEngine:
         self._settings = settings
         self._sink = event_sink
         self._btc = btc_symbol or Symbol(f"BTC/{settings.quote_asset}")
-        self._rate = RateBudget(rate_limits or RateLimits())
         self.tracker = OrderTracker()
+        self.rate = RateKeeper(
+            clock=clock,
+            execution_feed=execution_feed,
+            tracker=self.tracker,
+            tier=settings.tier,
+            event_sink=event_sink,
+        )
+        self.gateway = CountedGateway(gateway=gateway, rate=self.rate.budget, clock=clock, symbol_of=self._symbol_of)
         self.lease = LeaseKeeper(
             clock=clock,
             lease=lease,
@@ -113,12 +120,12 @@ class ExecutionEngine:
         self.desk = OrderDesk(
             clock=clock,
             ids=ids,
-            gateway=gateway,
+            gateway=self.gateway,
             order_store=order_store,
             safety_store=safety_store,
             recorder=self.recorder,
             lease=self.lease,
-            rate=self._rate,
+            rate=self.rate.budget,
             settings=settings,
             event_sink=event_sink,
         )
@@ -189,6 +196,7 @@ class ExecutionEngine:
         )
         self.recorder.on_fill += [self.monitor.wake, self.account.take, self.markouts.take]
         self.recorder.on_incomplete.append(self.reconciler.ask_soon)
+        self.executions.on_report.append(self.rate.take)
 
     async def run(self) -> None:
         """Run until cancelled, then stop cleanly; raises LeaseLost when another process leads."""
@@ -250,6 +258,8 @@ class ExecutionEngine:
             self._sink.emit("start_waiting", step="load", error=str(error) or "timeout")
             return False
         self.tracker.load(book.orders, book.positions, book.exec_ids)
+        # What an earlier process spent there this one did not see (I12).
+        self.rate.start_from(book.changed_at, {order.symbol for order in book.orders})
         self.monitor.set_instruments(instruments)
         self.reconciler.start_from(book.last_fill_at)
         at = self._clock.now()
@@ -345,10 +355,14 @@ class ExecutionEngine:
             lease_held=self.lease.is_held,
             venue_status=self._feed.venue_status if self._feed.is_connected else "unknown",
             reconciled=self.reconciler.is_clean and settled,
-            rate_budget_ok=self._rate.allows_entry(self._clock.mono()),
             account_age_s=self.account.age_s,
             asked_generation=None,
+            rate=self.rate.view(),
         )
+
+    def _symbol_of(self, cl_ord_id: ClOrdId) -> Symbol | None:
+        order = self.tracker.get(cl_ord_id)
+        return None if order is None else order.symbol
 
     # status
 
@@ -380,5 +394,6 @@ class ExecutionEngine:
             monitor=self.monitor,
             resting=self.resting,
             markouts=self.markouts,
-            rate=self._rate,
+            rate=self.rate,
+            gateway=self.gateway,
         )

@@ -142,7 +142,6 @@ def inputs_of(*states: SymbolState) -> PipelineInput:
             lease_held=True,
             venue_status="online",
             reconciled=True,
-            rate_budget_ok=True,
             account_age_s=1.0,
             asked_generation=GenerationId(7),
         ),

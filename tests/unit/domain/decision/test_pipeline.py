@@ -26,6 +26,7 @@ from krakenbot.domain.decision.pipeline import (
 )
 from krakenbot.domain.decision.plan import QueueAction
 from krakenbot.domain.decision.regime import Regime
+from krakenbot.domain.decision.views import RateView
 from krakenbot.domain.instrument import InstrumentStatus
 from krakenbot.domain.state.epoch import EpochStatus
 from krakenbot.domain.state.safety import EngineMode, EngineState, SafetyMode, SymbolSafety
@@ -152,7 +153,10 @@ BREAKS: list[tuple[BlockerCode, Callable[[PipelineInput], PipelineInput]]] = [
     (BlockerCode.LEASE, lambda i: evolve(i, system=evolve(i.system, lease_held=False))),
     (BlockerCode.EXCHANGE_MODE, lambda i: evolve(i, system=evolve(i.system, venue_status="post_only"))),
     (BlockerCode.RECONCILIATION, lambda i: evolve(i, system=evolve(i.system, reconciled=False))),
-    (BlockerCode.RATE_BUDGET, lambda i: evolve(i, system=evolve(i.system, rate_budget_ok=False))),
+    (
+        BlockerCode.RATE_BUDGET,
+        lambda i: evolve(i, system=evolve(i.system, rate=RateView(points=dict.fromkeys(i.states, 26.1)))),
+    ),
     (BlockerCode.GENERATION, lambda i: evolve(i, system=evolve(i.system, asked_generation=GenerationId(8)))),
     (BlockerCode.GENERATION, lambda i: evolve(i, system=evolve(i.system, asked_generation=None))),
     (BlockerCode.EPOCH, lambda i: evolve(i, epoch=None)),

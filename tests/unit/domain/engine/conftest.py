@@ -267,6 +267,7 @@ class Venue:
         self.hidden: set[Any] = set()
         self.is_connected = False
         self.venue_status = "online"
+        self.max_ratecount = None
         self.queries_fail = False
         self.is_muted = False
         self.market_share = Decimal(1)
