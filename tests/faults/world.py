@@ -30,6 +30,9 @@ KEPT = ("PATH", "TMPDIR")
 READY_WAIT_S = 60.0
 STOP_WAIT_S = 30.0
 CLOCK = SystemClock()
+BUSY_SYMBOLS = 30
+QUIET_ACTIVITY = 0.25
+"""With more symbols the flow is so active: 600 then make about 800 messages/s, and two cores hold all processes."""
 
 
 class HarnessError(RuntimeError):
@@ -73,6 +76,8 @@ class World:
         accounts, ready = self.folder / "accounts.json", self.folder / "ready"
         setup.write_accounts(accounts, ingest_key, execution_key)
         arguments = ["--symbols", str(symbols), "--seed", str(seed), "--accounts", str(accounts)]
+        if symbols > BUSY_SYMBOLS:
+            arguments += ["--activity", str(QUIET_ACTIVITY)]
         self.run("exchange", ["exchange", *arguments, "--ready-file", str(ready)])
         with anyio.move_on_after(READY_WAIT_S):
             while not ready.exists() and self.children["exchange"].exit_code() is None:
@@ -80,7 +85,11 @@ class World:
         if not ready.exists():
             raise HarnessError(f"the exchange did not start: {self.children['exchange'].error_tail()}")
         self.ready = json.loads(ready.read_text())
-        setup.write_settings(self.folder / "settings.toml", self.ready, self.folder)
+        overrides = setup.OVERRIDES | {
+            "universe.quotes": sorted({symbol.partition("/")[2] for symbol in self.symbols}),
+            "universe.l3_limit": symbols,
+        }
+        setup.write_settings(self.folder / "settings.toml", self.ready, self.folder, overrides)
         setup.write_process_credentials(
             self.folder, self.ingest_cluster, self.decision_cluster, ingest_key, execution_key
         )

@@ -63,7 +63,9 @@ def write_accounts(path: Path, ingest: KeyPair, execution: KeyPair) -> None:
     write_private(path, json.dumps([account]))
 
 
-def write_settings(path: Path, ready: Mapping[str, Any], data_dir: Path) -> None:
+def write_settings(
+    path: Path, ready: Mapping[str, Any], data_dir: Path, overrides: Mapping[str, Any] = OVERRIDES
+) -> None:
     """Write the settings file of ingest and execution: endpoints, universe, capital, and the overrides."""
     tree: dict[str, Any] = {
         "process": {"data_dir": str(data_dir), "log_format": "json"},
@@ -71,7 +73,7 @@ def write_settings(path: Path, ready: Mapping[str, Any], data_dir: Path) -> None
         "ingest": {"symbols": list(ready["symbols"])},
         "execution": {"capital_limit_quote": str(DEPOSIT)},
     }
-    for key, value in OVERRIDES.items():
+    for key, value in overrides.items():
         *sections, name = key.split(".")
         node = tree
         for section in sections:
