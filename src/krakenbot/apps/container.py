@@ -24,6 +24,7 @@ from krakenbot.adapters.kraken.nonce import NonceSource, nonce_state_file
 from krakenbot.adapters.kraken.order_gateway import KrakenOrderGateway, OrderGatewaySettings
 from krakenbot.adapters.kraken.private_stream import PrivateStream, PrivateStreamSettings
 from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
+from krakenbot.adapters.kraken.ratelimit import rest_tier
 from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
 from krakenbot.adapters.kraken.signing import Credentials
 from krakenbot.adapters.kraken.trade_history import KrakenTradeHistory, TradeHistorySettings
@@ -49,6 +50,7 @@ from krakenbot.domain.engine.probes import QueueProbes
 from krakenbot.domain.engine.supervise import ExecutionEngine
 from krakenbot.domain.engine.trade_refill import TradeRefill
 from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.market.sampler import DEPTH_LEVELS
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import VenueId
@@ -75,11 +77,16 @@ def make_rest(settings: Settings, clock: Clock, key: Secret | None, secret: Secr
     folder = settings.process.data_dir / "nonces"
     _make_private(folder)
     return KrakenRest(
-        settings=RestSettings(base_url=settings.venue.rest_url),
+        settings=RestSettings(base_url=settings.venue.rest_url, tier=rest_tier(_tier_of(settings))),
         clock=clock,
         credentials=Credentials(api_key=key, private_key=secret),
         nonces=NonceSource(clock=clock, state_file=nonce_state_file(folder, key)),
     )
+
+
+def _tier_of(settings: Settings) -> AccountTier:
+    """Return the account's tier; without execution's settings the lowest."""
+    return AccountTier.STARTER if settings.execution is None else settings.execution.tier
 
 
 def make_token_source(rest: KrakenRest, key: Secret | None) -> Callable[[], Awaitable[str]] | None:

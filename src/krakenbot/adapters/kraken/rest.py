@@ -37,6 +37,7 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _MIB: Final = 1024 * 1024
+_WAIT_MARGIN_S: Final = 0.05
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class KrakenRest:
         self._nonces = nonces
         # private calls of a key go one after the other: Kraken refuses nonces that arrive out of order
         self._in_turn = anyio.Lock()
-        self._counter = RestCounter(tier=settings.tier, now_mono=clock.mono())
+        self.counter = RestCounter(tier=settings.tier, now_mono=clock.mono())
         self._client = httpx.AsyncClient(
             base_url=settings.base_url,
             headers={"User-Agent": settings.user_agent},
@@ -108,19 +109,17 @@ class KrakenRest:
         request = self._client.build_request("GET", f"/0/public/{endpoint}", params=dict(params or {}))
         return _result_of(await self._send(request, endpoint), endpoint)
 
-    async def private(
-        self, endpoint: str, params: Mapping[str, str] | None = None, *, cost: float = 1.0
-    ) -> msgspec.Raw:
-        """Call a private endpoint that reads, and return its result; `cost` is what it adds to the rate counter.
+    async def private(self, endpoint: str, params: Mapping[str, str] | None = None) -> msgspec.Raw:
+        """Call a private endpoint that reads, and return its result; the call waits until the rate counter has room.
 
         A refused nonce is tried once more with a fresh one: the first call did not happen.
         """
         if self._credentials is None or self._nonces is None:
             raise ConfigError(f"{endpoint} needs an API key")
-        async with self._in_turn:
-            answer = await self._send_signed(self._credentials, self._nonces, endpoint, params or {}, cost)
-            if answer.errors and error_kind(answer.errors[0]) is ErrorKind.NONCE:
-                answer = await self._send_signed(self._credentials, self._nonces, endpoint, params or {}, cost)
+        for _ in range(2):
+            answer = await self._when_there_is_room(self._credentials, self._nonces, endpoint, params or {})
+            if not answer.errors or error_kind(answer.errors[0]) is not ErrorKind.NONCE:
+                break
         return _result_of(answer, endpoint)
 
     async def websockets_token(self) -> Secret:
@@ -135,15 +134,31 @@ class KrakenRest:
         """Return the rights and limits of the key."""
         return readable(decode_api_key_info, await self.private("GetApiKeyInfo"))
 
-    async def _send_signed(
-        self,
-        credentials: Credentials,
-        nonces: NonceSource,
-        endpoint: str,
-        params: Mapping[str, str],
-        cost: float,
+    async def _when_there_is_room(
+        self, credentials: Credentials, nonces: NonceSource, endpoint: str, params: Mapping[str, str]
     ) -> Answer:
-        await self._await_budget(endpoint, cost)
+        """Wait for the counter without holding up calls that may go first, then call.
+
+        Raises VenueUnavailable when that would take longer than `budget_wait_s`.
+        """
+        waited_s = 0.0
+        while True:
+            async with self._in_turn:
+                wait_s = self.counter.wait_s(endpoint, self._clock.mono())
+                if wait_s <= 0:
+                    return await self._send_signed(credentials, nonces, endpoint, params)
+            if waited_s + wait_s > self._settings.budget_wait_s:
+                closed_s = self.counter.closed_s(self._clock.mono())
+                why = "the venue has locked us out" if closed_s > 0 else "the REST rate counter is full"
+                raise VenueUnavailable(f"{endpoint}: {why} for {wait_s:.0f} s")
+            # a little more than needed: two that wait for the same room would else meet again and again
+            wait_s += _WAIT_MARGIN_S
+            waited_s += wait_s
+            await self._clock.sleep(wait_s)
+
+    async def _send_signed(
+        self, credentials: Credentials, nonces: NonceSource, endpoint: str, params: Mapping[str, str]
+    ) -> Answer:
         path = f"/0/private/{endpoint}"
         nonce = nonces.next()
         body = urlencode({"nonce": str(nonce), **params}).encode("ascii")
@@ -157,18 +172,23 @@ class KrakenRest:
                 "API-Sign": sign(credentials, path=path, nonce=nonce, body=body),
             },
         )
-        answer = await self._send(request, endpoint)
-        if answer.errors and error_kind(answer.errors[0]) is ErrorKind.RATE:
-            self._counter.fill(self._clock.mono())
+        self.counter.sent(endpoint)
+        try:
+            answer = await self._send(request, endpoint)
+        finally:
+            self.counter.ended(self._clock.mono())
+        if answer.errors:
+            self._mind_limits(answer.errors[0])
         return answer
 
-    async def _await_budget(self, endpoint: str, cost: float) -> None:
-        wait_s = self._counter.wait_s(cost, self._clock.mono())
-        if wait_s > self._settings.budget_wait_s:
-            raise VenueUnavailable(f"{endpoint}: the REST rate counter is full for {wait_s:.0f} s")
-        if wait_s > 0:
-            await self._clock.sleep(wait_s)
-        self._counter.charge(cost, self._clock.mono())
+    def _mind_limits(self, error: str) -> None:
+        kind, mono = error_kind(error), self._clock.mono()
+        if kind is ErrorKind.LOCKOUT:
+            self.counter.locked_out(mono)
+        elif kind is ErrorKind.RATE and "Throttled" in error:
+            self.counter.throttled(error, self._clock.now().timestamp(), mono)
+        elif kind is ErrorKind.RATE:
+            self.counter.full(mono)
 
     async def _send(self, request: httpx.Request, endpoint: str) -> Answer:
         try:

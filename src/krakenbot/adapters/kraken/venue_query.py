@@ -36,8 +36,6 @@ from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.venue_query import FeeRates
 
 _PAGE_ROWS: Final = 50
-# Kraken's page says +4 for histories, older text +2: the dearer one
-_HISTORY_COST: Final = 4.0
 _FEE_SYMBOLS: Final = 100
 
 
@@ -91,23 +89,16 @@ class KrakenVenueQuery:
     async def closed_orders(self, since: datetime) -> Sequence[VenueOrder]:
         """Return orders closed since a time, newest first."""
         names = await self._pair_names()
-        pages = await self._pages("ClosedOrders", since, partial(decode_closed_orders, names=names), cost=1.0)
+        pages = await self._pages("ClosedOrders", since, partial(decode_closed_orders, names=names))
         return list({order.order_id: order for page in pages for order in page.orders}.values())
 
     async def fills(self, since: datetime) -> Sequence[VenueFill]:
         """Return fills since a time, newest first."""
         names = await self._pair_names()
-        pages = await self._pages("TradesHistory", since, partial(decode_fills, names=names), cost=_HISTORY_COST)
+        pages = await self._pages("TradesHistory", since, partial(decode_fills, names=names))
         return list({fill.exec_id: fill for page in pages for fill in page.fills}.values())
 
-    async def _pages(
-        self,
-        endpoint: str,
-        since: datetime,
-        decode: Callable[[msgspec.Raw], Page],
-        *,
-        cost: float,
-    ) -> list[Page]:
+    async def _pages(self, endpoint: str, since: datetime, decode: Callable[[msgspec.Raw], Page]) -> list[Page]:
         """Read pages until the venue has no more.
 
         Rows that arrive meanwhile shift older ones to later pages: some come twice, none is missed.
@@ -118,7 +109,7 @@ class KrakenVenueQuery:
         start = str(int(since.timestamp()) - 1)
         for _ in range(self._settings.max_pages):
             params = {"start": start, "ofs": str(offset)}
-            page = readable(decode, await self._rest.private(endpoint, params, cost=cost))
+            page = readable(decode, await self._rest.private(endpoint, params))
             pages.append(page)
             offset += page.rows
             is_last = page.rows < _PAGE_ROWS if page.count is None else offset >= page.count

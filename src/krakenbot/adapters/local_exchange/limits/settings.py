@@ -25,7 +25,7 @@ LEVEL3_COSTS: Final[dict[int, int]] = {10: 5, 100: 25, 1000: 100}
 UNCOUNTED: Final = frozenset({"AddOrder", "AmendOrder", "CancelOrder", "CancelAll", "CancelAllOrdersAfter"})
 """Private endpoints outside the REST counter: the trading counter has them."""
 
-COSTLY: Final = frozenset({"Ledgers", "QueryLedgers", "TradesHistory", "QueryTrades", "ClosedOrders"})
+COSTLY: Final = frozenset({"Ledgers", "QueryLedgers", "TradesHistory", "QueryTrades"})
 """The ledger and history family."""
 
 

@@ -1,49 +1,115 @@
+"""The REST counter beside the counter of the local exchange itself."""
+
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier
+from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier, call_cost, rest_tier
+from krakenbot.adapters.local_exchange.limits.limiter import Limiter
+from krakenbot.adapters.local_exchange.limits.settings import REST_COUNTERS, LimitSettings
+from krakenbot.domain.execution.rate import AccountTier
 
 TIER = RestTier(threshold=15.0, decay_per_s=0.33)
 
 
-def test_calls_up_to_the_threshold_need_no_wait() -> None:
+def call(counter: RestCounter, endpoint: str, mono: float) -> None:
+    counter.sent(endpoint)
+    counter.ended(mono)
+
+
+def test_call_that_may_go_first_uses_the_whole_counter_and_another_leaves_the_reserve() -> None:
     counter = RestCounter(tier=TIER, now_mono=0.0)
-    waits = []
-    for _ in range(15):
-        waits.append(counter.wait_s(1.0, 0.0))
-        counter.charge(1.0, 0.0)
+    for _ in range(12):
+        call(counter, "TradeVolume", 0.0)
 
-    assert [0.0] * 15 == waits
-    assert counter.wait_s(1.0, 0.0) > 3.0
+    assert counter.wait_s("TradeVolume", 0.0) > 2.9
+    assert 0.0 == counter.wait_s("GetWebSocketsToken", 0.0)
 
 
-def test_count_decays_with_time() -> None:
+def test_call_without_an_answer_does_not_decay() -> None:
     counter = RestCounter(tier=TIER, now_mono=0.0)
-    counter.charge(15.0, 0.0)
+    counter.sent("Ledgers")
 
-    assert counter.wait_s(1.0, 4.0) == 0.0
+    assert 4.0 == counter.points(100.0)
+    counter.ended(100.0)
+    assert 0.7 == pytest.approx(counter.points(110.0))
 
 
 def test_venues_word_that_the_counter_is_full_is_believed() -> None:
     counter = RestCounter(tier=TIER, now_mono=0.0)
-    counter.fill(0.0)
+    counter.full(0.0)
 
-    assert counter.wait_s(1.0, 0.0) > 0.0
+    assert 15.0 == counter.points(0.0)
+    assert counter.wait_s("BalanceEx", 0.0) > 3.0
 
 
-@given(st.lists(st.tuples(st.floats(0, 30), st.sampled_from([1.0, 4.0])), min_size=1, max_size=60))
-def test_counter_that_waits_as_told_never_passes_the_threshold(calls: list[tuple[float, float]]):
+def test_lockout_closes_every_call_for_a_quarter_of_an_hour() -> None:
+    counter = RestCounter(tier=TIER, now_mono=10.0)
+    counter.locked_out(10.0)
+
+    assert 900.0 == counter.wait_s("GetWebSocketsToken", 10.0)
+    assert 0.0 == counter.wait_s("GetWebSocketsToken", 910.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "wait_s"),
+    [
+        ("EService: Throttled: 1007", 7.0),
+        ("EService:Throttled: 900", 1.0),
+        ("EService: Throttled", 5.0),
+        ("EService: Throttled: 99999999999", 900.0),
+    ],
+)
+def test_throttled_call_waits_until_the_time_that_the_venue_names(error: str, wait_s: float):
     counter = RestCounter(tier=TIER, now_mono=0.0)
-    now = venue_count = venue_at = 0.0
-    peaks = []
-    for pause_s, cost in calls:
-        now += pause_s
-        now += counter.wait_s(cost, now)
-        counter.charge(cost, now)
-        venue_count = max(0.0, venue_count - (now - venue_at) * TIER.decay_per_s) + cost
-        venue_at = now
-        peaks.append(venue_count)
+    counter.throttled(error, 1000.0, 0.0)
 
-    assert max(peaks) <= TIER.threshold + 1e-6
+    assert wait_s == counter.wait_s("BalanceEx", 0.0)
+
+
+@pytest.mark.parametrize("tier", AccountTier)
+def test_figures_are_those_of_the_exchange(tier: AccountTier):
+    ours = rest_tier(tier)
+
+    assert REST_COUNTERS[tier.value] == (ours.threshold, round(ours.decay_per_s * 100))
+    assert list(AccountTier) == list(REST_COUNTERS)
+    assert all(
+        (a.threshold, a.decay_per_s) <= (b.threshold, b.decay_per_s) for a, b in pairwise(map(rest_tier, AccountTier))
+    )
+
+
+ENDPOINTS = ["GetWebSocketsToken", "BalanceEx", "OpenOrders", "ClosedOrders", "TradesHistory", "Ledgers", "TradeVolume"]
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(0, 30_000), st.sampled_from(ENDPOINTS), st.integers(0, 400), st.integers(0, 400)),
+        min_size=1,
+        max_size=60,
+    ),
+    tier=st.sampled_from(list(AccountTier)),
+)
+def test_calls_that_wait_as_told_are_never_refused_by_the_exchange(
+    calls: list[tuple[int, str, int, int]], tier: AccountTier
+):
+    counter, limiter = RestCounter(tier=rest_tier(tier), now_mono=0.0), Limiter(LimitSettings())
+    now_s = 0.0
+    refusals = []
+    for pause_ms, endpoint, out_ms, back_ms in calls:
+        now_s += pause_ms / 1000
+        now_s += counter.wait_s(endpoint, now_s) + 1e-6
+        counter.sent(endpoint)
+        now_s += out_ms / 1000
+        refusals.append(limiter.private_call("key", tier.value, endpoint, int(now_s * 1e9)))
+        now_s += back_ms / 1000
+        counter.ended(now_s)
+
+    assert {None} == set(refusals)
+
+
+def test_histories_cost_the_dearer_of_the_two_documented_figures():
+    assert [4.0, 4.0, 1.0] == [call_cost(name) for name in ("Ledgers", "TradesHistory", "ClosedOrders")]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
+import anyio
 import httpx
 import pytest
 
@@ -197,10 +198,53 @@ async def test_calls_wait_for_the_rate_counter_and_refuse_a_long_wait(clock) -> 
         before = list(clock.slept_s)
         await rest.private("OpenOrders")
         with pytest.raises(VenueUnavailable, match="rate counter is full"):
-            await rest.private("TradesHistory", cost=8.0)
+            await rest.private("TradesHistory")
 
     assert [] == before
     assert 1 == len(clock.slept_s)
+
+
+async def test_call_that_waits_for_the_counter_does_not_hold_up_a_token(clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history that waits must not keep the private stream, and with it every exit, from its token."""
+    seen: list[str] = []
+    asleep, go_on = anyio.Event(), anyio.Event()
+
+    async def sleep(_clock: object, duration_s: float) -> None:
+        asleep.set()
+        await go_on.wait()
+        clock.mono_s += duration_s
+
+    monkeypatch.setattr(type(clock), "sleep", sleep)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path.rpartition("/")[2])
+        return answer({"token": TOKEN, "expires": 900})
+
+    async with make_rest(clock, handler) as rest:
+        for _ in range(3):
+            await rest.private("Ledgers")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rest.private, "Ledgers")
+            await asleep.wait()
+            await rest.websockets_token()
+            go_on.set()
+
+    assert ["Ledgers"] * 3 + ["GetWebSocketsToken", "Ledgers"] == seen
+
+
+async def test_lockout_stops_all_calls_without_another_one(clock) -> None:
+    seen: list[int] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        seen.append(1)
+        return answer(None, "EGeneral:Temporary lockout")
+
+    async with make_rest(clock, handler) as rest:
+        for _ in range(3):
+            with pytest.raises(VenueUnavailable, match=r"lockout|locked us out"):
+                await rest.private("BalanceEx")
+
+    assert [1] == seen
 
 
 async def test_token_is_a_secret(clock) -> None:
