@@ -57,12 +57,15 @@ class Held:
         return Sets(execution=tuple(rows[0]["execution"]), l3=tuple(rows[0]["l3"]))
 
     async def sample_counts(self, since_ns: int) -> dict[int, tuple[int, int]]:
-        """Return, for each sampling instant after `since_ns`, how many symbols had an L2 and an L3 row."""
+        """Return, for each sampling instant after `since_ns`, how many symbols had an L2 and an L3 row.
+
+        Ingest samples in the middle of each second, slice by slice: the rows of one second are one instant.
+        """
         rows = await self._ingest(
-            "SELECT at_ns, sum(l2)::int AS l2, sum(l3)::int AS l3 FROM ("
+            "SELECT min(at_ns) AS at_ns, sum(l2)::int AS l2, sum(l3)::int AS l3 FROM ("
             "SELECT at_ns, 1 AS l2, 0 AS l3 FROM krakenbot.l2_snap_metrics WHERE at_ns > %(since)s "
             "UNION ALL SELECT at_ns, 0, 1 FROM krakenbot.l3_queue_metrics WHERE at_ns > %(since)s) both_tables "
-            "GROUP BY at_ns ORDER BY at_ns",
+            "GROUP BY at_ns / 1000000000 ORDER BY at_ns",
             {"since": since_ns},
         )
         return {row["at_ns"]: (row["l2"], row["l3"]) for row in rows}

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 from attrs import field, frozen
-from tests.faults.checks import Compared, TradeLedger, check_told, compare_books, compare_owed, compare_trades
+from tests.faults.checks import NAMED, Compared, TradeLedger, check_told, compare_books, compare_owed, compare_trades
 from tests.faults.fault import Fault
 from tests.faults.held import Sets, utc
 from tests.faults.world import CLOCK, HarnessError, World
@@ -72,7 +72,7 @@ class Runner:
             if compared.findings:
                 raise HarnessError(f"wrong before any fault: {'; '.join(compared.findings)}")
             return compared
-        raise HarnessError(f"not running after {START_WAIT_S:g} s: {self._world.ended() or 'it still warms up'}")
+        raise HarnessError(f"not running after {START_WAIT_S:g} s: {self._world.ended() or await self._lacking()}")
 
     async def strike(self, fault: Fault) -> Outcome:
         """Strike with one fault and judge it."""
@@ -210,9 +210,14 @@ class Runner:
         """Return what stands in the way of a recovery: the quarantine, and what the newest epoch leaves out."""
         quarantine = await self._world.held.quarantine()
         sets = await self._world.held.sets()
+        counts = await self._world.held.sample_counts(CLOCK.now_ns() - 5 * NS_PER_S)
         out = set(self._full.execution).difference(sets.execution if sets else ())
         why = [f"{channel} of {symbol}: {reason}" for (channel, symbol), reason in quarantine.items()]
-        return f"left out {', '.join(sorted(out)) or 'none'}; quarantine {'; '.join(why) or 'empty'}"
+        sampled = [f"{books} and {queues}" for books, queues in counts.values()]
+        return (
+            f"left out {_first(sorted(out))}; quarantine {_first(why)};"
+            f" books and queues sampled in the last seconds {_first(sampled)}"
+        )
 
     async def _first_full(self, since_ns: int) -> int | None:
         counts = await self._world.held.sample_counts(since_ns)
@@ -241,6 +246,11 @@ class Runner:
             yield
         finally:
             await self._world.venue.set_mode("online")
+
+
+def _first(texts: list[str]) -> str:
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return (", ".join(texts[:NAMED]) or "none") + more
 
 
 def _point(log: list[dict[str, Any]], rules: list[dict[str, Any]]) -> str:
