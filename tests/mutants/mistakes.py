@@ -85,7 +85,7 @@ MISTAKES: tuple[Mistake, ...] = (
         breaks="what traded in an outage is not asked of the trade history",
         edits=(
             Edit(
-                path="domain/engine/reconcile.py",
+                path="domain/engine/ladder.py",
                 old="fills = tuple(await self._query.fills(since))",
                 new="fills = tuple(await self._query.fills(since))[-50:]",
             ),

@@ -50,13 +50,16 @@ class LiveBook:
     """What start-up loads: orders that are not terminal, positions and the exec_ids already booked.
 
     `positions` holds every symbol's row, flat ones too: their realised sum goes on. `changed_at` says when an
-    order of a symbol last changed: until some time after that the venue's trading counter is not empty.
+    order of a symbol last changed: until some time after that the venue's trading counter is not empty. `exec_ids`
+    are the newest ones only; `booked` answers for the others. `reconciled_at` is the cursor that changes move: what
+    the venue had shown by then is in the ledger; None before the first.
     """
 
     orders: tuple[Order, ...]
     positions: tuple[Position, ...]
     exec_ids: frozenset[ExecId]
     last_fill_at: datetime | None
+    reconciled_at: datetime | None = None
     changed_at: Mapping[Symbol, datetime] = Factory(dict)
 
 
@@ -80,6 +83,9 @@ class OrderStore(Protocol):
 
     async def find_order(self, cl_ord_id: ClOrdId) -> Order | None:
         """Return a row, terminal or not; None when there is none."""
+
+    async def booked(self, exec_ids: Sequence[ExecId]) -> frozenset[ExecId]:
+        """Return which of these fills the ledger of this venue holds."""
 
     async def entry_notional_since(self, since: datetime) -> tuple[int, Decimal]:
         """Return how many entries were inserted since a time, and their notional in quote units."""

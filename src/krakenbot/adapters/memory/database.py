@@ -76,6 +76,7 @@ class MemoryDatabase:
     fills: dict[tuple[VenueId, ExecId], Fill] = field(factory=dict)
     positions: dict[tuple[VenueId, Symbol], Position] = field(factory=dict)
     realized: list[tuple[VenueId, datetime, Decimal]] = field(factory=list)
+    reconciled: dict[VenueId, datetime] = field(factory=dict)
     protection: list[ProtectionEvent] = field(factory=list)
     accounts: list[tuple[VenueId, datetime, dict[str, Decimal], Decimal]] = field(factory=list)
     markouts: dict[tuple[VenueId, ExecId, float], float] = field(factory=dict)

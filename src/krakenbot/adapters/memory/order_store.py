@@ -60,6 +60,9 @@ class MemoryOrderStore:
             if gain is not None:
                 self._db.realized.append(gain)
         self._db.protection.extend(change.protection)
+        if change.reconciled_at is not None:
+            before = self._db.reconciled.get(self._venue_id, change.reconciled_at)
+            self._db.reconciled[self._venue_id] = max(before, change.reconciled_at)
 
     async def load_live(self, venue_id: VenueId) -> LiveBook:
         """Load what is alive at a venue."""
@@ -81,11 +84,16 @@ class MemoryOrderStore:
             exec_ids=frozenset(fill.exec_id for fill in fills),
             last_fill_at=max((fill.at for fill in fills), default=None),
             changed_at=changed_at,
+            reconciled_at=self._db.reconciled.get(venue_id),
         )
 
     async def find_order(self, cl_ord_id: ClOrdId) -> Order | None:
         """Return a row, terminal or not."""
         return self._db.orders.get(cl_ord_id)
+
+    async def booked(self, exec_ids: Sequence[ExecId]) -> frozenset[ExecId]:
+        """Return which of these fills the ledger holds."""
+        return frozenset(exec_id for exec_id in exec_ids if (self._venue_id, exec_id) in self._db.fills)
 
     async def entry_notional_since(self, since: datetime) -> tuple[int, Decimal]:
         """Return count and notional of the entries inserted since a time."""

@@ -69,6 +69,11 @@ _INSERT_PROTECTION = """
 INSERT INTO protection_events (venue_id, symbol, at, protection, position_qty, protected_qty, reason)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
+_MOVE_CURSOR = """
+INSERT INTO reconciled AS r (venue_id, reconciled_at) VALUES (%s, %s)
+ON CONFLICT (venue_id) DO UPDATE SET reconciled_at = excluded.reconciled_at, written_at = clock_timestamp()
+WHERE r.reconciled_at < excluded.reconciled_at
+"""
 # FOR SHARE: a takeover waits for this row to be committed, so that its start-up sees it.
 _LEASE = "SELECT lease_epoch, holder, expires_at > clock_timestamp() FROM leases WHERE name = 'execution' FOR SHARE"
 _GATE = """
@@ -129,6 +134,8 @@ class PostgresOrderStore:
                 await self._put_position(connection, position, change.fills)
             for protection in change.protection:
                 await connection.execute(_INSERT_PROTECTION, _protection_values(self._venue_id, protection))
+            if change.reconciled_at is not None:
+                await connection.execute(_MOVE_CURSOR, [self._venue_id, change.reconciled_at])
 
         await self._database.write(body)
 
@@ -155,11 +162,14 @@ class PostgresOrderStore:
                 "GROUP BY symbol",
                 [venue_id],
             )
+            cursors = await connection.execute("SELECT reconciled_at FROM reconciled WHERE venue_id = %s", [venue_id])
+            cursor = await cursors.fetchone()
             return LiveBook(
                 orders=live,
                 positions=held,
                 exec_ids=frozenset(ExecId(row[0]) for row in booked),
                 last_fill_at=booked[0][1] if booked else None,
+                reconciled_at=cursor[0] if cursor else None,
                 changed_at={Symbol(row[0]): row[1] for row in await changes.fetchall()},
             )
 
@@ -174,6 +184,17 @@ class PostgresOrderStore:
             )
             row = await rows.fetchone()
             return order_of(row) if row else None
+
+        return await self._database.read(body)
+
+    async def booked(self, exec_ids: Sequence[ExecId]) -> frozenset[ExecId]:
+        """Return which of these fills the ledger holds."""
+
+        async def body(connection: AsyncConnection) -> frozenset[ExecId]:
+            rows = await connection.execute(
+                "SELECT exec_id FROM fills WHERE venue_id = %s AND exec_id = ANY(%s)", [self._venue_id, list(exec_ids)]
+            )
+            return frozenset(ExecId(row[0]) for row in await rows.fetchall())
 
         return await self._database.read(body)
 

@@ -7,26 +7,25 @@ Leaves: booked fills, corrected orders, cancelled strangers, proofs of absence. 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import anyio
-from attrs import frozen
 
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.ladder import Asked, Ladder
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
-from krakenbot.domain.execution.applied import Applied
-from krakenbot.domain.execution.ids import is_own
+from krakenbot.domain.execution.applied import AlarmCode, Applied, order_alarm
+from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.order import Order, OrderEvent, OrderState
 from krakenbot.domain.execution.reconcile import (
     Correction,
     CorrectionKind,
     Proof,
     Shortfall,
-    VenueView,
     diff,
-    shortfalls,
+    proof_at,
 )
 from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
 from krakenbot.domain.values import ClOrdId, Symbol
@@ -38,15 +37,12 @@ from krakenbot.ports.venue_query import VenueQuery
 
 _RETRY_S = 2.0
 _SPACING_MIN_S = 1.0
-_BALANCES_EVERY_S = 30.0
-# Queries lag the stream by up to 60 s, and clocks differ; what is asked for reaches back further than that.
-_LOOK_BACK = timedelta(seconds=180)
-
-
-@frozen(kw_only=True)
-class _Asked:
-    view: VenueView
-    short: tuple[Shortfall, ...] | None
+# A query may show an order alive for 60 s after its cancel.
+_CANCEL_AGAIN_S = 60.0
+_CANCELS_MAX = 1_000
+_STANDING = frozenset({CorrectionKind.STILL_UNKNOWN, CorrectionKind.NOT_SHOWN})
+# A stream that broke may have lost what a query does not show yet: such a ladder proves nothing absent.
+_STREAM_BROKE = frozenset({"gap", "snapshot", "executions_closed"})
 
 
 class Reconciler:
@@ -68,25 +64,30 @@ class Reconciler:
         event_sink: EventSink,
     ) -> None:
         self._clock = clock
-        self._query = query
-        self._feed = execution_feed
-        self._store = order_store
         self._recorder = recorder
         self._tracker = recorder.tracker
         self._desk = desk
         self._settings = settings
         self._sink = event_sink
+        self._ladder = Ladder(
+            clock=clock,
+            query=query,
+            execution_feed=execution_feed,
+            order_store=order_store,
+            recorder=recorder,
+            settings=settings,
+        )
         self._proof = Proof(deadline_s=settings.deadline_s, visibility_margin_s=settings.visibility_margin_s)
         self._lock = anyio.Lock()
         self._wakeup = anyio.Event()
         self._reasons: set[str] = {"start"}
         self._clean_ladders: dict[ClOrdId, int] = {}
+        self._provable_mono: dict[ClOrdId, float] = {}
+        self._not_shown: set[ClOrdId] = set()
+        self._cancelled_mono: dict[ClOrdId, float] = {}
         self._short_before: set[Symbol] = set()
         self._restricted: set[Symbol] = set()
         self._named: set[tuple[str, str]] = set()
-        self._last_fill_at: datetime | None = None
-        self._since: datetime | None = None
-        self._balances_mono: float | None = None
         self.is_clean = False
         self.ladders = 0
         self.corrections: dict[str, int] = {}
@@ -102,21 +103,30 @@ class Reconciler:
         self._reasons.add(reason)
         self._wakeup.set()
 
-    def start_from(self, last_fill_at: datetime | None) -> None:
-        """Say up to when the ledger was complete."""
-        self._last_fill_at = last_fill_at
+    def start_from(self, reconciled_at: datetime | None, last_fill_at: datetime | None) -> None:
+        """Say up to when the ledger was complete; see `Ladder`."""
+        self._ladder.start_from(reconciled_at, last_fill_at)
 
     async def run(self) -> None:
-        """Run ladders on request, while an outcome is unknown, and periodically, until cancelled."""
+        """Run ladders on request, while an outcome is unknown, and periodically, until cancelled.
+
+        Requests that follow each other closely are answered ever more slowly: a query that lags does not know more
+        for being asked often, and every ladder costs points.
+        """
+        spacing_s = _SPACING_MIN_S
         while True:
-            interval_s = self._settings.reconcile_interval_s
-            if any(order.state is OrderState.UNKNOWN for order in self._tracker.live()):
-                interval_s = self._settings.ladder_interval_s
-            if not self._reasons:
-                with anyio.move_on_after(interval_s):
+            if self._reasons:
+                spacing_s = min(spacing_s * 2, self._settings.ladder_interval_s)
+            else:
+                spacing_s = _SPACING_MIN_S
+                with anyio.move_on_after(self._interval_s()):
                     await self._wakeup.wait()
             done = await self.reconcile()
-            await self._clock.sleep(_SPACING_MIN_S if done else _RETRY_S)
+            await self._clock.sleep(spacing_s if done else _RETRY_S)
+
+    def _interval_s(self) -> float:
+        is_any_unknown = any(order.state is OrderState.UNKNOWN for order in self._tracker.live())
+        return self._settings.ladder_interval_s if is_any_unknown else self._settings.reconcile_interval_s
 
     async def reconcile(self) -> bool:
         """Run one ladder; True when every query answered and all corrections were applied."""
@@ -124,83 +134,60 @@ class Reconciler:
             reasons, self._reasons = self._reasons, set()
             self._wakeup = anyio.Event()
             try:
-                asked = await self._ask()
+                asked = await self._ladder.ask(self._not_shown)
             except (VenueUnavailable, VenueRejected, StoreUnavailable, TimeoutError) as error:
                 self._reasons |= reasons
                 self._sink.emit("reconcile_failed", reasons=sorted(reasons), error=str(error) or "timeout")
                 return False
             self.ladders += 1
-            found = diff(
-                self._rows_for(asked.view),
-                self._tracker.exec_ids,
-                asked.view,
-                clean_ladders=self._clean_ladders,
-                proof=self._proof,
-            )
-            self._clean_ladders = found.clean_ladders
-            for correction in found.corrections:
+            corrections = self._compare(asked)
+            for correction in corrections:
                 await self._apply(correction, asked.view.at)
             if asked.short is not None:
                 await self._mind_shortfalls(asked.short, asked.view.at)
             await self._desk.resolve_doubtful()
-            self._since = asked.view.at
+            self._move_cursor(asked, corrections)
+            self._ladder.settle(asked)
             if not self._reasons:
                 self.is_clean = True
-            self._sink.emit("reconciled", reasons=sorted(reasons), corrections=len(found.corrections))
+            self._sink.emit("reconciled", reasons=sorted(reasons), corrections=len(corrections))
             return True
 
-    async def _ask(self) -> _Asked:
-        if not self._feed.is_connected:
-            raise VenueUnavailable("the executions feed is not connected")
-        at = self._clock.now()
-        since = self._look_back(at)
-        with anyio.fail_after(self._settings.query_timeout_s):
-            # Open orders before closed ones: an order that closes in between is then seen twice, not missed.
-            open_orders = tuple(await self._query.open_orders())
-            closed_orders = tuple(await self._query.closed_orders(since))
-            fills = tuple(await self._query.fills(since))
-            short = await self._ask_shortfalls()
-        view = VenueView(at=at, open_orders=open_orders, closed_orders=closed_orders, fills=fills)
-        await self._load_rows(view)
-        return _Asked(view=view, short=short)
+    def _compare(self, asked: Asked) -> tuple[Correction, ...]:
+        rows = self._ladder.rows_for(asked.view)
+        is_broken = bool(self._reasons & _STREAM_BROKE)
+        found = diff(
+            rows,
+            self._tracker.exec_ids,
+            asked.view,
+            clean_ladders={} if is_broken else self._clean_ladders,
+            proof=self._proof,
+            unripe={row.cl_ord_id for row in rows} if is_broken else self._unripe(rows, asked.view.at),
+        )
+        self._clean_ladders = found.clean_ladders
+        self._not_shown = {
+            c.cl_ord_id for c in found.corrections if c.kind is CorrectionKind.NOT_SHOWN and c.cl_ord_id is not None
+        }
+        return found.corrections
 
-    async def _ask_shortfalls(self) -> tuple[Shortfall, ...] | None:
-        """Return positions without their coins; None while the last look is recent, since every query costs points."""
+    def _unripe(self, rows: Iterable[Order], at: datetime) -> set[ClOrdId]:
+        """Return UNKNOWN orders whose horizon has not passed by the steady clock: a wall clock may step."""
         mono = self._clock.mono()
-        if self._balances_mono is not None and mono - self._balances_mono < _BALANCES_EVERY_S:
-            return None
-        short = shortfalls(self._tracker.positions(), await self._query.balances())
-        self._balances_mono = mono
-        return short
+        unknown = {row.cl_ord_id: row for row in rows if row.state is OrderState.UNKNOWN}
+        self._provable_mono = {
+            cl_ord_id: self._provable_mono.get(cl_ord_id, mono + (proof_at(row, self._proof) - at).total_seconds())
+            for cl_ord_id, row in unknown.items()
+        }
+        return {cl_ord_id for cl_ord_id, provable_mono in self._provable_mono.items() if mono < provable_mono}
 
-    def _look_back(self, at: datetime) -> datetime:
-        bounds = [order.created_at for order in self._tracker.live()]
-        bounds.append(self._since or self._last_fill_at or at - timedelta(hours=1))
-        return min(bounds) - _LOOK_BACK
-
-    async def _load_rows(self, view: VenueView) -> None:
-        """Load rows of own orders that the venue speaks of and memory no longer holds."""
-        named = {order.cl_ord_id for order in (*view.open_orders, *view.closed_orders) if is_own(order.cl_ord_id)}
-        for cl_ord_id in sorted(name for name in named if name is not None):
-            if self._tracker.get(cl_ord_id) is None:
-                with anyio.fail_after(self._settings.store_timeout_s):
-                    row = await self._store.find_order(cl_ord_id)
-                if row is not None:
-                    self._recorder.take(self._tracker.adopt(row, view.at))
-
-    def _rows_for(self, view: VenueView) -> Iterable[Order]:
-        rows = {order.cl_ord_id: order for order in self._tracker.live()}
-        for shown in (*view.open_orders, *view.closed_orders):
-            row = self._tracker.find(shown.order_id)
-            if row is None and shown.cl_ord_id is not None:
-                row = self._tracker.get(shown.cl_ord_id)
-            if row is not None:
-                rows[row.cl_ord_id] = row
-        for fill in view.fills:
-            row = self._tracker.find(fill.order_id)
-            if row is not None:
-                rows[row.cl_ord_id] = row
-        return rows.values()
+    def _move_cursor(self, asked: Asked, corrections: tuple[Correction, ...]) -> None:
+        """Store up to when the ledger is complete, behind the fills that made it so; not while one is missing."""
+        shown = [c.fill.exec_id for c in corrections if c.kind is CorrectionKind.BOOK_FILL and c.fill is not None]
+        if self._tracker.lacking() or not all(self._tracker.has_fill(exec_id) for exec_id in shown):
+            return
+        if self._ladder.cursor is None or asked.cursor > self._ladder.cursor:
+            self._ladder.cursor = asked.cursor
+            self._take(Applied(change=OrderChange(reconciled_at=asked.cursor)))
 
     async def _apply(self, correction: Correction, at: datetime) -> None:
         self.corrections[correction.kind] = self.corrections.get(correction.kind, 0) + 1
@@ -216,7 +203,7 @@ class Reconciler:
                     self._take(self._tracker.apply_venue_order(correction.order, at))
             case CorrectionKind.CANCEL_ALIVE | CorrectionKind.CANCEL_STRANGER:
                 if cl_ord_id is not None and (row is None or row.state.is_terminal):
-                    await self._desk.cancel_stranger(cl_ord_id)
+                    await self._cancel_stray(cl_ord_id, row, correction.detail)
                 elif cl_ord_id is not None:
                     await self._desk.cancel(cl_ord_id)
             case CorrectionKind.PROVEN_ABSENT:
@@ -230,6 +217,18 @@ class Reconciler:
             case CorrectionKind.STILL_UNKNOWN | CorrectionKind.NOT_SHOWN:
                 pass
 
+    async def _cancel_stray(self, cl_ord_id: ClOrdId, row: Order | None, detail: str) -> None:
+        """Cancel an own order that should not be there, and once more only when the queries' lag is over."""
+        mono = self._clock.mono()
+        recent = {cl: at for cl, at in self._cancelled_mono.items() if mono - at < _CANCEL_AGAIN_S}
+        self._cancelled_mono = recent
+        if cl_ord_id in recent or len(recent) >= _CANCELS_MAX:
+            return
+        recent[cl_ord_id] = mono
+        if row is not None:
+            self._take(Applied(alarms=(order_alarm(row, AlarmCode.ALIVE_AFTER_END, detail),)))
+        await self._desk.cancel_stranger(cl_ord_id)
+
     def _is_settled(self, row: Order | None, at: datetime) -> bool:
         """Tell whether a query may speak for an order: an amend younger than the deadline is still on its way."""
         if row is None or row.state is not OrderState.PENDING_AMEND or row.state_at is None:
@@ -242,7 +241,7 @@ class Reconciler:
     def _tell(self, correction: Correction) -> None:
         """Emit a correction; one that stands from ladder to ladder is told once."""
         key = (correction.kind, f"{correction.cl_ord_id}:{correction.order_id}")
-        is_standing = correction.kind in {CorrectionKind.STILL_UNKNOWN, CorrectionKind.NOT_SHOWN}
+        is_standing = correction.kind in _STANDING
         if is_standing and key in self._named:
             return
         if is_standing and len(self._named) < 10_000:

@@ -261,7 +261,7 @@ class ExecutionEngine:
         # What an earlier process spent there this one did not see (I12).
         self.rate.start_from(book.changed_at, {order.symbol for order in book.orders})
         self.monitor.set_instruments(instruments)
-        self.reconciler.start_from(book.last_fill_at)
+        self.reconciler.start_from(book.reconciled_at, book.last_fill_at)
         at = self._clock.now()
         for order in self.tracker.live():
             if order.state in {OrderState.PENDING_SUBMIT, OrderState.SUBMITTED}:

@@ -32,7 +32,8 @@ class OrderChange:
     """All that one report (or one command) changes; committed whole or not at all.
 
     `orders` are rows as they are after the change. `fills` are new ones; a fill whose exec_id is already in the
-    ledger makes the whole change a StoreConflict on "fills_pkey".
+    ledger makes the whole change a StoreConflict on "fills_pkey". `reconciled_at` moves the venue's cursor: all that
+    the venue showed up to that time is in this change or in one committed before it; None leaves it where it is.
     """
 
     orders: tuple[Order, ...] = ()
@@ -40,8 +41,10 @@ class OrderChange:
     fills: tuple[Fill, ...] = ()
     positions: tuple[Position, ...] = ()
     protection: tuple[ProtectionEvent, ...] = ()
+    reconciled_at: datetime | None = None
 
     @property
     def is_empty(self) -> bool:
         """Tell whether there is nothing to commit."""
-        return not (self.orders or self.events or self.fills or self.positions or self.protection)
+        rows = self.orders or self.events or self.fills or self.positions or self.protection
+        return not rows and self.reconciled_at is None

@@ -7,6 +7,7 @@ effect on two balances. Called by the tracker.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 
@@ -44,6 +45,37 @@ class FillSource(enum.StrEnum):
 
     STREAM = "stream"
     QUERY = "query"
+
+
+class BookedFills:
+    """The exec_ids of booked fills, the `kept_max` that were booked last.
+
+    What repeats a fill is the stream's snapshot, with the account's newest 50, and a ladder. A ladder may look back
+    further than what is kept here, so what it shows is asked of the store first; see `Reconciler`.
+    """
+
+    def __init__(self, *, kept_max: int) -> None:
+        self._kept: dict[ExecId, None] = {}
+        self._kept_max = kept_max
+
+    def __contains__(self, exec_id: ExecId) -> bool:
+        """Tell whether a fill is known to be booked."""
+        return exec_id in self._kept
+
+    def __iter__(self) -> Iterator[ExecId]:
+        """Return the ids, the one booked first first."""
+        return iter(self._kept)
+
+    def add(self, exec_id: ExecId) -> None:
+        """Take a fill that is booked now."""
+        self._kept[exec_id] = None
+        while len(self._kept) > self._kept_max:
+            del self._kept[next(iter(self._kept))]
+
+    def update(self, exec_ids: Iterable[ExecId]) -> None:
+        """Take fills that the store holds."""
+        for exec_id in exec_ids:
+            self.add(exec_id)
 
 
 @frozen(kw_only=True)

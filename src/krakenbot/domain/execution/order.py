@@ -9,7 +9,9 @@ Everything that decides a state stands in TRANSITIONS and in one rule below it. 
 of the position or of why an order was sent.
 
 1. A row is born PENDING_SUBMIT and committed before anything is sent. A protective intent may stay there for as long
-   as its entry has no fill, and is *withdrawn* when it will never be needed.
+   as its entry has no fill, and is *withdrawn* when it will never be needed. Only what this process knows to be unsent
+   can be withdrawn, so the way leads from PENDING_SUBMIT alone: NEVER_ACCEPTED with the event `withdrawn` means that
+   nothing was sent, with `proven_absent` that a sent order was shown not to exist.
 2. A request and the stream race. The stream may report `new`, `trade` or even `canceled` before the answer to our own
    request comes, so every state between birth and end takes every report. A late answer is a self-loop.
 3. Outcome unknown is a state of its own. Nothing but a report, a query's row or a proof of absence leads out of it.
@@ -170,7 +172,6 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
     },
     _S.SUBMITTED: {
         _E.NOT_SENT: _S.PENDING_SUBMIT,
-        _E.WITHDRAWN: _S.NEVER_ACCEPTED,
         _E.ACKED: _S.ACKED,
         _E.REJECTED: _S.REJECTED,
         _E.OUTCOME_UNKNOWN: _S.UNKNOWN,

@@ -114,10 +114,12 @@ def diff(
     *,
     clean_ladders: Mapping[ClOrdId, int],
     proof: Proof,
+    unripe: Collection[ClOrdId] = (),
 ) -> Reconciliation:
     """Return what has to change for our rows to agree with the venue.
 
-    `rows` holds all live orders, and the closed ones that the view may speak of.
+    `rows` holds all live orders, and the closed ones that the view may speak of. Of `unripe` orders nothing can be
+    proven yet, whatever the view's own time says.
     """
     by_id = {row.cl_ord_id: row for row in rows}
     shown = _shown(by_id, view)
@@ -130,7 +132,8 @@ def diff(
     for row in by_id.values():
         if row.state.is_terminal or row.cl_ord_id in present:
             continue
-        found = _absent(row, view.at, clean_ladders.get(row.cl_ord_id, 0), proof)
+        before = clean_ladders.get(row.cl_ord_id, 0)
+        found = _absent(row, view.at, before, proof, is_ripe=row.cl_ord_id not in unripe)
         if found is not None:
             correction, count = found
             corrections.append(correction)
@@ -141,6 +144,13 @@ def diff(
     )
     invariant(set(clean) <= set(by_id), "I10", "a ladder counted for an order without a row")
     return Reconciliation(corrections=tuple(sorted(corrections, key=_rank)), clean_ladders=clean)
+
+
+def newest_shown(view: VenueView) -> datetime | None:
+    """Return the newest time of the venue's own clock in a view; None when it shows nothing."""
+    orders = (*view.open_orders, *view.closed_orders)
+    times = [at for order in orders for at in (order.opened_at, order.closed_at) if at is not None]
+    return max((*times, *(fill.at for fill in view.fills)), default=None)
 
 
 def shortfalls(positions: Iterable[Position], balances: Mapping[Asset, VenueBalance]) -> tuple[Shortfall, ...]:
@@ -226,10 +236,12 @@ def _open_corrections(row: Order, order: VenueOrder) -> list[Correction]:
     return [update] if is_news or is_changed or row.state is OrderState.PENDING_AMEND else []
 
 
-def _absent(row: Order, at: datetime, before: int, proof: Proof) -> tuple[Correction, int] | None:
+def _absent(row: Order, at: datetime, before: int, proof: Proof, *, is_ripe: bool) -> tuple[Correction, int] | None:
     if row.state is OrderState.UNKNOWN:
         horizon = proof_at(row, proof)
         count = before + 1 if at >= horizon else 0
+        if not is_ripe:
+            count = 0
         kind = CorrectionKind.PROVEN_ABSENT if count >= proof.ladders else CorrectionKind.STILL_UNKNOWN
         detail = f"{count} clean ladders since {horizon.isoformat()}"
         return Correction(kind=kind, symbol=row.symbol, cl_ord_id=row.cl_ord_id, detail=detail), count

@@ -6,22 +6,31 @@ holds no clock and no store.
 
 What it knows beyond the table: reports of an order may carry its order_id only, may come before the answer that tells
 us that id, twice, late or out of order. An order closes only when the ledger holds all that the venue says was
-filled. Orders without our prefix are counted and left alone.
+filled. Queries lag the stream, so what the stream told last of quantity and prices stands against a query for as long
+as the lag may last. Orders without our prefix are counted and left alone.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from attrs import evolve, frozen
 
 from krakenbot.domain.errors import invariant
-from krakenbot.domain.execution.applied import Alarm, AlarmCode, Applied, merged
-from krakenbot.domain.execution.change import OrderChange, OrderEventRow
-from krakenbot.domain.execution.fills import Fill, FillRefused, fill_from_query, fill_from_report
+from krakenbot.domain.execution.applied import (
+    Alarm,
+    AlarmCode,
+    Applied,
+    event_row,
+    fill_alarms,
+    merged,
+    order_alarm,
+    step_detail,
+)
+from krakenbot.domain.execution.change import OrderChange
+from krakenbot.domain.execution.fills import BookedFills, Fill, FillRefused, fill_from_query, fill_from_report
 from krakenbot.domain.execution.ids import is_own
 from krakenbot.domain.execution.order import (
     Order,
@@ -31,94 +40,56 @@ from krakenbot.domain.execution.order import (
     advance,
     with_fill,
 )
-from krakenbot.domain.execution.position import Position, apply_fill, flat_position
+from krakenbot.domain.execution.order_index import OrderIndex
+from krakenbot.domain.execution.orphans import Orphans
+from krakenbot.domain.execution.position import Position, apply_fill
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport, VenueFill, VenueOrder
-from krakenbot.domain.values import ClOrdId, ExecId, Side, Symbol, VenueOrderId
+from krakenbot.domain.execution.state_data import check_data
+from krakenbot.domain.execution.venue_words import CLOSING, event_of_report, event_of_status
+from krakenbot.domain.values import ClOrdId, ExecId, Side, VenueOrderId
 
 
 @frozen(kw_only=True)
 class _Closing:
     event: OrderEvent
-    cum_qty: Decimal
+    order_id: VenueOrderId
     reason: str | None
     at: datetime
 
 
-_REPORT_EVENTS = {
-    ExecType.PENDING_NEW: OrderEvent.REPORT_PENDING_NEW,
-    ExecType.NEW: OrderEvent.REPORT_NEW,
-    ExecType.AMENDED: OrderEvent.AMENDED,
-    ExecType.RESTATED: OrderEvent.AMENDED,
-    ExecType.FILLED: OrderEvent.FILLED,
-    ExecType.CANCELED: OrderEvent.CANCELED,
-    ExecType.EXPIRED: OrderEvent.EXPIRED,
-}
-_STATUS_EVENTS = {
-    "pending": OrderEvent.REPORT_PENDING_NEW,
-    "pending_new": OrderEvent.REPORT_PENDING_NEW,
-    "new": OrderEvent.REPORT_NEW,
-    "open": OrderEvent.REPORT_NEW,
-    "partially_filled": OrderEvent.REPORT_NEW,
-    "filled": OrderEvent.FILLED,
-    "closed": OrderEvent.FILLED,
-    "canceled": OrderEvent.CANCELED,
-    "expired": OrderEvent.EXPIRED,
-}
-_CLOSING_EVENTS = frozenset({OrderEvent.FILLED, OrderEvent.CANCELED, OrderEvent.EXPIRED})
+_GIVEN_UP = frozenset({OrderState.REJECTED, OrderState.NEVER_ACCEPTED})
+_REQUESTS = frozenset(
+    {OrderEvent.AMEND_SENT, OrderEvent.CANCEL_SENT, OrderEvent.AMEND_REFUSED, OrderEvent.CANCEL_REFUSED}
+)
 
 
-class OrderTracker:
-    """Orders, positions and booked exec_ids of one venue, in memory.
+class OrderTracker(OrderIndex):
+    """The index of one venue's orders, with what the venue says of them and the fills that are booked.
 
     `orphans_max` bounds the reports kept for order_ids not yet known, `closed_max` the closed orders kept for late
-    reports, `foreign_max` the foreign order_ids remembered.
+    reports, `foreign_max` the foreign order_ids remembered, `fills_max` the exec_ids. `query_lag_s` is how far a query
+    may lie behind the stream.
     """
 
-    def __init__(self, *, orphans_max: int = 1_000, closed_max: int = 2_000, foreign_max: int = 10_000) -> None:
-        self._orders: dict[ClOrdId, Order] = {}
-        self._live: set[ClOrdId] = set()
-        self._last_entry: dict[Symbol, ClOrdId] = {}
-        self._ids: dict[VenueOrderId, ClOrdId] = {}
-        self._closed: OrderedDict[ClOrdId, None] = OrderedDict()
-        self._positions: dict[Symbol, Position] = {}
-        self._exec_ids: set[ExecId] = set()
+    def __init__(
+        self,
+        *,
+        orphans_max: int = 1_000,
+        closed_max: int = 2_000,
+        foreign_max: int = 10_000,
+        fills_max: int = 100_000,
+        query_lag_s: float = 60.0,
+    ) -> None:
+        super().__init__(closed_max=closed_max)
+        self._exec_ids = BookedFills(kept_max=fills_max)
         self._closing: dict[ClOrdId, _Closing] = {}
         self._venue_cum: dict[ClOrdId, Decimal] = {}
-        self._orphans: deque[ExecutionReport] = deque()
-        self._foreign: OrderedDict[VenueOrderId, None] = OrderedDict()
-        self._orphans_max = orphans_max
-        self._closed_max = closed_max
-        self._foreign_max = foreign_max
-        self.foreign_reports = 0
+        self._told_at: dict[ClOrdId, datetime] = {}
+        self._orphans = Orphans(waiting_max=orphans_max, foreign_max=foreign_max)
+        self._query_lag = timedelta(seconds=query_lag_s)
         self.duplicate_fills = 0
 
     # reading
-
-    def get(self, cl_ord_id: ClOrdId) -> Order | None:
-        """Return an order that is live, or closed not long ago."""
-        return self._orders.get(cl_ord_id)
-
-    def find(self, order_id: VenueOrderId) -> Order | None:
-        """Return the order that the venue knows by this id."""
-        cl_ord_id = self._ids.get(order_id)
-        return None if cl_ord_id is None else self._orders.get(cl_ord_id)
-
-    def live(self, symbol: Symbol | None = None) -> list[Order]:
-        """Return orders that are not terminal, in the order of their ids; of one symbol or of all."""
-        found = [self._orders[cl_ord_id] for cl_ord_id in sorted(self._live)]
-        return [order for order in found if symbol is None or order.symbol == symbol]
-
-    def last_entry(self, symbol: Symbol) -> ClOrdId | None:
-        """Return the entry of the newest buy fill of a symbol; after a restart, of the position."""
-        return self._last_entry.get(symbol) or self.position(symbol).entry_id
-
-    def position(self, symbol: Symbol) -> Position:
-        """Return the position of a symbol; flat when it was never traded."""
-        return self._positions.get(symbol) or flat_position(symbol)
-
-    def positions(self) -> list[Position]:
-        """Return positions with a quantity, by symbol."""
-        return [self._positions[symbol] for symbol in sorted(self._positions) if self._positions[symbol].qty]
 
     def has_fill(self, exec_id: ExecId) -> bool:
         """Tell whether a fill is booked."""
@@ -126,7 +97,7 @@ class OrderTracker:
 
     @property
     def exec_ids(self) -> frozenset[ExecId]:
-        """Return the ids of all booked fills."""
+        """Return the ids of booked fills, the newest of them."""
         return frozenset(self._exec_ids)
 
     def is_closing(self, cl_ord_id: ClOrdId) -> bool:
@@ -138,9 +109,24 @@ class OrderTracker:
         horizon = at - timedelta(seconds=after_s)
         return sorted(cl_ord_id for cl_ord_id, closing in self._closing.items() if closing.at <= horizon)
 
+    def lacking(self) -> list[Order]:
+        """Return orders of which the venue has told of more than the ledger holds, or whose end waits for fills."""
+        found = {cl for cl, total in self._venue_cum.items() if cl in self._orders and total > self._orders[cl].cum_qty}
+        return [self._orders[cl_ord_id] for cl_ord_id in sorted(found | set(self._closing))]
+
     def orphans(self) -> int:
         """Return how many reports wait for their order_id to become known."""
         return len(self._orphans)
+
+    @property
+    def orphans_dropped(self) -> int:
+        """Return how many waiting reports had to make room for newer ones."""
+        return self._orphans.dropped
+
+    @property
+    def foreign_reports(self) -> int:
+        """Return how many reports were of orders that are not ours."""
+        return self._orphans.foreign_reports
 
     # rows
 
@@ -148,8 +134,16 @@ class OrderTracker:
         """Take what the store holds at start."""
         for order in orders:
             self.add(order)
-        self._positions.update((position.symbol, position) for position in positions)
+        self._put_positions(positions)
         self._exec_ids.update(exec_ids)
+
+    def remember_booked(self, exec_ids: Iterable[ExecId]) -> None:
+        """Take exec_ids that the store's ledger was found to hold."""
+        self._exec_ids.update(exec_ids)
+
+    def settle_orphans(self, foreign: Collection[VenueOrderId], before: datetime) -> None:
+        """Forget waiting reports that a ladder has answered; what is older than `before` was answered by an earlier."""
+        self._orphans.settle(foreign, before)
 
     def add(self, order: Order) -> None:
         """Take a committed row; a row that is known already is an error of ours."""
@@ -180,7 +174,9 @@ class OrderTracker:
     ) -> Applied:
         """Take the outcome of an own request, or a proof."""
         invariant(cl_ord_id in self._orders, "I1", f"{cl_ord_id} has no row")
-        invariant(event not in _CLOSING_EVENTS, "I7", f"{event} comes from the venue")
+        invariant(event not in CLOSING, "I7", f"{event} comes from the venue")
+        if event in {OrderEvent.ACKED, OrderEvent.AMENDED}:
+            self._told_at[cl_ord_id] = at
         applied = self._step(
             self._orders[cl_ord_id],
             event,
@@ -200,43 +196,59 @@ class OrderTracker:
         """Take one row of the executions channel."""
         cl_ord_id = report.cl_ord_id or self._ids.get(report.order_id)
         if report.cl_ord_id is not None and not is_own(report.cl_ord_id):
-            return self._count_foreign(report.order_id)
+            self._orphans.count_foreign(report.order_id)
+            return Applied()
+        order = None if cl_ord_id is None else self._orders.get(cl_ord_id)
+        if order is None and report.exec_id is not None and report.exec_id in self._exec_ids:
+            # A snapshot repeats fills of orders that closed long ago.
+            self.duplicate_fills += 1
+            return Applied()
         if cl_ord_id is None:
             return self._keep_orphan(report)
-        order = self._orders.get(cl_ord_id)
         if order is None:
             return merged(self._keep_orphan(report), Applied(strangers=(report,)))
-        newly_known = report.order_id not in self._ids
-        if newly_known:
-            self._ids[report.order_id] = cl_ord_id
+        if report.order_id in self._ids:
+            return self._apply_known(order, report, at)
+        self._ids[report.order_id] = cl_ord_id
+        if order.venue_order_id is None:
+            named = Applied()
             order = self._put(evolve(order, venue_order_id=report.order_id))
-        applied = self._apply_known(order, report, at)
-        return merged(applied, self._release_orphans(cl_ord_id, at)) if newly_known else applied
+        else:
+            text = f"{report.order_id} beside {order.venue_order_id}"
+            named = Applied(alarms=(order_alarm(order, AlarmCode.SECOND_VENUE_ORDER, text),), is_incomplete=True)
+        applied = merged(named, self._apply_known(order, report, at))
+        return merged(applied, self._release_orphans(cl_ord_id, at))
 
     def apply_venue_order(self, row: VenueOrder, at: datetime) -> Applied:
         """Take an own order's row of a query: its state, never its fills."""
         order = self._orders.get(row.cl_ord_id) if row.cl_ord_id else self.find(row.order_id)
-        event = _STATUS_EVENTS.get(row.status)
+        event = event_of_status(row.status)
         if order is None or event is None:
             return Applied()
-        self._ids[row.order_id] = order.cl_ord_id
+        self._ids.setdefault(row.order_id, order.cl_ord_id)
         self._see_cum(order.cl_ord_id, row.cum_qty)
-        if event in _CLOSING_EVENTS:
-            applied = self._close(order, event, row.cum_qty, row.reason, at)
+        told_at = self._told_at.get(order.cl_ord_id)
+        if event in CLOSING:
+            closing = _Closing(event=event, order_id=row.order_id, reason=row.reason, at=at)
+            applied = self._close(order, closing, row.cum_qty, at)
         elif order.state.is_terminal:
             # Queries lag the stream, so an "open" row of a closed order says nothing.
             return Applied()
         elif order.state is OrderState.PENDING_AMEND:
+            # Told by a snapshot after the amend was sent: then the row can only be older.
+            is_told = told_at is not None and order.state_at is not None and told_at > order.state_at
             applied = self._step(
                 order,
                 OrderEvent.AMENDED,
                 at=at,
-                qty=row.qty,
-                limit_price=row.limit_price,
-                trigger_price=row.trigger_price,
+                qty=None if is_told else row.qty or None,
+                limit_price=None if is_told else row.limit_price,
+                trigger_price=None if is_told else row.trigger_price,
             )
         else:
-            applied = self._step(order, event, at=at, venue_order_id=row.order_id, qty=row.qty)
+            is_lagging = told_at is not None and at - told_at < self._query_lag
+            qty = None if is_lagging else row.qty or None
+            applied = self._step(order, event, at=at, venue_order_id=row.order_id, qty=qty)
         return merged(applied, self._release_orphans(order.cl_ord_id, at))
 
     def book_query_fill(self, order: Order, row: VenueFill, at: datetime) -> Applied:
@@ -247,33 +259,15 @@ class OrderTracker:
         if row.exec_id in self._exec_ids:
             self.duplicate_fills += 1
             return Applied()
-        return self._book(known, fill_from_query(known, row, at), at)
+        # The ladder that shows a fill is the query that a missing one would ask for.
+        return evolve(self._book(known, fill_from_query(known, row, at), at), is_incomplete=False)
 
     # inside
 
-    def _put(self, order: Order) -> Order:
-        before = self._orders.get(order.cl_ord_id)
-        invariant(before is None or before.cum_qty <= order.cum_qty, "I8", f"{order.cl_ord_id}: cum_qty fell")
-        invariant(
-            before is None or not before.state.is_terminal or before.state is order.state,
-            "I7",
-            f"{order.cl_ord_id}: a terminal state was left",
-        )
-        self._orders[order.cl_ord_id] = order
-        (self._live.discard if order.state.is_terminal else self._live.add)(order.cl_ord_id)
-        if order.venue_order_id is not None:
-            self._ids[order.venue_order_id] = order.cl_ord_id
-        if order.state.is_terminal and order.cl_ord_id not in self._closed:
-            self._closed[order.cl_ord_id] = None
-            while len(self._closed) > self._closed_max:
-                self._forget(self._closed.popitem(last=False)[0])
-        return order
-
     def _forget(self, cl_ord_id: ClOrdId) -> None:
-        order = self._orders.pop(cl_ord_id)
+        super()._forget(cl_ord_id)
         self._venue_cum.pop(cl_ord_id, None)
-        if order.venue_order_id is not None:
-            self._ids.pop(order.venue_order_id, None)
+        self._told_at.pop(cl_ord_id, None)
 
     def _see_cum(self, cl_ord_id: ClOrdId, cum_qty: Decimal | None) -> Decimal:
         seen = max(self._venue_cum.get(cl_ord_id, Decimal(0)), cum_qty or Decimal(0))
@@ -287,62 +281,64 @@ class OrderTracker:
                 self.duplicate_fills += 1
                 return Applied()
             return self._book(order, fill_from_report(order, report, at), at)
-        event = _REPORT_EVENTS.get(report.exec_type) or _STATUS_EVENTS.get(report.order_status or "")
+        event = event_of_report(report)
         if event is None:
             return Applied()
-        if event in _CLOSING_EVENTS:
+        if event in CLOSING:
             cum_qty = report.cum_qty
-            if cum_qty is None and event is OrderEvent.FILLED:
-                cum_qty = report.order_qty or order.qty
-            return self._close(order, event, cum_qty, report.reason, at)
-        is_amend = event is OrderEvent.AMENDED
+            if event is OrderEvent.FILLED:
+                cum_qty = report.cum_qty or report.order_qty
+            closing = _Closing(event=event, order_id=report.order_id, reason=report.reason, at=at)
+            return self._close(order, closing, cum_qty, at)
+        self._told_at[order.cl_ord_id] = at
+        # Only an amend and the rows of a snapshot tell quantity and prices as they are now.
+        is_news = event in {OrderEvent.AMENDED, OrderEvent.REPORT_NEW}
         applied = self._step(
             order,
             event,
             at=at,
             venue_order_id=report.order_id,
-            qty=report.order_qty if is_amend else None,
-            limit_price=report.limit_price if is_amend else None,
-            trigger_price=report.trigger_price if is_amend else None,
+            qty=(report.order_qty or None) if is_news else None,
+            limit_price=report.limit_price if is_news else None,
+            trigger_price=report.trigger_price if is_news else None,
         )
         after = self._orders[order.cl_ord_id]
-        return evolve(applied, is_incomplete=self._venue_cum[order.cl_ord_id] > after.cum_qty)
+        is_lacking = self._venue_cum[order.cl_ord_id] > after.cum_qty
+        return evolve(applied, is_incomplete=applied.is_incomplete or is_lacking)
 
-    def _close(
-        self, order: Order, event: OrderEvent, cum_qty: Decimal | None, reason: str | None, at: datetime
-    ) -> Applied:
+    def _close(self, order: Order, closing: _Closing, cum_qty: Decimal | None, at: datetime) -> Applied:
         """Close an order when the ledger holds all of its fills; else remember that the venue closed it."""
+        if closing.event is OrderEvent.FILLED and not cum_qty:
+            cum_qty = order.qty
         total = self._see_cum(order.cl_ord_id, cum_qty)
         if order.cum_qty < total and not order.state.is_terminal:
-            self._closing.setdefault(order.cl_ord_id, _Closing(event=event, cum_qty=total, reason=reason, at=at))
+            self._closing.setdefault(order.cl_ord_id, closing)
             return Applied(is_incomplete=True)
         self._closing.pop(order.cl_ord_id, None)
-        applied = self._step(order, event, at=at, reason=reason)
-        incomplete = order.cum_qty < total
-        return evolve(applied, is_incomplete=incomplete)
+        order_id = order.venue_order_id or closing.order_id
+        applied = self._step(order, closing.event, at=at, reason=closing.reason, venue_order_id=order_id)
+        return evolve(applied, is_incomplete=applied.is_incomplete or order.cum_qty < total)
 
     def _book(self, order: Order, fill: Fill | FillRefused, at: datetime) -> Applied:
         if isinstance(fill, FillRefused):
             detail = f"{fill.exec_id}: {fill.reason}"
-            alarm = Alarm(code=AlarmCode.FILL_REFUSED, detail=detail, cl_ord_id=order.cl_ord_id, symbol=order.symbol)
-            return Applied(alarms=(alarm,), is_incomplete=True)
+            return Applied(alarms=(order_alarm(order, AlarmCode.FILL_REFUSED, detail),), is_incomplete=True)
         invariant(fill.exec_id not in self._exec_ids, "I3", f"{fill.exec_id} is booked already")
         self._exec_ids.add(fill.exec_id)
         filled = self._put(with_fill(order, fill.qty))
         position = apply_fill(self.position(fill.symbol), fill)
-        self._positions[fill.symbol] = position
+        self._put_positions((position,))
         if fill.side is Side.BUY:
             self._last_entry[fill.symbol] = fill.cl_ord_id
-        alarms = [
-            Alarm(code=code, detail=detail, cl_ord_id=order.cl_ord_id, symbol=order.symbol)
-            for code, detail in _fill_alarms(order, filled, position, fill)
-        ]
         booked = Applied(
-            change=OrderChange(orders=(filled,), fills=(fill,), positions=(position,)), alarms=tuple(alarms)
+            change=OrderChange(orders=(filled,), fills=(fill,), positions=(position,)),
+            alarms=fill_alarms(order, filled, position, fill),
+            # Where one fill came late there may be more, and the order may even be alive.
+            is_incomplete=order.state.is_terminal,
         )
         detail_fields: dict[str, object] = {"exec_id": fill.exec_id, "qty": str(fill.qty), "price": str(fill.price)}
         if filled.state.is_terminal:
-            row = _event_row(filled, OrderEvent.TRADE, filled.state, at, detail_fields)
+            row = event_row(filled, OrderEvent.TRADE, filled.state, at, detail_fields)
             booked = merged(booked, Applied(change=OrderChange(events=(row,))))
         else:
             stepped = self._step(
@@ -351,9 +347,9 @@ class OrderTracker:
             booked = merged(booked, stepped)
         closing = self._closing.get(order.cl_ord_id)
         current = self._orders[order.cl_ord_id]
-        if closing is None or current.cum_qty < closing.cum_qty:
+        if closing is None or current.cum_qty < self._venue_cum[order.cl_ord_id]:
             return booked
-        return merged(booked, self._close(current, closing.event, closing.cum_qty, closing.reason, at))
+        return merged(booked, self._close(current, closing, current.cum_qty, at))
 
     def _step(
         self,
@@ -381,81 +377,34 @@ class OrderTracker:
             reason=reason,
         )
         if isinstance(outcome, ProtocolViolation):
-            text = f"{event} in {order.state}"
-            alarm = Alarm(
-                code=AlarmCode.PROTOCOL_VIOLATION, detail=text, cl_ord_id=order.cl_ord_id, symbol=order.symbol
-            )
-            return Applied(alarms=(alarm,))
+            # Word of an order that was given up: the venue has it, so it is looked for and cancelled.
+            is_alive = order.state in _GIVEN_UP and event not in _REQUESTS
+            code = AlarmCode.ALIVE_AFTER_END if is_alive else AlarmCode.PROTOCOL_VIOLATION
+            alarm = order_alarm(order, code, f"{event} in {order.state}")
+            return Applied(alarms=(alarm,), is_incomplete=is_alive)
         if outcome.order == order and detail is None and event not in _REQUESTS:
             return Applied()
+        if outcome.order.state is not order.state:
+            check_data(outcome.order)
         self._put(outcome.order)
-        row = _event_row(outcome.order, event, outcome.from_state, at, detail or _details(reason, qty, trigger_price))
+        detail = detail or step_detail(reason, qty, trigger_price)
+        row = event_row(outcome.order, event, outcome.from_state, at, detail)
         return Applied(change=OrderChange(orders=(outcome.order,), events=(row,)))
 
     def _keep_orphan(self, report: ExecutionReport) -> Applied:
-        # A first row is complete; without a cl_ord_id it is not ours, and neither are the deltas after it. A trade
-        # row may name its symbol and lack our id, so it waits.
-        is_foreign_first = (
-            report.cl_ord_id is None and report.symbol is not None and report.exec_type is not ExecType.TRADE
-        )
-        if report.order_id in self._foreign or is_foreign_first:
-            return self._count_foreign(report.order_id)
-        if report in self._orphans:
+        dropped = self._orphans.keep(report)
+        if dropped is None:
             return Applied()
-        self._orphans.append(report)
-        if len(self._orphans) <= self._orphans_max:
-            return Applied()
-        dropped = self._orphans.popleft()
         alarm = Alarm(code=AlarmCode.ORPHAN_DROPPED, detail=f"{dropped.exec_type} of {dropped.order_id}")
         return Applied(alarms=(alarm,), is_incomplete=True)
-
-    def _count_foreign(self, order_id: VenueOrderId) -> Applied:
-        self.foreign_reports += 1
-        self._foreign[order_id] = None
-        if len(self._foreign) > self._foreign_max:
-            self._foreign.popitem(last=False)
-        self._orphans = deque(report for report in self._orphans if report.order_id != order_id)
-        return Applied()
 
     def _release_orphans(self, cl_ord_id: ClOrdId, at: datetime) -> Applied:
         """Apply the reports that waited for this order, in the order in which they came."""
         order = self._orders[cl_ord_id]
-        mine = [r for r in self._orphans if cl_ord_id in {r.cl_ord_id, self._ids.get(r.order_id)}]
-        if not mine:
-            return Applied()
-        self._orphans = deque(r for r in self._orphans if r not in mine)
+        mine = self._orphans.take(lambda r: cl_ord_id in {r.cl_ord_id, self._ids.get(r.order_id)})
         released = Applied()
         for report in mine:
             self._ids.setdefault(report.order_id, cl_ord_id)
             order = self._orders[cl_ord_id]
             released = merged(released, self._apply_known(order, report, at))
         return released
-
-
-_REQUESTS = frozenset(
-    {OrderEvent.AMEND_SENT, OrderEvent.CANCEL_SENT, OrderEvent.AMEND_REFUSED, OrderEvent.CANCEL_REFUSED}
-)
-
-
-def _details(reason: str | None, qty: Decimal | None, trigger_price: Decimal | None) -> dict[str, object]:
-    pairs = {"reason": reason, "qty": qty, "trigger_price": trigger_price}
-    return {name: str(value) for name, value in pairs.items() if value is not None}
-
-
-def _event_row(
-    order: Order, event: OrderEvent, from_state: OrderState, at: datetime, detail: dict[str, object]
-) -> OrderEventRow:
-    return OrderEventRow(
-        cl_ord_id=order.cl_ord_id, at=at, event=event, from_state=from_state, to_state=order.state, detail=detail
-    )
-
-
-def _fill_alarms(before: Order, after: Order, position: Position, fill: Fill) -> list[tuple[AlarmCode, str]]:
-    found = []
-    if before.state.is_terminal:
-        found.append((AlarmCode.LATE_FILL, f"{fill.exec_id}: {fill.qty} after {before.state}"))
-    if after.cum_qty > after.qty:
-        found.append((AlarmCode.OVERFILLED, f"{after.cum_qty} filled of {after.qty}"))
-    if position.qty < 0:
-        found.append((AlarmCode.OVERSOLD, f"position {position.qty} after {fill.exec_id}"))
-    return found

@@ -122,6 +122,7 @@ class Store:
         self.accounts: list[Any] = []
         self.safety: dict[Any, Any] = {}
         self.statuses: dict[Any, Any] = {}
+        self.reconciled_at: Any = None
         self.is_away = False
         self.lose_answers = 0
 
@@ -160,6 +161,7 @@ class Store:
         self.fills |= {fill.exec_id: fill for fill in change.fills}
         self.positions |= {position.symbol: position for position in change.positions}
         self.protection += change.protection
+        self.reconciled_at = change.reconciled_at or self.reconciled_at
         self._answer()
 
     async def load_live(self, venue_id):
@@ -170,11 +172,16 @@ class Store:
             positions=tuple(self.positions.values()),
             exec_ids=frozenset(self.fills),
             last_fill_at=max(dates, default=None),
+            reconciled_at=self.reconciled_at,
         )
 
     async def find_order(self, cl_ord_id):
         self._check()
         return self.orders.get(cl_ord_id)
+
+    async def booked(self, exec_ids):
+        self._check()
+        return frozenset(exec_ids) & set(self.fills)
 
     async def entry_notional_since(self, since):
         self._check()
