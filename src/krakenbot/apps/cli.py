@@ -19,6 +19,7 @@ from cyclopts import App, Parameter
 from krakenbot.adapters.telemetry.events import mask_secrets
 from krakenbot.apps import check_flow, databases, exchange, processes
 from krakenbot.apps import record as recording
+from krakenbot.apps.doctor.command import run_doctor
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.apps.standard_output import OutputError, discard_standard_output, watch_standard_output
@@ -73,6 +74,16 @@ def status(*, config: Config = None, json: bool = False) -> int:
 
     async def run(settings: Settings) -> None:
         await print_status(settings, as_json=json)
+
+    return _run(config, run)
+
+
+@app.command
+def doctor(*, config: Config = None, json: bool = False) -> int:
+    """Check keys, clock, exchange, account, databases and disks; exit status 1 when something failed."""
+
+    async def run(settings: Settings) -> int:
+        return await run_doctor(settings, json=json)
 
     return _run(config, run)
 
@@ -185,14 +196,14 @@ def _say_output(group: BaseExceptionGroup[OutputError]) -> int:
     return 1
 
 
-def _run(config: Path | None, command: Callable[[Settings], Awaitable[None]]) -> int:
+def _run(config: Path | None, command: Callable[[Settings], Awaitable[int | None]]) -> int:
+    """Run a command with its settings; what it returns is the exit status, None is 0."""
     secrets: list[str] = []
 
     def run() -> int:
         settings, _ = load_settings(config)
         secrets.extend(settings.secret_texts())
-        anyio.run(command, settings)
-        return 0
+        return anyio.run(command, settings) or 0
 
     try:
         return _named(run, secrets)

@@ -16,6 +16,7 @@ from krakenbot.adapters.postgres.databases import Databases, ProcessKind
 from krakenbot.adapters.telemetry.events import StructuredEvents
 from krakenbot.apps.container import ExecutionContainer, IngestContainer, make_events, make_rest
 from krakenbot.apps.databases import process_databases
+from krakenbot.apps.doctor.start import check_start
 from krakenbot.apps.lifecycle import run_until_signal
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.engine.ingest import IngestEngine
@@ -80,7 +81,7 @@ async def _execution_engine(
     rest = await stack.enter_async_context(
         make_rest(settings, clock, keys.execution_api_key, keys.execution_api_secret)
     )
-    await refuse_withdrawal(rest, "execution", clock, events)
+    await check_start(settings, clock, events, rest, databases)
     container = ExecutionContainer(settings=settings, clock=clock, events=events, databases=databases, rest=rest)
     stack.push_async_callback(container.state_store().aclose)
     return container.engine()

@@ -25,6 +25,7 @@ from krakenbot.domain.engine.probes import ProbeSettings
 from krakenbot.domain.engine.refresh import RefreshSettings
 from krakenbot.domain.engine.trade_refill import RefillSettings
 from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.preflight.settings import DoctorSettings
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
 from krakenbot.domain.state.standing import StandingSettings
@@ -178,6 +179,7 @@ class Settings:
     refresh: RefreshSettings = Factory(RefreshSettings)
     windows: Windows = Factory(Windows)
     decision: DecisionSettings = Factory(DecisionSettings)
+    doctor: DoctorSettings = Factory(DoctorSettings)
     execution: ExecutionSettings | None = None
 
     def require_execution(self) -> ExecutionSettings:

@@ -17,6 +17,7 @@ from krakenbot.domain.secret import Secret
 
 # One key of every section, with a text that is not its default.
 EVERY_SECTION = {
+    "doctor.key_days_min": "21.0",
     "process.log_format": "human",
     "database.url": "postgresql://a@localhost/b",
     "venue.rest_url": "http://127.0.0.1:8080",

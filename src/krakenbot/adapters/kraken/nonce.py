@@ -48,6 +48,11 @@ class NonceSource:
         return nonce
 
 
+def nonces_are_ahead(state_file: Path, now_ns: int) -> bool:
+    """Tell whether a key's nonces have left the clock behind: the clock was set back. Raises ConfigError."""
+    return _read(state_file) > now_ns + _RESERVE_NS
+
+
 def nonce_state_file(directory: Path, api_key: Secret) -> Path:
     """Return the state file of a key in a directory; its name does not show the key."""
     digest = hashlib.sha256(b"krakenbot nonce " + api_key.reveal().encode()).hexdigest()

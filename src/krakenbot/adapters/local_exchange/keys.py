@@ -28,6 +28,9 @@ PERMISSIONS: Final = (
     "query-ledger",
     "create-ws-token",
 )
+"""What a key has unless the accounts file says otherwise."""
+MORE_PERMISSIONS: Final = ("add-funds", "withdraw-funds", "earn-funds", "export-data")
+"""What a key has only if the accounts file says so; nothing here asks for them."""
 TOKEN_LIFE_S: Final = 900
 MORE_KEY_FIELDS: Final = ("permissions", "nonce_window", "valid_until", "ip_allowlist")
 KEY_FIELDS: Final = frozenset({"api_key", "api_secret", *MORE_KEY_FIELDS})
@@ -277,8 +280,9 @@ def _key_entry(item: Any, place: str) -> KeyEntry:
     if not item["api_key"].strip():
         raise AccountsFileError(f"{place}.api_key must not be empty")
     permissions = item.get("permissions", list(PERMISSIONS))
-    if not isinstance(permissions, list) or not all(name in PERMISSIONS for name in permissions):
-        raise AccountsFileError(f"{place}.permissions must be out of {', '.join(PERMISSIONS)}")
+    allowed = PERMISSIONS + MORE_PERMISSIONS
+    if not isinstance(permissions, list) or not all(name in allowed for name in permissions):
+        raise AccountsFileError(f"{place}.permissions must be out of {', '.join(allowed)}")
     try:
         secret = base64.b64decode(item["api_secret"], validate=True)
     except (binascii.Error, TypeError, ValueError) as error:

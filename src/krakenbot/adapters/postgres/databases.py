@@ -147,17 +147,20 @@ async def cluster_identity(url: str) -> str:
     """Return what tells one live cluster from another, whatever the URL says."""
     async with await Database(url, name="identity").connect() as connection:
         with translated():
-            try:
-                row = await (
-                    await connection.execute("SELECT system_identifier::text FROM pg_control_system()")
-                ).fetchone()
-            except psycopg.errors.InsufficientPrivilege:
-                # Start time in microseconds, address and port: enough to know a live server again.
-                row = await (
-                    await connection.execute(
-                        "SELECT concat_ws('/', pg_postmaster_start_time(), inet_server_addr(), current_setting('port'))"
-                    )
-                ).fetchone()
+            return await cluster_identity_on(connection)
+
+
+async def cluster_identity_on(connection: psycopg.AsyncConnection) -> str:
+    """Return the identity of the cluster that a connection (autocommit) leads to."""
+    try:
+        row = await (await connection.execute("SELECT system_identifier::text FROM pg_control_system()")).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        # Start time in microseconds, address and port: enough to know a live server again.
+        row = await (
+            await connection.execute(
+                "SELECT concat_ws('/', pg_postmaster_start_time(), inet_server_addr(), current_setting('port'))"
+            )
+        ).fetchone()
     return str(row[0]) if row else ""
 
 

@@ -12,7 +12,13 @@ from typing import Any, Final, Protocol
 from krakenbot.adapters.local_exchange.digits import fixed_text
 from krakenbot.adapters.local_exchange.executions import money_text
 from krakenbot.adapters.local_exchange.flow.market import InstrumentRules
-from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, PERMISSIONS, TOKEN_LIFE_S, ApiKey
+from krakenbot.adapters.local_exchange.keys import (
+    MORE_PERMISSIONS,
+    PERMISSION_DENIED,
+    PERMISSIONS,
+    TOKEN_LIFE_S,
+    ApiKey,
+)
 from krakenbot.adapters.local_exchange.matching.fees import FeeFigures
 from krakenbot.adapters.local_exchange.protocol import instruments
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
@@ -93,7 +99,7 @@ class PrivateRest:
             "api_key": key.api_key,
             "nonce": str(key.last_nonce),
             "nonce_window": str(key.nonce_window),
-            "permissions": [name for name in PERMISSIONS if name in key.permissions],
+            "permissions": [name for name in PERMISSIONS + MORE_PERMISSIONS if name in key.permissions],
             "valid_until": str(key.valid_until_s),
             "query_from": "0",
             "query_to": "0",

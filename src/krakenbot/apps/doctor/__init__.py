@@ -1,0 +1,1 @@
+"""`krakenbot doctor`, and the same check-up at the start of execution."""

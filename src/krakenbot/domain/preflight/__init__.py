@@ -1,0 +1,1 @@
+"""Judge what was found before a start: facts in, findings out. Synchronous and pure; `krakenbot doctor` gathers."""
