@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import anyio
 
-from krakenbot.domain.errors import StoreError, StoreUnavailable
+from krakenbot.domain.errors import StoreConflict, StoreError
 from krakenbot.domain.market.probe import Probe
 from krakenbot.domain.values import LineageId, VenueId
 from krakenbot.ports.clock import Clock
@@ -37,6 +37,7 @@ class ProbeRows:
         self._venue_id = venue_id
         self._keep_days = keep_days
         self._rows: deque[Probe] = deque()
+        self._batch_rows = BATCH_ROWS
         self._store_is_away = False
         self.recorded = 0
         self.dropped = 0
@@ -55,20 +56,28 @@ class ProbeRows:
             pass
 
     async def flush(self, lineage_id: LineageId) -> bool:
-        """Store one batch; False when the store is away. What waits is bounded, the oldest is dropped and counted."""
+        """Store one batch; False when the store is away. What waits is bounded, the oldest is dropped and counted.
+
+        A batch that a constraint refuses is tried again in halves, until the row that is refused alone is dropped.
+        """
         while len(self._rows) > WAITING_ROWS:
             self._rows.popleft()
             self.dropped += 1
-        batch = list(itertools.islice(self._rows, BATCH_ROWS))
+        batch = list(itertools.islice(self._rows, self._batch_rows))
         if not batch:
             return True
         try:
             with anyio.fail_after(STORE_TIMEOUT_S):
                 await self._store.record(self._venue_id, lineage_id, batch)
-        except (StoreUnavailable, TimeoutError) as exc:
+        except StoreConflict as exc:
+            self._split(batch, exc)
+            return True
+        except (StoreError, TimeoutError) as exc:
+            # Away, or not as it should be: rights or a schema can be mended, and the rows wait for it.
             self._say_away(str(exc) or "timeout")
             return False
         self._store_is_away = False
+        self._batch_rows = min(2 * self._batch_rows, BATCH_ROWS)
         for _ in batch:
             self._rows.popleft()
         self.recorded += len(batch)
@@ -80,11 +89,18 @@ class ProbeRows:
         try:
             with anyio.fail_after(STORE_TIMEOUT_S):
                 days = await self._store.drop_before(before)
-        except (StoreUnavailable, StoreError, TimeoutError) as exc:
+        except (StoreError, TimeoutError) as exc:
             self._say_away(str(exc) or "timeout")
             return
         if days:
             self._events.emit("probes_dropped", days=days, before=before.date().isoformat())
+
+    def _split(self, batch: list[Probe], refusal: StoreConflict) -> None:
+        self._batch_rows = max(len(batch) // 2, 1)
+        if len(batch) == 1:
+            self._rows.popleft()
+            self.dropped += 1
+            self._events.emit("probe_refused", symbol=batch[0].symbol, number=batch[0].probe_no, reason=str(refusal))
 
     def _say_away(self, reason: str) -> None:
         if not self._store_is_away:

@@ -20,7 +20,7 @@ from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.probe import MARKOUT_HORIZONS_S, Probe, ProbeEnd, ProbeKind
 from krakenbot.domain.market.probe_follower import ProbeFollower, venue_now_ns
 from krakenbot.domain.market.trade import PublicTrade, Ticker
-from krakenbot.domain.values import LineageId, Side, Symbol, VenueId
+from krakenbot.domain.values import NS_PER_S, LineageId, Side, Symbol, VenueId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.market_feed import MarketFeed, MarketListener, Reconnect
@@ -29,6 +29,8 @@ from krakenbot.ports.probe_store import ProbeStore
 STEP_S = 0.25
 FLUSH_S = 2.0
 RETENTION_CHECK_S = 3600.0
+AHEAD_NS = 60 * NS_PER_S
+"""A trade's time counts as at most so far ahead of the clock."""
 TURNS = tuple(itertools.product((ProbeKind.JOIN, ProbeKind.JOIN, ProbeKind.IMPROVE), (Side.BUY, Side.SELL)))
 """What a symbol's probes are in turn: two JOINs for an IMPROVE, on both sides."""
 
@@ -76,7 +78,8 @@ class QueueProbes:
         self._numbers = itertools.count(1)
         self._next_symbol = 0
         self._budget = 0.0
-        self._last_trade_id: dict[Symbol, int] = {}
+        # id and venue time
+        self._newest_trade: dict[Symbol, tuple[int, int]] = {}
         self._markouts = ProbeMarkouts(clock, feed)
         self._rows = ProbeRows(clock=clock, store=store, events=events, venue_id=venue_id, keep_days=settings.keep_days)
         self.started = 0
@@ -146,18 +149,26 @@ class QueueProbes:
             follower.on_queue(queue, self._clock.mono())
 
     def on_trades(self, trades: Sequence[PublicTrade], *, is_snapshot: bool) -> None:
-        """Take live trades; lost ones censor the symbol's probes, whose ends they might have been."""
+        """Take live trades; lost ones censor the symbol's probes, whose ends they might have been.
+
+        An id that has passed is a repetition, unless its trade is newer than all others: then ids began anew, or the
+        highest one was wrong.
+        """
+        latest_ns = self._clock.now_ns() + AHEAD_NS
         for trade in trades:
             symbol = trade.symbol
-            last = self._last_trade_id.get(symbol)
-            self._last_trade_id[symbol] = trade.trade_id if last is None else max(last, trade.trade_id)
+            last_id, last_ns = self._newest_trade.get(symbol, (trade.trade_id - 1, 0))
+            begins_anew = trade.trade_id <= last_id and trade.at_ns > last_ns
+            is_new = begins_anew or trade.trade_id > last_id
+            if is_new:
+                self._newest_trade[symbol] = trade.trade_id, min(trade.at_ns, latest_ns)
             follower = self._followers.get(symbol)
             if follower is None or not follower.probes:
                 continue
-            if last is not None and trade.trade_id > last + 1:
+            if begins_anew or trade.trade_id > last_id + 1:
                 self._censor(symbol, "trades lost")
             queue = self._feed.queue(symbol)
-            if not is_snapshot and queue is not None and (last is None or trade.trade_id > last):
+            if not is_snapshot and queue is not None and is_new:
                 queue.places.on_trade(trade)
                 follower.on_trade(trade, self._clock.mono())
 

@@ -14,7 +14,7 @@ from tests.level3 import START, Order, whole_instrument
 
 from krakenbot.adapters.memory.probe_store import MemoryProbeStore
 from krakenbot.domain.engine.probes import ProbeSettings, QueueProbes
-from krakenbot.domain.errors import StoreUnavailable
+from krakenbot.domain.errors import StoreConflict, StoreError, StoreUnavailable
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.market.book import Verdict
 from krakenbot.domain.market.freshness import utc_ns
@@ -99,8 +99,17 @@ class World:
     def followed(self) -> list[Probe]:
         return [probe for follower in self.probes._followers.values() for probe in follower.probes]
 
-    def trade(self, price: int, lots: int = 1, trade_id: int = 1, side: Side = Side.SELL, symbol: Symbol = ABC) -> None:
-        at_ns = self.clock.now_ns()
+    def trade(
+        self,
+        price: int,
+        lots: int = 1,
+        trade_id: int = 1,
+        side: Side = Side.SELL,
+        *,
+        symbol: Symbol = ABC,
+        at_ns: int | None = None,
+    ) -> None:
+        at_ns = self.clock.now_ns() if at_ns is None else at_ns
         trade = PublicTrade(symbol=symbol, trade_id=trade_id, side=side, price_ticks=price, size_lots=lots, at_ns=at_ns)
         self.probes.on_trades([trade], is_snapshot=False)
 
@@ -247,6 +256,78 @@ async def test_store_that_is_away_is_said_once_and_its_rows_wait():
 
     assert 2 == len(await world.flush())
     assert (2, 0, 0) == tuple(world.probes.status()[key] for key in ("recorded", "waiting_rows", "dropped"))
+
+
+async def test_row_that_a_constraint_refuses_is_dropped_alone_and_said():
+    class Strict(MemoryProbeStore):
+        async def record(self, venue_id: VenueId, lineage_id: LineageId, probes: Any) -> None:
+            if any(probe.probe_no == 3 for probe in probes):
+                raise StoreConflict("price_check")
+            await super().record(venue_id, lineage_id, probes)
+
+    world = World(ProbeSettings(starts_per_s=100.0, max_per_symbol=4), store=Strict())
+    world.go(2.0)
+    await world.probes.end(LINEAGE)
+
+    assert [1, 2, 4, 5, 6, 7, 8] == sorted(probe.probe_no for probe in world.store.probes.values())
+    assert [("probe_refused", 3, "price_check")] == [
+        (name, fields["number"], fields["reason"]) for name, fields in world.emitted
+    ]
+    assert (7, 0, 1) == tuple(world.probes.status()[key] for key in ("recorded", "waiting_rows", "dropped"))
+
+
+async def test_store_without_its_table_is_waited_for_like_one_that_is_away():
+    class Unmigrated(MemoryProbeStore):
+        async def record(self, *_: Any) -> None:
+            raise StoreError("UndefinedTable: queue_probes")
+
+    world = World(ProbeSettings(starts_per_s=100.0), store=Unmigrated())
+    world.go(0.5)
+    world.probes.on_lost(ABC, "gone")
+    await world.flush()
+
+    assert [("probes_not_recorded", {"reason": "UndefinedTable: queue_probes", "waiting": 2})] == world.emitted
+    assert (0, 2) == tuple(world.probes.status()[key] for key in ("recorded", "waiting_rows"))
+
+
+@pytest.mark.parametrize("ahead_s", [0, 10**6])
+async def test_trade_with_a_wild_id_does_not_hide_the_trades_after_it(ahead_s):
+    world = make(max_per_symbol=1)
+    world.trade(1100, trade_id=1, side=Side.BUY)
+    world.trade(1100, trade_id=10**15, side=Side.BUY, at_ns=world.clock.now_ns() + ahead_s * NS_PER_S)
+    world.clock.mono_s += 61.0
+    world.trade(1100, trade_id=2, side=Side.BUY)
+    load(world.books[ABC], 1000, 1004, START, world.clock.mono_s)
+    world.go(0.25, (ABC,))
+    world.clock.mono_s += 0.1
+    world.trade(999, trade_id=3)
+    world.go(2.0, (ABC,))
+
+    assert ProbeEnd.SWEPT in world.probes.ends
+
+
+async def test_ids_that_begin_anew_censor_what_is_followed():
+    world = make(max_per_symbol=1)
+    world.trade(1100, trade_id=9, side=Side.BUY)
+    world.go(0.25, (ABC,))
+    world.trade(1100, trade_id=2, side=Side.BUY)
+    rows = await world.flush()
+
+    assert [(ProbeEnd.CENSORED, "trades lost")] == [(row.end, row.end_reason) for row in rows]
+
+
+def test_repeated_trade_is_counted_once():
+    world = make(max_per_symbol=1)
+    world.go(0.25, (ABC,))
+    at_ns = world.clock.now_ns()
+    for _ in range(2):
+        world.trade(1000, lots=4, trade_id=1, at_ns=at_ns)
+    (follower,) = world.probes._followers.values()
+    load(world.books[ABC], 1000, 1004, START, world.clock.mono_s)
+    world.trade(999, lots=3, trade_id=1, at_ns=at_ns)
+
+    assert 0 == follower.probes[0].place.through_lots
+    assert follower.probes[0].end is None
 
 
 async def test_end_censors_and_stores_what_is_followed_and_what_waits_for_markouts():
