@@ -24,6 +24,8 @@ STRIKE_WAIT_S = 45.0
 """Until a rule struck: a connection that was cut often comes back after a growing delay."""
 LAST = "after all of them: trades that had been in gaps"
 REFILL_WAIT_S = 60.0
+QUARANTINE_WAIT_S = 90.0
+"""What failed three times in a row, as when one fault follows another, is tried again after a minute."""
 WHOLE_WAIT_S = 180.0
 """A symbol that was in quarantine comes back into the universe a minute after its trouble."""
 REST_S = 1.5
@@ -98,6 +100,8 @@ class Runner:
         ended_ns = CLOCK.now_ns()
         from_ns = ended_ns if fault.lasts else struck_ns
         recovered_ns = await self._recovered(struck_ns, fault.recover_within_s)
+        if recovered_ns is None and await self._quarantine_explains():
+            recovered_ns = await self._recovered(struck_ns, QUARANTINE_WAIT_S)
         if recovered_ns is None:
             findings.append(f"not whole within {fault.recover_within_s:g} s: {await self._lacking()}")
         told = ""
@@ -192,6 +196,14 @@ class Runner:
                     return found
                 await anyio.sleep(POLL_S)
         return None
+
+    async def _quarantine_explains(self) -> bool:
+        """Tell whether all that is not sampled now is in quarantine, with a reason."""
+        since_ns = CLOCK.now_ns() - 3 * NS_PER_S
+        books, queues = await self._world.held.newest_books(since_ns), await self._world.held.newest_queues(since_ns)
+        missing = {("book", symbol) for symbol in self._full.execution if symbol not in books}
+        missing |= {("level3", symbol) for symbol in self._full.l3 if symbol not in queues}
+        return bool(missing) and missing <= (await self._world.held.quarantine()).keys()
 
     async def _whole_within(self, wait_s: float) -> bool:
         """Wait until the newest epoch is whole and decisions work; False when they do not in time."""

@@ -65,7 +65,7 @@ FAULTS = (
     Fault(name="a checksum that is no number", rules=("once at public.book.update: set data.0.checksum to 1e999999",)),
     Fault(
         name="a quantity that is no number",
-        rules=('5 times at public.book.update: set data.0.bids.0.qty to "none"',),
+        rules=('20 times at public.book.update: set data.0.bids.0.qty to "none"',),
     ),
     Fault(
         name="a frame of 1 MB",
