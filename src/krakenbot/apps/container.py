@@ -34,6 +34,7 @@ from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import Databases
 from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.adapters.postgres.ledger_store import PostgresLedgerStore
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.adapters.postgres.probe_store import PostgresProbeStore
@@ -276,6 +277,7 @@ class ExecutionContainer(SharedContainer):
         ),
         cycle_store=SharedContainer.cycle_store,
         safety_store=providers.Singleton(PostgresSafetyStore, SharedContainer.databases.provided.decision),
+        ledger_store=providers.Singleton(PostgresLedgerStore, SharedContainer.databases.provided.decision),
         lease=providers.Singleton(PostgresLease, SharedContainer.databases.provided.decision),
         settings=execution_settings,
         decision_settings=settings.provided.decision,

@@ -10,6 +10,7 @@ from typing import Protocol
 from attrs import frozen
 
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
+from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import Asset, Symbol
 
@@ -20,6 +21,15 @@ class FeeRates:
 
     maker_bps: Decimal
     taker_bps: Decimal
+
+
+@frozen(kw_only=True)
+class QueryBudget:
+    """The counter of reads: points, its threshold, and how long the venue refuses every read (a lockout), seconds."""
+
+    points: float
+    threshold: float
+    closed_s: float
 
 
 class VenueQuery(Protocol):
@@ -45,3 +55,10 @@ class VenueQuery(Protocol):
 
     async def fills(self, since: datetime) -> Sequence[VenueFill]:
         """Return fills since a time, all pages up to a stated bound."""
+
+    async def ledger(self, since: datetime) -> Sequence[LedgerEntry]:
+        """Return the bookings of all assets since a time, all pages up to a stated bound."""
+
+    @property
+    def budget(self) -> QueryBudget:
+        """Return where the counter of reads stands."""

@@ -104,6 +104,10 @@ class KrakenRest:
         """Close all connections."""
         await self._client.aclose()
 
+    def mono(self) -> float:
+        """Return the time by which the rate counter counts."""
+        return self._clock.mono()
+
     async def public(self, endpoint: str, params: Mapping[str, str] | None = None) -> msgspec.Raw:
         """Call a public endpoint and return its result."""
         request = self._client.build_request("GET", f"/0/public/{endpoint}", params=dict(params or {}))

@@ -24,16 +24,18 @@ from krakenbot.adapters.kraken.codec.rest import (
     decode_closed_orders,
     decode_fee_rates,
     decode_fills,
+    decode_ledgers,
     decode_open_orders,
     decode_system_status,
 )
 from krakenbot.adapters.kraken.rest import KrakenRest, readable
 from krakenbot.domain.errors import VenueUnavailable
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
+from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import Asset, Symbol
 from krakenbot.ports.event_sink import EventSink
-from krakenbot.ports.venue_query import FeeRates
+from krakenbot.ports.venue_query import FeeRates, QueryBudget
 
 _PAGE_ROWS: Final = 50
 _FEE_SYMBOLS: Final = 100
@@ -97,6 +99,18 @@ class KrakenVenueQuery:
         names = await self._pair_names()
         pages = await self._pages("TradesHistory", since, partial(decode_fills, names=names))
         return list({fill.exec_id: fill for page in pages for fill in page.fills}.values())
+
+    async def ledger(self, since: datetime) -> Sequence[LedgerEntry]:
+        """Return the bookings of all assets since a time, newest first."""
+        names = await self._pair_names()
+        pages = await self._pages("Ledgers", since, partial(decode_ledgers, names=names))
+        return list({entry.ledger_id: entry for page in pages for entry in page.entries}.values())
+
+    @property
+    def budget(self) -> QueryBudget:
+        """Return where the REST counter stands."""
+        counter, mono = self._rest.counter, self._rest.mono()
+        return QueryBudget(points=counter.points(mono), threshold=counter.threshold, closed_s=counter.closed_s(mono))
 
     async def _pages(self, endpoint: str, since: datetime, decode: Callable[[msgspec.Raw], Page]) -> list[Page]:
         """Read pages until the venue has no more.

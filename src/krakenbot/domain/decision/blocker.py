@@ -25,6 +25,7 @@ class BlockerCode(enum.StrEnum):
     # symbol safety
     SYMBOL_SAFETY = "SYMBOL_SAFETY"
     UNKNOWN_ORDER = "UNKNOWN_ORDER"
+    TIE_OUT = "TIE_OUT"
     # instrument
     INSTRUMENT_STATUS = "INSTRUMENT_STATUS"
     NOT_IN_UNIVERSE = "NOT_IN_UNIVERSE"

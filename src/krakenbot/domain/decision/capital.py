@@ -29,26 +29,22 @@ def position_values(account: AccountView, states: Mapping[Symbol, SymbolState]) 
 def equity_of(
     asset: Asset, account: AccountView, values: Mapping[Symbol, Decimal], instruments: Mapping[Symbol, Instrument]
 ) -> Decimal:
-    """Return free money + what open entries hold + own positions at the bid, at most the configured capital.
+    """Return own quote money, what open entries hold included, + own positions at the bid, at most the capital limit.
 
     An asset without a configured amount has no equity: the user's other money is never counted.
     """
     configured = account.configured_quote.get(asset, Decimal(0))
-    own = account.available_quote.get(asset, Decimal(0))
-    own += _in_asset(asset, account.open_entries, instruments) + _in_asset(asset, values, instruments)
+    own = account.balance_quote.get(asset, Decimal(0)) + _in_asset(asset, values, instruments)
     return max(Decimal(0), min(configured, own))
 
 
 def free_quote(
     asset: Asset, account: AccountView, instruments: Mapping[Symbol, Instrument], taker_fee_bps: Decimal
 ) -> Decimal:
-    """Return what a new buy may reserve: free money less a full reserve for every open entry.
-
-    The venue's hold of a resting order is already out of the free balance, that of one in flight is not; since the
-    two cannot be told apart here, both are taken off.
-    """
-    available = min(account.available_quote.get(asset, Decimal(0)), account.configured_quote.get(asset, Decimal(0)))
-    return available - reserve_quote(_in_asset(asset, account.open_entries, instruments), taker_fee_bps)
+    """Return what a new buy may reserve: free money, and of the configured capital what no open entry reserves."""
+    reserved = reserve_quote(_in_asset(asset, account.open_entries, instruments), taker_fee_bps)
+    configured = account.configured_quote.get(asset, Decimal(0)) - reserved
+    return min(account.available_quote.get(asset, Decimal(0)), configured)
 
 
 def _in_asset(asset: Asset, amounts: Mapping[Symbol, Decimal], instruments: Mapping[Symbol, Instrument]) -> Decimal:

@@ -13,7 +13,7 @@ from krakenbot.domain.decision.blocker import Blocker, BlockerCode
 from krakenbot.domain.decision.inputs import PipelineInput, ReadinessSettings
 from krakenbot.domain.state.epoch import EpochStatus
 from krakenbot.domain.state.safety import EngineMode, SafetyMode
-from krakenbot.domain.values import Symbol
+from krakenbot.domain.values import Asset, Symbol
 
 ONLINE = "online"
 
@@ -62,6 +62,10 @@ def symbol_blockers(symbol: Symbol, inputs: PipelineInput, settings: ReadinessSe
         found.append(_no(BlockerCode.SYMBOL_SAFETY, f"{safety.mode}: {safety.reason}", until))
     if symbol in inputs.account.unknown_symbols:
         found.append(_no(BlockerCode.UNKNOWN_ORDER, "an order's outcome is not known", "it is proven"))
+    for asset in symbol.split("/"):
+        untied = inputs.account.untied.get(Asset(asset))
+        if untied is not None:
+            found.append(_no(BlockerCode.TIE_OUT, f"{asset}: {untied}", "the venue's ledger explains the balance"))
     instrument = inputs.instruments.get(symbol)
     if instrument is None or not instrument.status.allows_entry:
         status = instrument.status.value if instrument else "not listed"

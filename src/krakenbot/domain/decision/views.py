@@ -68,13 +68,16 @@ class HeldPosition:
 class AccountView:
     """Own money, positions and orders.
 
-    `configured_quote` is the capital limit per quote asset, `available_quote` what is free at the venue.
+    `configured_quote` is the capital limit per quote asset, `balance_quote` what is there, holds included, and
+    `available_quote` what a new buy may use: less holds, and less what is reserved and not held yet. `untied` names
+    assets whose balance the ledger does not explain.
     `open_entries` holds the notional of open, in-flight and UNKNOWN entry orders. `realized_today_quote` is negative
     for a loss. The two counters look back 60 s. `last_unseen_fill_age_s` is the age of the last fill that the
     executions feed did not tell of, None when there was none.
     """
 
     configured_quote: Mapping[Asset, Decimal]
+    balance_quote: Mapping[Asset, Decimal]
     available_quote: Mapping[Asset, Decimal]
     positions: Mapping[Symbol, HeldPosition]
     open_entries: Mapping[Symbol, Decimal]
@@ -84,6 +87,7 @@ class AccountView:
     entries_last_minute: int
     entry_fills_last_minute: int
     last_unseen_fill_age_s: float | None
+    untied: Mapping[Asset, str] = Factory(dict)
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,7 @@ account snapshots. The user's other coins are never counted: equity is the confi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -19,8 +19,9 @@ from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.exits import sellable_qty
 from krakenbot.domain.execution.fills import Fill, FillSource, assets_of
+from krakenbot.domain.execution.funds import Funds, open_cost
 from krakenbot.domain.execution.order import OrderRole, OrderState
-from krakenbot.domain.execution.reports import VenueBalance
+from krakenbot.domain.execution.tie_out import is_earn
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import Asset, ClOrdId, Side, Symbol
 from krakenbot.ports.clock import Clock
@@ -32,6 +33,8 @@ from krakenbot.ports.venue_query import VenueQuery
 _MINUTE = timedelta(seconds=60)
 _FEES_AGE_MAX_S = 3600.0
 _FEE_SYMBOLS_MAX = 500
+# Kraken's base tier (FACTS 16), until the account's own fees are known.
+_TAKER_BPS = Decimal(40)
 
 
 class AccountKeeper:
@@ -56,7 +59,7 @@ class AccountKeeper:
         self._tracker = recorder.tracker
         self._settings = settings
         self._sink = event_sink
-        self._balances: dict[Asset, VenueBalance] = {}
+        self.funds = Funds()
         self._read_mono: float | None = None
         self._fees: dict[Symbol, Fees] = {}
         self._fees_wanted: set[Symbol] = set()
@@ -67,6 +70,9 @@ class AccountKeeper:
         self._unseen_at: datetime | None = None
         self.equity_quote: Decimal | None = None
         self.is_watching = False
+        # Listeners: an asset changed without an own fill; and what the ledger does not explain, by asset.
+        self.on_strange: list[Callable[[str], None]] = []
+        self.untied: Callable[[], Mapping[Asset, str]] = dict
 
     @property
     def fees(self) -> dict[Symbol, Fees]:
@@ -88,12 +94,40 @@ class AccountKeeper:
         """Return seconds since the balances were read; None before."""
         return None if self._read_mono is None else self._clock.mono() - self._read_mono
 
+    def money(self) -> dict[str, object]:
+        """Return own money, and by name what is not counted: Earn, dust, coins of others; exact texts."""
+        quote = self._settings.quote_asset
+        held = {assets_of(position.symbol)[0]: position for position in self._tracker.positions()}
+        instruments = self._feed.instruments()
+        foreign, earn, dust = {}, {}, {}
+        for asset in sorted(self.funds.balances):
+            qty = self.funds.balance(asset)
+            if is_earn(asset) and qty:
+                earn[str(asset)] = f"{qty:f}"
+            elif asset != quote:
+                own_qty = held[asset].qty if asset in held else Decimal(0)
+                if qty != own_qty:
+                    foreign[str(asset)] = f"{qty - own_qty:f}"
+        for asset, position in sorted(held.items()):
+            instrument = instruments.get(position.symbol)
+            price = position.average_price or Decimal(0)
+            if instrument is not None and not sellable_qty(instrument, position.qty, price):
+                dust[str(asset)] = f"{position.qty:f}"
+        return {
+            "quote_balance": f"{self.funds.balance(quote):f}",
+            "quote_available": f"{self._available(quote):f}",
+            "not_counted": foreign,
+            "earn": earn,
+            "dust": dust,
+        }
+
     def want_fees(self, symbols: Iterable[Symbol]) -> None:
         """Say which symbols' fees are needed; they come with the next refresh."""
         self._fees_wanted = set(symbols)
 
     def take(self, fill: Fill) -> None:
         """Take notice of a fill."""
+        self.funds.take(fill)
         if fill.side is Side.BUY:
             self._entry_fills.append((fill.recorded_at, fill.cl_ord_id))
         if self.is_watching and fill.source == FillSource.QUERY:
@@ -117,24 +151,35 @@ class AccountKeeper:
         at = self._clock.now()
         try:
             with anyio.fail_after(self._settings.query_timeout_s):
-                self._balances = await self._query.balances()
-                self._read_mono = self._clock.mono()
+                await self._read_balances()
                 if self._fees_are_due():
                     await self._refresh_fees()
-            self.equity_quote = self._equity()
-            self._peak_equity = max(self._peak_equity, self.equity_quote)
             with anyio.fail_after(self._settings.store_timeout_s):
                 self._realized_today = await self._store.realized_since(
                     at.replace(hour=0, minute=0, second=0, microsecond=0)
                 )
-                owned = {asset: balance.balance for asset, balance in sorted(self._balances.items()) if balance.balance}
+                balances = self.funds.balances
+                owned = {asset: balance.balance for asset, balance in sorted(balances.items()) if balance.balance}
                 await self._store.record_account(
-                    at, {str(asset): qty for asset, qty in owned.items()}, self.equity_quote, self._settings.venue_id
+                    at, {str(asset): qty for asset, qty in owned.items()}, self._equity(), self._settings.venue_id
                 )
         except (VenueUnavailable, VenueRejected, StoreUnavailable, TimeoutError) as error:
             self._sink.emit("account_not_refreshed", error=str(error))
             return False
         return True
+
+    async def _read_balances(self) -> None:
+        """Read balances; what came or went without a fill of ours is neither profit nor loss."""
+        self.funds.begin_read(self._tracker.live())
+        strange = self.funds.end_read(await self._query.balances())
+        self._read_mono = self._clock.mono()
+        self.equity_quote = self._equity()
+        moved = strange.get(self._settings.quote_asset, Decimal(0))
+        peak = min(self._settings.capital_limit_quote, self._peak_equity + moved)
+        self._peak_equity = max(peak, self.equity_quote)
+        if strange:
+            for ask in self.on_strange:
+                ask("balance")
 
     async def view(self) -> AccountView:
         """Return what the cycle may know of the account; raises StoreUnavailable when the database is away."""
@@ -144,6 +189,7 @@ class AccountKeeper:
         quote = self._settings.quote_asset
         return AccountView(
             configured_quote={quote: self._settings.capital_limit_quote},
+            balance_quote={quote: self.funds.balance(quote)},
             available_quote={quote: self._available(quote)},
             positions=self._positions(),
             open_entries=self._open_entries(),
@@ -153,6 +199,7 @@ class AccountKeeper:
             entries_last_minute=entries,
             entry_fills_last_minute=len({cl for fill_at, cl in self._entry_fills if fill_at >= at - _MINUTE}),
             last_unseen_fill_age_s=None if self._unseen_at is None else (at - self._unseen_at).total_seconds(),
+            untied=self.untied(),
         )
 
     def _fees_are_due(self) -> bool:
@@ -174,9 +221,10 @@ class AccountKeeper:
             self._fees_wanted -= missing
             self._sink.emit("fees_missing", symbols=sorted(missing))
 
-    def _available(self, asset: Asset) -> Decimal:
-        balance = self._balances.get(asset)
-        return Decimal(0) if balance is None else max(balance.available, Decimal(0))
+    def _available(self, quote: Asset) -> Decimal:
+        """Return free money, with the dearest fee that is known on what is reserved."""
+        taker_bps = max((fees.taker_bps for fees in self._fees.values()), default=_TAKER_BPS)
+        return self.funds.available(quote, self._tracker.live(), taker_bps)
 
     def _positions(self) -> dict[Symbol, HeldPosition]:
         """Return own positions; dust that no order can sell is not one."""
@@ -194,15 +242,13 @@ class AccountKeeper:
         """Return the notional of entries that may still fill: open, in flight, unknown."""
         notionals: dict[Symbol, Decimal] = {}
         for order in self._tracker.live():
-            if order.role is OrderRole.ENTRY and order.limit_price is not None:
-                rest = (order.qty - order.cum_qty) * order.limit_price
-                notionals[order.symbol] = notionals.get(order.symbol, Decimal(0)) + rest
+            if order.role is OrderRole.ENTRY:
+                notionals[order.symbol] = notionals.get(order.symbol, Decimal(0)) + open_cost(order)
         return notionals
 
     def _equity(self) -> Decimal:
         quote = self._settings.quote_asset
-        balance = self._balances.get(quote)
-        total = Decimal(0) if balance is None else balance.balance
+        total = self.funds.balance(quote)
         for position in self._tracker.positions():
             if assets_of(position.symbol)[1] == quote:
                 total += position.qty * (self._bid(position.symbol) or position.average_price or Decimal(0))

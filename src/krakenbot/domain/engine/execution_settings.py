@@ -23,8 +23,9 @@ class ExecutionSettings:
     `capital_limit_quote` caps equity and has no default; it is in units of `quote_asset`. `venue_id` is filled in from
     host and account; the engine refuses an empty one. `lease_ttl_s` is how long a lease lasts without renewal.
     `ladder_interval_s` and `account_interval_s` fit the lowest tier's REST counter (FACTS 14), and `query_timeout_s`
-    leaves room to wait until it has decayed. `request_timeout_s` bounds every request to the venue, `store_timeout_s`
-    every transaction that an order waits for. `quiet_s` is how long a symbol rests after the same rejection twice.
+    leaves room to wait until it has decayed. `tie_out_interval_s` lies between two comparisons with the ledger.
+    `request_timeout_s` bounds every request to the venue, `store_timeout_s` every transaction that an order waits for.
+    `quiet_s` is how long a symbol rests after the same rejection twice.
     `tier` is the account's verification tier at Kraken, which sets its rate limits; where the venue states a tighter
     one, that holds.
     """
@@ -43,6 +44,7 @@ class ExecutionSettings:
     ladder_interval_s: float = 20.0
     reconcile_interval_s: float = 60.0
     account_interval_s: float = 15.0
+    tie_out_interval_s: float = 300.0
     max_generation_age_s: float = 30.0
     max_epoch_age_s: float = 120.0
     fills_overdue_s: float = 2.0

@@ -13,6 +13,7 @@ from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.executions import ExecutionsConsumer
 from krakenbot.domain.engine.exits import PositionMonitor
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
+from krakenbot.domain.engine.ledger_keeper import LedgerKeeper
 from krakenbot.domain.engine.markouts import MarkoutRecorder
 from krakenbot.domain.engine.rate_keeper import RateKeeper
 from krakenbot.domain.engine.reconcile import Reconciler
@@ -21,6 +22,7 @@ from krakenbot.domain.engine.resting import RestingEntries
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.execution_feed import ExecutionFeed
 from krakenbot.ports.market_feed import MarketFeed
+from krakenbot.ports.venue_query import VenueQuery
 
 
 def execution_status(
@@ -34,6 +36,8 @@ def execution_status(
     executions: ExecutionsConsumer,
     reconciler: Reconciler,
     account: AccountKeeper,
+    ledger: LedgerKeeper,
+    query: VenueQuery,
     evaluator: Evaluator,
     monitor: PositionMonitor,
     resting: RestingEntries,
@@ -74,7 +78,10 @@ def execution_status(
             "equity_quote": None if account.equity_quote is None else str(account.equity_quote),
             "peak_equity_quote": str(account.peak_equity_quote),
             "realized_today_quote": str(account.realized_today_quote),
+            **account.money(),
         },
+        "ledger": ledger.status(),
+        "query_budget": asdict(query.budget),
         "cycles": {
             "count": evaluator.cycles,
             "failed": evaluator.failed,

@@ -25,6 +25,7 @@ from krakenbot.domain.engine.execution_status import execution_status
 from krakenbot.domain.engine.executions import ExecutionsConsumer
 from krakenbot.domain.engine.exits import PositionMonitor
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
+from krakenbot.domain.engine.ledger_keeper import LedgerKeeper
 from krakenbot.domain.engine.live_flow import LiveFlow
 from krakenbot.domain.engine.markouts import MarkoutRecorder
 from krakenbot.domain.engine.rate_keeper import RateKeeper
@@ -41,6 +42,7 @@ from krakenbot.ports.cycle_store import CycleStore
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.execution_feed import ExecutionFeed
 from krakenbot.ports.lease import Lease
+from krakenbot.ports.ledger_store import LedgerStore
 from krakenbot.ports.market_feed import MarketFeed
 from krakenbot.ports.order_gateway import OrderGateway
 from krakenbot.ports.order_store import OrderStore
@@ -74,6 +76,7 @@ class ExecutionEngine:
         order_store: OrderStore,
         cycle_store: CycleStore,
         safety_store: SafetyStore,
+        ledger_store: LedgerStore,
         lease: Lease,
         settings: ExecutionSettings,
         decision_settings: DecisionSettings,
@@ -166,6 +169,17 @@ class ExecutionEngine:
             settings=settings,
             event_sink=event_sink,
         )
+        self.ledger = LedgerKeeper(
+            clock=clock,
+            query=query,
+            order_store=order_store,
+            ledger_store=ledger_store,
+            recorder=self.recorder,
+            settings=settings,
+            event_sink=event_sink,
+        )
+        self.account.untied = self.ledger.untied
+        self.account.on_strange.append(self.ledger.ask)
         self.markouts = MarkoutRecorder(
             clock=clock, market_feed=market_feed, order_store=order_store, settings=settings
         )
@@ -226,6 +240,7 @@ class ExecutionEngine:
                     if await self._until(stop, self._reconcile):
                         core.start_soon(self.reconciler.run)
                         core.start_soon(self.account.run)
+                        core.start_soon(self.ledger.run)
                         await self._trade(stop)
                     await self._stop_cleanly()
                 await self.lease.release()
@@ -390,6 +405,8 @@ class ExecutionEngine:
             executions=self.executions,
             reconciler=self.reconciler,
             account=self.account,
+            ledger=self.ledger,
+            query=self._query,
             evaluator=self.evaluator,
             monitor=self.monitor,
             resting=self.resting,

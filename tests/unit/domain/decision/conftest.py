@@ -147,6 +147,7 @@ def inputs_of(*states: SymbolState) -> PipelineInput:
         ),
         account=AccountView(
             configured_quote={USD: Decimal(25_000)},
+            balance_quote={USD: Decimal(25_000)},
             available_quote={USD: Decimal(25_000)},
             positions={},
             open_entries={},

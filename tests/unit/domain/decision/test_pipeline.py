@@ -169,6 +169,8 @@ BREAKS: list[tuple[BlockerCode, Callable[[PipelineInput], PipelineInput]]] = [
         ),
     ),
     (BlockerCode.UNKNOWN_ORDER, lambda i: evolve(i, account=evolve(i.account, unknown_symbols=frozenset({A})))),
+    (BlockerCode.TIE_OUT, lambda i: evolve(i, account=evolve(i.account, untied={Asset("AAA"): "x"}))),
+    (BlockerCode.TIE_OUT, lambda i: evolve(i, account=evolve(i.account, untied={USD: "x"}))),
     (
         BlockerCode.INSTRUMENT_STATUS,
         lambda i: evolve(i, instruments={A: evolve(i.instruments[A], status=InstrumentStatus.CANCEL_ONLY)}),
@@ -337,7 +339,8 @@ def test_price_and_quantity_are_decimals_on_the_increments(
     bid: Decimal, equity: int, half_spread_bps: float, make_state: MakeState, make_inputs: MakeInputs
 ) -> None:
     inputs = make_inputs(make_state(half_spread_bps=half_spread_bps, mid=float(bid)))
-    account = evolve(inputs.account, configured_quote={USD: Decimal(equity)}, available_quote={USD: Decimal(equity)})
+    money = {USD: Decimal(equity)}
+    account = evolve(inputs.account, configured_quote=money, balance_quote=money, available_quote=money)
     result = evaluate(evolve(inputs, account=evolve(account, peak_equity_quote=Decimal(equity))), PRIOR)
 
     if result.to_execute is not None:

@@ -125,6 +125,7 @@ def test_no_limit_is_exceeded_with_every_possible_order_filled(
         ready,
         positions=positions,
         open_entries=entries,
+        balance_quote={USD: Decimal(available)},
         available_quote={USD: Decimal(available)},
         peak_equity_quote=Decimal(0),
     )
@@ -132,13 +133,14 @@ def test_no_limit_is_exceeded_with_every_possible_order_filled(
 
     if result.to_execute is not None:
         plan = result.to_execute.plan
-        equity = min(Decimal(25_000), Decimal(available) + sum(held) + sum(possible))
+        equity = min(Decimal(25_000), Decimal(available) + sum(held))
         notional = plan.price * plan.qty
         assert sum(held) + sum(possible) + notional <= equity * Decimal("0.30")
         assert notional <= equity * Decimal("0.10")
         fee = Decimal(40)
         reserved = sum((reserve_quote(entry, fee) for entry in entries.values()), Decimal(0))
-        assert reserved + reserve_quote(notional, fee) <= available
+        assert reserve_quote(notional, fee) <= available
+        assert reserved + reserve_quote(notional, fee) <= 25_000
         assert len(entries) < 10
 
 
@@ -157,9 +159,9 @@ def test_position_is_worth_its_bid_and_equity_ends_at_the_configured_capital(rea
     held = with_account(
         ready,
         positions={A: HeldPosition(qty=Decimal(100), cost_quote=Decimal(5000))},
-        available_quote={USD: Decimal(1000)},
+        balance_quote={USD: Decimal(1000)},
     )
-    rich = with_account(ready, available_quote={USD: Decimal(10**9)})
+    rich = with_account(ready, balance_quote={USD: Decimal(10**9)})
 
     assert risk_context(held, PRIOR.risk).total_equity == Decimal(1980)
     assert risk_context(rich, PRIOR.risk).total_equity == Decimal(25_000)

@@ -20,6 +20,7 @@ import pytest
 from attrs import evolve
 from tests.events import Events
 
+from krakenbot.adapters.memory.ledger_store import MemoryLedgerStore
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.decision.plan import (
     EntryPlan,
@@ -48,11 +49,12 @@ from krakenbot.domain.execution.reports import (
     VenueFill,
     VenueOrder,
 )
+from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.values import Side
 from krakenbot.ports.market_feed import FeedHealth
 from krakenbot.ports.order_store import LiveBook
-from krakenbot.ports.venue_query import FeeRates
+from krakenbot.ports.venue_query import FeeRates, QueryBudget
 
 EPOCH = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SYMBOL = "ABC/USD"
@@ -275,6 +277,7 @@ class Venue:
         self.is_connected = False
         self.venue_status = "online"
         self.max_ratecount = None
+        self.bookings: list[Any] = []
         self.queries_fail = False
         self.is_muted = False
         self.market_share = Decimal(1)
@@ -434,6 +437,35 @@ class Venue:
             "USD": VenueBalance(asset="USD", balance=quote, held=Decimal(0)),
         }
 
+    async def ledger(self, since):
+        """Return the bookings of trades, and those that a test has put into `bookings`."""
+        self._ask()
+        rows = []
+        for trade in self.trades:
+            sign = 1 if trade.side is Side.BUY else -1
+            for asset, amount, fee in (("ABC", sign * trade.qty, 0), ("USD", -sign * trade.cost, trade.fee)):
+                rows.append(
+                    self.booking(f"{trade.exec_id}-{asset}", asset, amount, fee, ref_id=trade.exec_id, at=trade.at)
+                )
+        return [*rows, *self.bookings]
+
+    def booking(self, ledger_id, asset, amount, fee=0, *, ref_id="F-1", kind="trade", at=None):
+        return LedgerEntry(
+            ledger_id=ledger_id,
+            ref_id=ref_id,
+            at=at or self.world.clock.now(),
+            kind=kind,
+            subtype="",
+            asset=asset,
+            amount=Decimal(amount),
+            fee=Decimal(fee),
+            balance=Decimal(0),
+        )
+
+    @property
+    def budget(self):
+        return QueryBudget(points=0.0, threshold=15.0, closed_s=0.0)
+
     async def fee_rates(self, symbols):
         return {s: FeeRates(maker_bps=Decimal(25), taker_bps=Decimal(40)) for s in symbols}
 
@@ -572,6 +604,7 @@ class World:
             order_store=self.store,
             cycle_store=self.store,
             safety_store=self.store,
+            ledger_store=MemoryLedgerStore(),
             lease=self.lease,
             settings=ExecutionSettings(
                 venue_id="test", capital_limit_quote=Decimal(1_000), quote_asset="USD", **settings

@@ -15,11 +15,12 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from attrs import field, frozen
 
-from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT
+from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, readable
 from krakenbot.adapters.kraken.codec.private import Id, bounded
 from krakenbot.adapters.kraken.symbols import v2_asset, v2_symbol
 from krakenbot.domain.errors import VenueProtocolError
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
+from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, Symbol, VenueOrderId
@@ -36,6 +37,8 @@ _FOUR_LETTER: Final = {
 _LIMIT_TYPES: Final = frozenset({"limit", "iceberg"})
 _TRIGGER_TYPES: Final = frozenset({"stop-loss", "take-profit"})
 _TRIGGER_LIMIT_TYPES: Final = frozenset({"stop-loss-limit", "take-profit-limit"})
+
+_SUBTYPE_MAX: Final = 64
 
 T = TypeVar("T")
 Decimals = Annotated[int, msgspec.Meta(ge=0, le=24)]
@@ -100,12 +103,13 @@ class Page:
 
     orders: tuple[VenueOrder, ...] = ()
     fills: tuple[VenueFill, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
     count: int | None = None
 
     @property
     def rows(self) -> int:
         """Return how many rows the page has."""
-        return len(self.orders) + len(self.fills)
+        return len(self.orders) + len(self.fills) + len(self.entries)
 
 
 class _Envelope(msgspec.Struct):
@@ -197,6 +201,22 @@ class _TradeRow(msgspec.Struct):
 
 class _Trades(msgspec.Struct):
     trades: dict[Id, _TradeRow]
+    count: int | None = None
+
+
+class _LedgerRow(msgspec.Struct):
+    refid: Id
+    time: Decimal
+    type: Id
+    asset: Id
+    amount: Decimal
+    fee: Decimal
+    balance: Decimal
+    subtype: str = ""
+
+
+class _Ledger(msgspec.Struct):
+    ledger: dict[Id, _LedgerRow]
     count: int | None = None
 
 
@@ -300,6 +320,26 @@ def decode_fills(result: msgspec.Raw, names: PairNames) -> Page:
     page = _decode(result, _Trades, "TradesHistory")
     fills = tuple(_fill_of(exec_id, row, names) for exec_id, row in page.trades.items())
     return Page(fills=fills, count=page.count)
+
+
+def decode_ledgers(result: msgspec.Raw, names: PairNames) -> Page:
+    """Return one page of Ledgers, in the venue's order."""
+    page = _decode(result, _Ledger, "Ledgers")
+    entries = tuple(
+        LedgerEntry(
+            ledger_id=ledger_id,
+            ref_id=row.refid,
+            at=_instant(row.time),
+            kind=row.type,
+            subtype=readable(row.subtype, _SUBTYPE_MAX),
+            asset=names.asset_of(row.asset),
+            amount=bounded(row.amount),
+            fee=bounded(row.fee),
+            balance=bounded(row.balance),
+        )
+        for ledger_id, row in page.ledger.items()
+    )
+    return Page(entries=entries, count=page.count)
 
 
 def decode_api_key_info(result: msgspec.Raw) -> ApiKeyInfo:

@@ -1,0 +1,189 @@
+"""Ties own fills out with the venue's ledger and balances: at start, now and then, and when a balance is strange.
+
+Enters: the venue's ledger and balances, own fills of the store. Leaves: named differences for the status, and the
+assets whose difference nothing explains: entries there stop, exits never do. Called by the supervisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+import anyio
+
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.execution.tie_out import (
+    OVERLAP,
+    Cause,
+    Cursor,
+    LedgerEntry,
+    Named,
+    TieOut,
+    first_cursor,
+    tie_out,
+)
+from krakenbot.domain.values import Asset
+from krakenbot.ports.clock import Clock
+from krakenbot.ports.event_sink import EventSink
+from krakenbot.ports.ledger_store import LedgerStore
+from krakenbot.ports.order_store import OrderStore
+from krakenbot.ports.venue_query import VenueQuery
+
+# A history costs four points of the REST counter and two balances two: at the lowest tier that is 18 s of it.
+_AGAIN_S = 20.0
+_LATER_S = 65.0
+
+
+class LedgerKeeper:
+    """Runs tie-outs. `untied` says what is wrong by asset; a difference counts when two tie-outs in a row find it."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        query: VenueQuery,
+        order_store: OrderStore,
+        ledger_store: LedgerStore,
+        recorder: Recorder,
+        settings: ExecutionSettings,
+        event_sink: EventSink,
+    ) -> None:
+        self._clock = clock
+        self._query = query
+        self._orders = order_store
+        self._store = ledger_store
+        self._recorder = recorder
+        self._settings = settings
+        self._sink = event_sink
+        self._wakeup = anyio.Event()
+        self._suspected: dict[Asset, Decimal] = {}
+        self._untied: dict[Asset, str] = {}
+        self._totals: dict[tuple[Cause, Asset], tuple[Decimal, int]] = {}
+        self._is_new = False
+        self._tied_at: datetime | None = None
+        self.tie_outs = 0
+        self.failed = 0
+
+    def ask(self, reason: str) -> None:
+        """Ask for a tie-out soon."""
+        self._sink.emit("tie_out_asked", reason=reason)
+        self._wakeup.set()
+
+    def untied(self) -> dict[Asset, str]:
+        """Return what the ledger does not explain, by asset."""
+        return dict(self._untied)
+
+    def status(self) -> dict[str, object]:
+        """Return the state as plain JSON values; amounts as exact texts."""
+        return {
+            "tie_outs": self.tie_outs,
+            "failed": self.failed,
+            "tied_at": None if self._tied_at is None else self._tied_at.isoformat(),
+            "unexplained": {str(asset): text for asset, text in sorted(self._untied.items())},
+            "named": [
+                {"cause": cause.value, "asset": asset, "amount": f"{amount:f}", "entries": count}
+                for (cause, asset), (amount, count) in sorted(self._totals.items())
+                if cause is not Cause.OWN_TRADE
+            ],
+        }
+
+    async def run(self) -> None:
+        """Tie out until cancelled."""
+        while True:
+            self._wakeup = anyio.Event()
+            wait_s = await self._attempt()
+            with anyio.move_on_after(wait_s):
+                await self._wakeup.wait()
+            # However often it is asked for: the reads that exits may need come first.
+            if wait_s > _AGAIN_S:
+                await self._clock.sleep(_AGAIN_S)
+
+    async def _attempt(self) -> float:
+        """Tie out once; return how long to wait for the next one unless somebody asks."""
+        try:
+            result = await self.tie_out()
+        except (VenueUnavailable, VenueRejected, StoreUnavailable, TimeoutError) as error:
+            self.failed += 1
+            self._sink.emit("tie_out_failed", error=str(error) or "timeout")
+            return _AGAIN_S
+        if result is None or self._suspected:
+            return _AGAIN_S
+        return _LATER_S if result.is_pending else self._settings.tie_out_interval_s
+
+    async def tie_out(self) -> TieOut | None:
+        """Compare once; None when balances moved meanwhile, or when the store does not hold all fills yet."""
+        with anyio.fail_after(self._settings.store_timeout_s):
+            cursor = await self._store.load_cursor(self._settings.venue_id)
+        at = self._clock.now()
+        with anyio.fail_after(self._settings.query_timeout_s):
+            before = await self._balances()
+            entries = await self._query.ledger((at if cursor is None else cursor.at) - OVERLAP)
+            after = await self._balances()
+        if before != after or not self._recorder.is_settled:
+            return None
+        if cursor is None:
+            await self._begin(entries, after, at)
+            return None
+        with anyio.fail_after(self._settings.store_timeout_s):
+            fills = await self._orders.fills_between(cursor.at - OVERLAP, self._clock.now(), None)
+        result = tie_out(cursor, entries, after, fills, at)
+        self.tie_outs += 1
+        if result.unexplained and self._is_new and any(entry.at <= cursor.at for entry in _fresh(entries, cursor)):
+            # The first cursor was set while entries of that time were still to appear.
+            await self._begin(entries, after, at)
+            return None
+        await self._conclude(result)
+        return result
+
+    async def _balances(self) -> dict[Asset, Decimal]:
+        return {asset: row.balance for asset, row in (await self._query.balances()).items() if row.balance}
+
+    async def _begin(self, entries: Sequence[LedgerEntry], balances: dict[Asset, Decimal], at: datetime) -> None:
+        cursor = first_cursor(entries, balances, at)
+        await self._save(cursor, ())
+        self._is_new = True
+        self._suspected, self._untied = {}, {}
+        self._sink.emit("ledger_cursor_set", at=at.isoformat(), assets=len(cursor.balances))
+
+    async def _conclude(self, result: TieOut) -> None:
+        found: dict[Asset, Decimal] = {}
+        texts: dict[Asset, str] = {}
+        for one in result.unexplained:
+            found[one.asset] = found.get(one.asset, Decimal(0)) + one.amount
+            texts.setdefault(one.asset, one.detail)
+        untied = {asset: texts[asset] for asset, amount in found.items() if self._suspected.get(asset) == amount}
+        for asset in sorted(untied.keys() - self._untied.keys()):
+            self._sink.emit("ledger_unexplained", asset=asset, amount=f"{found[asset]:f}", detail=texts[asset])
+        for asset in sorted(self._untied.keys() - found.keys()):
+            self._sink.emit("ledger_explained", asset=asset)
+        # What is suspected again with another amount is neither proven nor gone.
+        self._untied = untied | {asset: texts[asset] for asset in self._untied.keys() & found.keys()}
+        self._suspected = found
+        if result.is_pending or found:
+            return
+        self._is_new = False
+        self._tied_at = result.cursor.at
+        await self._save(result.cursor, result.named)
+        for change in result.named:
+            amount, count = self._totals.get((change.cause, change.asset), (Decimal(0), 0))
+            self._totals[change.cause, change.asset] = (amount + change.amount, count + change.count)
+            if change.cause is not Cause.OWN_TRADE:
+                self._sink.emit(
+                    "ledger_named",
+                    cause=change.cause,
+                    asset=change.asset,
+                    amount=f"{change.amount:f}",
+                    detail=change.detail,
+                )
+        self._sink.emit("tied_out", entries=result.entries)
+
+    async def _save(self, cursor: Cursor, named: tuple[Named, ...]) -> None:
+        with anyio.fail_after(self._settings.store_timeout_s):
+            await self._store.save_cursor(self._settings.venue_id, cursor, named)
+
+
+def _fresh(entries: Sequence[LedgerEntry], cursor: Cursor) -> list[LedgerEntry]:
+    return [entry for entry in entries if entry.ledger_id not in cursor.counted]

@@ -1,0 +1,87 @@
+"""The tie-out at work: named differences, and entries that stop where nothing explains a balance."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import anyio
+
+
+def ledger_of(engine):
+    return engine.ledger.status()
+
+
+async def test_own_trades_tie_out_and_the_cursor_moves_on(world):
+    async with world.running(world.make_engine(tie_out_interval_s=60.0)) as engine:
+        entry_id = await world.enter()
+        await anyio.sleep(30.0)
+        world.venue.fill(entry_id, Decimal("0.4"), Decimal("100.0"))
+        await anyio.sleep(200.0)
+
+    assert ledger_of(engine)["tie_outs"] >= 2
+    assert {} == ledger_of(engine)["unexplained"] == engine.ledger.untied()
+    assert [] == ledger_of(engine)["named"]
+    assert ledger_of(engine)["tied_at"] is not None
+
+
+async def test_deposit_is_named_and_does_not_stop_entries(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        world.venue.foreign["USD"] += 500
+        world.venue.bookings.append(world.venue.booking("L-1", "USD", 500, kind="deposit"))
+        await world.until(lambda: ledger_of(engine)["named"], 200.0)
+
+    assert [{"cause": "deposit", "asset": "USD", "amount": "500", "entries": 1}] == ledger_of(engine)["named"]
+    assert {} == engine.ledger.untied()
+
+
+async def test_strange_balance_is_asked_about_and_stops_its_symbol_after_the_second_look(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        world.venue.foreign["ABC"] += Decimal("0.0001")
+        await world.until(engine.ledger.untied, 200.0)
+        view = await engine.account.view()
+        world.venue.bookings.append(world.venue.booking("L-1", "ABC", "0.0001", kind="staking"))
+        await world.until(lambda: not engine.ledger.untied(), 200.0)
+
+    assert {"ABC"} == set(view.untied)
+    assert 2 <= engine.ledger.tie_outs
+    assert ["ABC"] == [fields["asset"] for fields in world.events.of("ledger_unexplained")]
+    assert {"earn"} == {row["cause"] for row in ledger_of(engine)["named"]}
+
+
+async def test_unexplained_difference_outlives_a_restart(world):
+    async with world.running() as engine:
+        await world.until(lambda: "ledger_cursor_set" in world.events.names())
+        store = engine.ledger._store
+    world.venue.foreign["USD"] -= 1
+    again = world.make_engine()
+    again.ledger._store = store
+    async with world.running(again):
+        await world.until(again.ledger.untied, 200.0)
+
+    assert {"USD"} == set(again.ledger.untied())
+
+
+async def test_withdrawal_of_money_is_no_drawdown(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        before = engine.account.peak_equity_quote
+        world.venue.foreign["USD"] -= Decimal(9_500)
+        await anyio.sleep(30.0)
+
+    assert (Decimal(1000), Decimal(500)) == (before, engine.account.equity_quote)
+    assert Decimal(500) == engine.account.peak_equity_quote
+
+
+async def test_coins_of_the_user_and_earn_are_named_and_not_counted(world):
+    world.venue.foreign |= {"ABC": Decimal(7)}
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await anyio.sleep(30.0)
+        money = engine.account.money()
+        equity = engine.account.equity_quote
+
+    assert {"ABC": "7"} == money["not_counted"]
+    assert Decimal(1000) == equity

@@ -1,0 +1,190 @@
+"""The tie-out: own fills, the venue's ledger and balances, to the last digit."""
+
+# mypy: disable-error-code="arg-type, dict-item"
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from krakenbot.domain.execution.fills import assets_of, balance_deltas
+from krakenbot.domain.execution.position import apply_fill, flat_position
+from krakenbot.domain.execution.tie_out import Cause, Cursor, LedgerEntry, cause_of, is_earn, tie_out
+from krakenbot.domain.values import Side
+
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+LATER = AT + timedelta(minutes=5)
+AFTER = AT + timedelta(seconds=30)
+START = Cursor(at=AT, balances={"USD": Decimal(1000), "BTC": Decimal(2)})
+AMOUNT = st.decimals(min_value="0.0001", max_value="1000", places=4)
+FEE = st.decimals("-0.5", "5", places=4)
+FILL = st.tuples(st.sampled_from(Side), AMOUNT, AMOUNT, FEE, st.sampled_from(["USD", "ABC", "FEE"]))
+
+
+def entry(name, asset="USD", amount="0", fee="0", *, kind="deposit", subtype="", ref="R", at=AFTER):
+    return LedgerEntry(
+        ledger_id=name,
+        ref_id=ref,
+        at=at,
+        kind=kind,
+        subtype=subtype,
+        asset=asset,
+        amount=Decimal(amount),
+        fee=Decimal(fee),
+        balance=Decimal(0),
+    )
+
+
+def entries_of(fill):
+    """Return the bookings that a venue makes of a fill: amount and fee, in each asset."""
+    sign = 1 if fill.side is Side.BUY else -1
+    base, quote = assets_of(fill.symbol)
+    amounts = {base: sign * fill.qty, quote: -sign * fill.cost}
+    amounts.setdefault(fill.fee_asset, Decimal(0))
+    return [
+        entry(
+            f"{fill.exec_id}-{asset}",
+            asset,
+            amount,
+            fill.fee_qty if asset == fill.fee_asset else 0,
+            kind="trade",
+            ref=fill.exec_id,
+        )
+        for asset, amount in amounts.items()
+    ]
+
+
+def balances_after(cursor, entries):
+    found = dict(cursor.balances)
+    for one in entries:
+        found[one.asset] = found.get(one.asset, Decimal(0)) + one.amount - one.fee
+    return found
+
+
+@given(rows=st.lists(FILL, max_size=15), order=st.randoms(use_true_random=False))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_position_is_the_sum_of_fills_is_the_balance_change_exactly(make, rows, order):
+    """I4 over random partial fills with fees in base, quote or a third asset; entries doubled and in any order."""
+    fills = [
+        make.fill(f"E-{n}", side=side, qty=str(qty), price=str(price), fee=str(fee), fee_asset=asset, at=AFTER)
+        for n, (side, qty, price, fee, asset) in enumerate(rows)
+    ]
+    entries = [one for fill in fills for one in entries_of(fill)]
+    balances = balances_after(START, entries)
+    shuffled = [*entries, *entries[::2]]
+    order.shuffle(shuffled)
+    first = tie_out(START, entries, balances, fills, LATER)
+    second = tie_out(START, shuffled, balances, reversed(fills), LATER)
+    position = flat_position("ABC/USD")
+    for fill in fills:
+        position = apply_fill(position, fill)
+
+    assert first == second
+    assert () == first.unexplained
+    assert not first.is_pending
+    assert position.qty == sum((balance_deltas(fill)[0] for fill in fills), Decimal(0)) == balances.get("ABC", 0)
+    assert position.realized_quote - position.cost_quote == balances["USD"] - 1000
+    assert LATER == first.cursor.at
+    assert {asset: amount for asset, amount in balances.items() if amount} == first.cursor.balances
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "asset", "cause"),
+    [
+        ("deposit", "", "USD", Cause.DEPOSIT),
+        ("withdrawal", "", "BTC", Cause.WITHDRAWAL),
+        ("trade", "tradespot", "BTC", Cause.FOREIGN_TRADE),
+        ("spend", "", "USD", Cause.FOREIGN_TRADE),
+        ("transfer", "spottofutures", "USD", Cause.TRANSFER),
+        ("transfer", "spottostaking", "BTC", Cause.EARN),
+        ("earn", "autoallocation", "BTC", Cause.EARN),
+        ("staking", "", "ETH", Cause.EARN),
+        ("trade", "", "BTC.F", Cause.EARN),
+        ("spend", "dustsweeping", "DOGE", Cause.DUST),
+        ("creator_fee", "", "USD", Cause.OTHER),
+    ],
+)
+def test_change_that_is_not_ours_has_the_venues_word(kind, subtype, asset, cause):
+    one = entry("L1", asset, "5", "0.1", kind=kind, subtype=subtype)
+    result = tie_out(START, [one], balances_after(START, [one]), [], LATER)
+
+    assert cause == cause_of(one, frozenset())
+    assert [(cause, asset, Decimal("4.9"), 1)] == [(n.cause, n.asset, n.amount, n.count) for n in result.named]
+    assert () == result.unexplained
+
+
+@pytest.mark.parametrize(
+    ("asset", "earn"), [("BTC.F", True), ("ETH.S", True), ("DOT28.S", True), ("SOL.B", True), ("USD.M", True)]
+)
+def test_wallet_of_earn_is_known_by_its_suffix(asset, earn):
+    assert earn is is_earn(asset)
+    assert not is_earn(asset.partition(".")[0])
+
+
+def test_balance_that_no_entry_explains_is_a_difference_and_stops_the_cursor():
+    result = tie_out(START, [], {"USD": Decimal("999.9999"), "BTC": Decimal(2)}, [], LATER)
+
+    assert [("USD", Decimal("-0.0001"))] == [(u.asset, u.amount) for u in result.unexplained]
+    assert START == result.cursor
+
+
+def test_entry_that_was_counted_before_counts_once():
+    one = entry("L1", "USD", "5")
+    first = tie_out(START, [one], {"USD": Decimal(1005), "BTC": Decimal(2)}, [], AFTER + timedelta(seconds=70))
+    again = tie_out(first.cursor, [one], {"USD": Decimal(1005), "BTC": Decimal(2)}, [], LATER)
+
+    assert frozenset({"L1"}) == first.cursor.counted
+    assert () == again.unexplained
+    assert 0 == again.entries
+
+
+def test_entry_from_before_the_overlap_is_not_counted_again():
+    old = entry("L0", "USD", "5", at=AT - timedelta(seconds=121))
+
+    assert () == tie_out(START, [old], START.balances, [], LATER).unexplained
+
+
+def test_fill_whose_figures_differ_from_the_ledger_is_a_difference(make):
+    fill = make.fill("E", at=AFTER)
+    entries = entries_of(make.fill("E", at=AFTER, fee="0.26"))
+    result = tie_out(START, entries, balances_after(START, entries), [fill], LATER)
+
+    assert [("USD", Decimal("-0.01"))] == [(u.asset, u.amount) for u in result.unexplained]
+
+
+def test_fee_that_the_venue_took_from_another_asset_is_named(make):
+    fill = make.fill("E", at=AFTER, fee="0.25", fee_asset="USD")
+    entries = entries_of(make.fill("E", at=AFTER, fee="0.0025", fee_asset="ABC"))
+    result = tie_out(START, entries, balances_after(START, entries), [fill], LATER)
+
+    assert () == result.unexplained
+    assert {"ABC": Decimal("0.0025")} == result.third_asset_fees
+    assert Cause.FEE_IN_ANOTHER_ASSET in {n.cause for n in result.named}
+
+
+def test_fill_that_the_ledger_does_not_show_yet_is_waited_for_and_then_a_difference(make):
+    fill = make.fill("E", at=AFTER)
+    balances = balances_after(START, entries_of(fill))
+    early = tie_out(START, [], balances, [fill], AFTER + timedelta(seconds=59))
+    late = tie_out(START, [], balances, [fill], AFTER + timedelta(seconds=60))
+
+    assert early.is_pending
+    assert "fill E has no entry" in {u.detail for u in late.unexplained}
+
+
+def test_fill_from_before_the_cursor_needs_no_entry(make):
+    assert () == tie_out(START, [], START.balances, [make.fill("E", at=AT)], LATER).unexplained
+
+
+def test_trade_that_may_still_become_ours_is_waited_for(make):
+    entries = entries_of(make.fill("E", at=AFTER))
+    young = tie_out(START, entries, balances_after(START, entries), [], AFTER + timedelta(seconds=59))
+    old = tie_out(START, entries, balances_after(START, entries), [], AFTER + timedelta(seconds=60))
+
+    assert young.is_pending
+    assert START == young.cursor
+    assert {Cause.FOREIGN_TRADE} == {n.cause for n in old.named}
+    assert not old.is_pending
