@@ -1,7 +1,8 @@
-"""The suite of market faults in its smallest form, so that it stays alive: `./kb faults` runs the whole of it.
+"""The suites of faults in their smallest form, so that they stay alive: `./kb faults` runs the whole of them.
 
 Goal: real processes are struck, and the exchange's record equals what the databases hold. Method: the command itself,
-with two symbols and one fault, which costs every public book and breaks off a trade; what is checked is its report.
+with few symbols. Market: one fault, which costs every public book and breaks off a trade. Orders: an answer that is lost,
+and a kill -9 between an entry and its answer. What is checked is the report.
 """
 
 from __future__ import annotations
@@ -44,3 +45,31 @@ def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path:
     assert 0 < struck["compared"]["trades"] == struck["compared"]["stored"] + struck["compared"]["in_gaps"]
     assert struck["recovery_s"] is not None
     assert last["compared"]["in_gaps"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(170)
+def test_a_lost_answer_and_a_kill_leave_no_order_unknown_and_no_fill_unbooked(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    wanted = ["entry: its answer is lost, it is filled in part", "kill -9 at gateway.submit:after of entry"]
+    arguments = ["--suite", "orders", "--symbols", "5", "--report", str(report), "--only", *wanted]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults", *arguments],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(tmp_path)},  # noqa: TID251  # handed on
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=160,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(report.read_text())
+    assert found["passed"]
+    lost, killed = found["faults"]
+    assert lost["points"] == ["after 700 ms: fill 40 % of order of case0", "once at add_order.ack: lose"]
+    assert killed["points"] == ["gateway.submit:after of entry"]
+    assert (lost["starts"], killed["starts"]) == (1, 2)
+    assert all(case["orders"] and case["recovery_s"] is not None for case in (lost, killed))
+    assert lost["fills"] > 0

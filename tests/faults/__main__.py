@@ -1,4 +1,4 @@
-"""`./kb faults --suite market [--symbols N] [--only TEXT ...] [--report FILE] [--docs]`: break it, and look.
+"""`./kb faults --suite market|orders [--symbols N] [--only TEXT ...] [--report FILE] [--docs]`: break it, and look.
 
 `--only` takes parts of names of faults, `--list` prints the names. `--report` writes JSON, `--docs` the table of
 docs/reliability.md; rows of faults that were left out stay. Exits with 1 when something did not hold, with 2 when the
@@ -17,35 +17,42 @@ import anyio
 from tests.faults import report
 from tests.faults.fault import Fault
 from tests.faults.market import content, processes, replies, steps
+from tests.faults.orders import suite as orders
+from tests.faults.orders.fault import OrderFault
 from tests.faults.runner import LAST, Outcome, Runner
 from tests.faults.world import HarnessError, running
 
 SUITES: dict[str, tuple[Fault, ...]] = {
     "market": (*steps.FAULTS, *content.FAULTS, *replies.FAULTS, *processes.FAULTS),
 }
+SYMBOLS = {"market": 12, orders.NAME: 7}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="kb faults", description="Break a running system, and look what holds.")
-    parser.add_argument("--suite", choices=sorted(SUITES), default="market")
-    parser.add_argument("--symbols", type=int, default=12, help="how many symbols run, 1 to 600")
+    parser.add_argument("--suite", choices=sorted(SYMBOLS), default="market")
+    parser.add_argument("--symbols", type=int, help="how many symbols run, 1 to 600; market 12, orders 7")
     parser.add_argument("--seed", type=int, default=1, help="seed of the exchange's flow")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="faults whose name contains one of these")
     parser.add_argument("--list", action="store_true", help="print the names of the faults")
     parser.add_argument("--report", type=Path, help="write the results as JSON")
     parser.add_argument("--docs", action="store_true", help=f"write {report.PAGE.name}")
     arguments = parser.parse_args()
-    faults = [fault for fault in SUITES[arguments.suite] if _is_wanted(fault, arguments.only)]
+    arguments.symbols = arguments.symbols or SYMBOLS[arguments.suite]
+    faults = [fault for fault in SUITES.get(arguments.suite, ()) if _is_wanted(fault, arguments.only)]
+    cases = [fault for fault in orders.FAULTS if arguments.suite == orders.NAME and _is_wanted(fault, arguments.only)]
     if arguments.list:
-        _print("\n".join(fault.name for fault in faults))
+        _print("\n".join([fault.name for fault in faults] + [case.name for case in cases]))
         return 0
     if not 1 <= arguments.symbols <= 600:
         parser.error(f"--symbols {arguments.symbols}: allowed are 1 to 600")
-    if not faults:
+    if not (faults or cases):
         parser.error(f"--only {' '.join(arguments.only)}: no such fault; --list names them")
     if arguments.report and not arguments.report.absolute().parent.is_dir():
         parser.error(f"--report {arguments.report}: its folder must exist")
     try:
+        if cases:
+            return 0 if all(outcome.ok for outcome in anyio.run(orders.strike_all, cases, arguments)) else 1
         outcomes = anyio.run(_strike_all, faults, arguments)
     except HarnessError as error:
         sys.stderr.write(f"kb faults: {error}\n")
@@ -100,7 +107,7 @@ def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201  # a command prints
 
 
-def _is_wanted(fault: Fault, only: list[str] | None) -> bool:
+def _is_wanted(fault: Fault | OrderFault, only: list[str] | None) -> bool:
     return only is None or any(text in fault.name for text in only)
 
 

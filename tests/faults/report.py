@@ -15,7 +15,6 @@ from tests.faults.runner import Outcome
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- table of `./kb faults --suite {suite}`: begin -->", "<!-- end of {suite} -->"
 HEAD = "| fault | symbols | times | point hit | exchange published | we hold | said meanwhile | recovered in s | ok |"
-RULE = "|---" * 9 + "|"
 
 
 def as_json(suite: str, symbols: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def as_json(suite: str, symbols: int, outcomes: Sequence[Outcome]) -> dict[str, 
     return {"suite": suite, "symbols": symbols, "passed": all(outcome.ok for outcome in outcomes), "faults": rows}
 
 
-def merged(page: str, suite: str, names: Sequence[str], rows: Mapping[str, str]) -> str:
+def merged(page: str, suite: str, names: Sequence[str], rows: Mapping[str, str], *, head: str = HEAD) -> str:
     """Return a page with the rows of a run put between the marks of its suite.
 
     Rows of faults that the run left out stay; those of faults that are not among `names` go. The order is that of
@@ -36,7 +35,7 @@ def merged(page: str, suite: str, names: Sequence[str], rows: Mapping[str, str])
     if not (found_begin and found_end):
         raise ValueError(f"no marks of suite {suite}")
     known = {_cells(line)[0]: line for line in old.splitlines() if line.startswith("| ")} | dict(rows)
-    table = [HEAD, RULE, *(known[name] for name in names if name in known)]
+    table = [head, "|---" * (head.count("|") - 1) + "|", *(known[name] for name in names if name in known)]
     return f"{before}{begin}\n\n" + "\n".join(table) + f"\n\n{end}{after}"
 
 

@@ -1,0 +1,61 @@
+"""What a case of the orders suite is: where it strikes, with what, and what has to be there before."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal
+
+from attrs import field, frozen
+from tests.faults.orders.proxy import Cut
+from tests.faults.orders.strike import Strike
+
+if TYPE_CHECKING:
+    from tests.faults.orders.case import Case
+
+OnCut = Literal["kill cluster", "abort", "terminate backend", "kill execution"]
+Act = Callable[["Case"], Awaitable[None]]
+
+
+def fills(*percent: int, nth: int = 1, first_ms: int = 300, every_ms: int = 1500) -> Strike:
+    """Return a helper: soon after the `nth` acknowledged entry the exchange fills it, part by part.
+
+    100 is the rest of it. A helper is no fault: it makes happen within seconds what the market would do in minutes.
+    """
+    rules = tuple(
+        f"after {first_ms + number * every_ms} ms: fill "
+        + ("" if part == 100 else f"{part} % of ")
+        + "order of {account}"
+        for number, part in enumerate(percent)
+    )
+    return Strike(point="gateway.submit:after", only="entry", action="rules", nth=nth, rules=rules)
+
+
+@frozen(kw_only=True)
+class OrderFault:
+    """One case.
+
+    `lives` are the strikes of the first execution process, of the second and so on; a life that holds a kill ends by
+    it, and the process after the last life is production's own, without strikes. `helpers` are strikes of the first
+    life that only bring the case about. `rules` are the exchange's from the start; `cut` and `on_cut` strike at the
+    decision database. `act` runs once everything has struck, `hold_s` passes, then what is left is put right.
+    `counts_rate` is False where rate errors are the fault. `is_proven` asks that an order which never arrived is
+    proven absent in time.
+    """
+
+    name: str
+    lives: tuple[tuple[Strike, ...], ...] = ((),)
+    helpers: tuple[Strike, ...] = ()
+    rules: tuple[str, ...] = ()
+    cut: Cut | None = None
+    on_cut: OnCut = "abort"
+    act: Act | None = None
+    hold_s: float = 0.0
+    counts_rate: bool = True
+    is_proven: bool = False
+    settings: dict[str, str] = field(factory=dict)
+    recover_within_s: float = 60.0
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Tell whether the first process needs the wrapped entry point."""
+        return bool(self.helpers) or any(self.lives)
