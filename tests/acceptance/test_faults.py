@@ -1,8 +1,8 @@
 """The suites of faults in their smallest form, so that they stay alive: `./kb faults` runs the whole of them.
 
 Goal: real processes are struck, and the exchange's record equals what the databases hold. Method: the command itself,
-with few symbols. Market: one fault, which costs every public book and breaks off a trade. Orders: an answer that is lost,
-and a kill -9 between an entry and its answer. What is checked is the report.
+with few symbols. Market: one fault, which costs every public book and breaks off a trade. Orders: an answer that is
+lost, and a kill -9 between an entry and its answer. What is checked is the report.
 """
 
 from __future__ import annotations
