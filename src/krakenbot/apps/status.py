@@ -89,6 +89,7 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
             f"{row['process']}: last said anything {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}"
         )
         _writer(console, row["body"].get("sink") or {})
+        _universe(console, row["body"].get("universe") or {})
         probes = row["body"].get("probes")
         if probes:
             ends = ", ".join(f"{end} {count}" for end, count in sorted(probes["ends"].items()))
@@ -157,6 +158,21 @@ def _writer(console: Console, sink: Mapping[str, Any]) -> None:
         f"trades: missing {sink.get('trades_missing', 0)} in {sink.get('gaps_open', 0)} gaps,"
         f" refilled {sink.get('trades_refilled', 0)}"
     )
+
+
+def _universe(console: Console, universe: Mapping[str, Any]) -> None:
+    """Show how many symbols are in use, and for each reason how many are not, some of them by name."""
+    if not universe:
+        return
+    console.print(
+        f"universe: execution {len(universe['execution'])}, L2 {universe['l2']}, L3 {universe['l3']},"
+        f" pool {universe['pool']}, pinned {len(universe['pinned'])}"
+    )
+    named = universe.get("left_out_first") or {}
+    for reason, count in sorted(universe["left_out"].items(), key=lambda item: (-item[1], item[0])):
+        symbols = named.get(reason, [])
+        names = ", ".join([*symbols, "..."] if count > len(symbols) else symbols)
+        console.print(f"  left out {count}: {reason} ({names})")
 
 
 def _counts(by_kind: Mapping[str, int] | None) -> str:

@@ -68,6 +68,15 @@ SINK = SinkStats(
     trades_missing=31,
     trades_refilled=8,
 )
+UNIVERSE = {
+    "pool": 3,
+    "l2": 3,
+    "l3": 2,
+    "execution": ["ABC/USD"],
+    "pinned": [],
+    "left_out": {"24 h volume under the minimum": 7, "book [late]": 1},
+    "left_out_first": {"24 h volume under the minimum": ["A/USD", "B/USD"], "book [late]": ["C/USD"]},
+}
 BRACKETS = 'reasons ["start"] [/red] [bold]x'
 
 
@@ -93,7 +102,9 @@ async def url(database_urls: Any, monkeypatch: pytest.MonkeyPatch) -> str:
         )
         cycles = PostgresCycleStore(database)
         await cycles.publish_status("execution", now, {"feed": {}})
-        await cycles.publish_status("ingest", now - timedelta(minutes=1), {"feed": asdict(FEED), "sink": asdict(SINK)})
+        await cycles.publish_status(
+            "ingest", now - timedelta(minutes=1), {"feed": asdict(FEED), "sink": asdict(SINK), "universe": UNIVERSE}
+        )
         outcome = OutcomeRow(
             symbol=Symbol("ABC/USD"),
             code="SURPLUS",
@@ -167,6 +178,17 @@ async def test_a_login_without_rights_is_told_so(url: str) -> None:
 
     with pytest.raises(ConfigError, match="this login may not read the status: permission denied"):
         await print_status(settings_for(url), as_json=False)
+
+
+async def test_what_the_universe_leaves_out_is_shown_by_reason_and_some_by_name(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await print_status(settings_for(url), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert "universe: execution 1, L2 3, L3 2, pool 3, pinned 0" in shown
+    assert "left out 7: 24 h volume under the minimum (A/USD, B/USD, ...)" in shown
+    assert "left out 1: book [late] (C/USD)" in shown
 
 
 async def test_what_the_writer_holds_back_and_what_gave_way_is_shown_by_kind(

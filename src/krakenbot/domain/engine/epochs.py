@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from krakenbot.domain.engine.ingest_settings import IngestSettings
@@ -29,6 +29,7 @@ from krakenbot.ports.state_store import StateRefresher
 RETRY_S = 1.0
 LEVEL3_CHANNEL = "level3"
 _NAMED_LEAVERS = 20
+_NAMED_OUT = 5
 
 
 class EpochPublisher:
@@ -111,6 +112,7 @@ class EpochPublisher:
                 "execution": list(universe.execution),
                 "pinned": list(universe.pinned),
                 "left_out": dict(Counter(universe.left_out.values())),
+                "left_out_first": first_by_reason(universe.left_out),
             },
             "epochs": dict(self._counts),
             "epoch": None if last is None else {"id": last[0], "status": str(last[1]), "reasons": list(last[2])},
@@ -179,7 +181,8 @@ class EpochPublisher:
         now = self.universe
         if (now.l2, now.l3) != (before.l2, before.l3):
             self._feed.set_symbols(now.l2, now.l3)
-        if (now.l2, now.l3, now.execution) != (before.l2, before.l3, before.execution):
+        out, out_before = Counter(now.left_out.values()), Counter(before.left_out.values())
+        if (now.l2, now.l3, now.execution, out) != (before.l2, before.l3, before.execution, out_before):
             left = sorted(set(before.execution) - set(now.execution))
             self._events.emit(
                 "universe",
@@ -189,12 +192,16 @@ class EpochPublisher:
                 came=len(set(now.execution) - set(before.execution)),
                 left=len(left),
                 why={symbol: now.left_out.get(symbol, "no longer listed") for symbol in left[:_NAMED_LEAVERS]},
-                left_out=dict(Counter(now.left_out.values())),
+                left_out=dict(out),
             )
+        if not now.execution and (before.execution or out != out_before):
+            self._events.emit("universe_empty", left_out=dict(out), first=first_by_reason(now.left_out))
 
     async def _publish(self) -> None:
         universe = self.universe
-        criteria = measure(self._feed, self._sink, universe, self._settings)
+        criteria = measure(
+            self._feed, self._sink, universe, self._settings, wants_l3=self._universe_settings.l3_limit > 0
+        )
         status, reasons = judge_epoch(criteria)
         epoch, _ = await self._lineage_store.publish_epoch(
             lineage_id=self._runs.lineage_id,
@@ -238,8 +245,20 @@ class EpochPublisher:
         self._behind_since, self._behind_attempts = None, 0
 
 
-def measure(feed: MarketFeed, sink: SampleSink, universe: UniverseChoice, settings: IngestSettings) -> EpochCriteria:
-    """Return the criteria as they are now.
+def first_by_reason(left_out: Mapping[Symbol, str]) -> dict[str, list[Symbol]]:
+    """Return some symbols that are left out for each reason, for people."""
+    found: dict[str, list[Symbol]] = {}
+    for symbol, reason in sorted(left_out.items()):
+        symbols = found.setdefault(reason, [])
+        if len(symbols) < _NAMED_OUT:
+            symbols.append(symbol)
+    return found
+
+
+def measure(
+    feed: MarketFeed, sink: SampleSink, universe: UniverseChoice, settings: IngestSettings, *, wants_l3: bool
+) -> EpochCriteria:
+    """Return the criteria as they are now; `wants_l3` is whether the settings ask for any order queues.
 
     A book is fresh if it is valid and its connection lives, whatever its age: from its first snapshot on. Of several
     connections of a kind the one that is worst off counts for all: which book is whose is the feed's own matter.
@@ -268,7 +287,7 @@ def measure(feed: MarketFeed, sink: SampleSink, universe: UniverseChoice, settin
         pinned_l3_fresh=sum(map(l3_fresh, universe.pinned)),
         writer_lag_s=sink.stats().lag_s,
         symbols_configured=len(settings.symbols) or None,
-        l3_enabled=health.level3_enabled,
+        l3_enabled=health.level3_enabled and wants_l3,
     )
 
 

@@ -74,7 +74,8 @@ def judge_epoch(criteria: EpochCriteria) -> tuple[EpochStatus, tuple[str, ...]]:
 
     Valid: fresh L2 for at least 95 % of the symbols and every pinned one, fresh L3 for at least 80 % of the L3 set
     and every pinned one, writer lag at most 5 s, at least 10 symbols or all configured ones when those are fewer.
-    Degraded: fresh L2 for at least half. Else invalid. Without level3 (no key) its criteria do not apply.
+    Degraded: fresh L2 for at least half. Else invalid. Without level3 (no key, or none wanted) its criteria do not
+    apply; with it an empty L3 set misses them.
     """
     reasons = [reason for missed, reason in _criteria(criteria) if missed]
     if criteria.symbols == 0 or criteria.l2_fresh * 100 < criteria.symbols * L2_DEGRADED_PERCENT:
@@ -109,7 +110,7 @@ def _criteria(criteria: EpochCriteria) -> list[tuple[bool, str]]:
             f"L2 of pinned symbols {criteria.pinned_l2_fresh} of {criteria.pinned}",
         ),
         (
-            l3 and criteria.l3_fresh * 100 < criteria.l3_set * L3_SHARE_PERCENT,
+            l3 and (criteria.l3_fresh * 100 < criteria.l3_set * L3_SHARE_PERCENT or criteria.l3_set == 0),
             f"L3 fresh {criteria.l3_fresh} of {criteria.l3_set} < {L3_SHARE_PERCENT} %",
         ),
         (

@@ -36,6 +36,8 @@ GOOD = EpochCriteria(
         ({"l3_fresh": 40}, EpochStatus.VALID),
         ({"l3_fresh": 39}, EpochStatus.DEGRADED),
         ({"pinned_l3_fresh": 1}, EpochStatus.DEGRADED),
+        ({"l3_set": 0, "l3_fresh": 0}, EpochStatus.DEGRADED),
+        ({"l3_set": 0, "l3_fresh": 0, "l3_enabled": False}, EpochStatus.VALID),
         ({"l3_fresh": 0, "pinned_l3_fresh": 0, "l3_enabled": False}, EpochStatus.VALID),
         ({"writer_lag_s": 5.0}, EpochStatus.VALID),
         ({"writer_lag_s": 5.001}, EpochStatus.DEGRADED),

@@ -36,7 +36,7 @@ from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.samples import BookSample, Sample, TickerSample, TradeSample
 from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.market.trade_ledger import TradeSource
-from krakenbot.domain.state.epoch import EpochStatus
+from krakenbot.domain.state.epoch import EpochStatus, judge_epoch
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
 from krakenbot.domain.state.standing import StandingSettings
 from krakenbot.domain.state.universe import NO_UNIVERSE, UniverseSettings
@@ -571,6 +571,50 @@ async def test_a_symbol_that_was_too_small_is_looked_at_again(clock: Any) -> Non
     assert world.feed.asked == [(BTC, ETH), (BTC,), (BTC, ETH)]
 
 
+async def test_a_universe_without_a_symbol_to_trade_says_why_in_log_and_status(clock: Any) -> None:
+    world = World(clock, (BTC, ETH), symbols=(), epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        for symbol in (BTC, ETH):
+            world.feed.told.on_ticker(ticker(symbol, 50_000.0))
+        await anyio.sleep(6.0)
+
+    assert [
+        {"left_out": {reason: 2}, "first": {reason: [BTC, ETH]}}
+        for reason in ("24 h volume is not known", "24 h volume under the minimum")
+    ] == world.seen.of("universe_empty")
+    universe = world.database.status["ingest"][1]["universe"]
+    assert {"24 h volume under the minimum": [BTC, ETH]} == universe["left_out_first"]  # type: ignore[index]
+
+
+async def test_a_reason_to_leave_symbols_out_is_said_when_no_set_changes(clock: Any) -> None:
+    world = World(clock, (BTC, ETH), symbols=(BTC,), epoch_interval_s=2.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.known[SOL] = instrument(SOL)
+        world.feed.told.on_instruments([world.feed.known[SOL]])
+        await anyio.sleep(3.0)
+
+    assert [{"not configured": 1}, {"not configured": 2}] == [row["left_out"] for row in world.seen.of("universe")]
+
+
+@pytest.mark.parametrize(("wants_l3", "status"), [(True, EpochStatus.DEGRADED), (False, EpochStatus.VALID)])
+async def test_an_empty_l3_set_is_missed_only_where_one_is_wanted(
+    clock: Any, wants_l3: bool, status: EpochStatus
+) -> None:
+    world = World(clock, (BTC,))
+    world.feed.books[BTC] = FixedBook()
+    world.feed.state = evolve(HEALTH, level3_enabled=True)
+    universe = evolve(NO_UNIVERSE, l2=(BTC,), execution=(BTC,))
+    settings = IngestSettings(symbols=(BTC,))
+
+    criteria = measure(world.feed, world.sink, universe, settings, wants_l3=wants_l3)
+
+    assert status is judge_epoch(criteria)[0]
+
+
 async def test_one_generation_answers_all_requests_that_wait(clock: Any) -> None:
     world = World(clock)
     answers: list[int | None] = []
@@ -758,7 +802,7 @@ async def test_a_queue_is_fresh_only_while_its_own_connection_lives(clock: Any) 
             for n, age_s in enumerate(ages_s)
         )
         world.feed.state = evolve(HEALTH, level3_enabled=True, streams=streams)
-        return measure(world.feed, world.sink, universe, IngestSettings()).l3_fresh
+        return measure(world.feed, world.sink, universe, IngestSettings(), wants_l3=True).l3_fresh
 
     assert [fresh(), fresh(10.0), fresh(10.001), fresh(1.0, 11.0)] == [1, 1, 0, 0]
 
@@ -774,7 +818,7 @@ async def test_a_book_is_fresh_while_its_connection_lives_whatever_its_own_age(
     world.feed.state = evolve(HEALTH, heartbeat_age_s=age_s, lag_s=lag_s)
     universe = evolve(NO_UNIVERSE, execution=(BTC, ETH))
 
-    assert measure(world.feed, world.sink, universe, IngestSettings()).l2_fresh == fresh
+    assert measure(world.feed, world.sink, universe, IngestSettings(), wants_l3=True).l2_fresh == fresh
 
 
 async def test_a_second_write_that_fails_is_loud_until_the_decision_database_is_whole(clock: Any) -> None:
