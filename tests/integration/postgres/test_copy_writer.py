@@ -19,7 +19,7 @@ from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
 from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
 from krakenbot.domain.market.trade_ledger import TradeSource
-from krakenbot.domain.values import RunId, Side, Symbol
+from krakenbot.domain.values import NS_PER_S, RunId, Side, Symbol
 
 pytestmark = pytest.mark.postgres
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -135,6 +135,18 @@ async def test_full_queue_coalesces_samples_first_and_names_dropped_trades(datab
     )
     assert [("ticker_samples", "coalesced", 10, 13, 4)] == await _rows(
         database, "SELECT kind, cause, first_at_ns, last_at_ns, samples FROM sample_losses"
+    )
+
+
+async def test_losses_less_than_a_minute_apart_are_one_row(database):
+    minute_ns = 60 * NS_PER_S
+    for first in (minute_ns, 2 * minute_ns, 5 * minute_ns, minute_ns // 2):
+        sink = PostgresSampleSink(database, queue_rows=10)
+        sink.put(RunId(1), [make_ticker(first + i) for i in range(15)])
+        await _run(sink, (1, []))
+
+    assert [(minute_ns // 2 + 10, 2 * minute_ns + 13, 12), (5 * minute_ns + 10, 5 * minute_ns + 13, 4)] == await _rows(
+        database, "SELECT first_at_ns, last_at_ns, samples FROM sample_losses ORDER BY first_at_ns"
     )
 
 

@@ -61,8 +61,26 @@ _PUT_HEADS = """
 INSERT INTO trade_heads (symbol, trade_id, at_ns) SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
 ON CONFLICT (symbol) DO UPDATE SET trade_id = excluded.trade_id, at_ns = excluded.at_ns
 """
+_LOSSES_APART_NS = 60 * NS_PER_S
+# While the queue is full each batch brings losses: what is lost within a minute of a row before goes into that row.
 _PUT_LOSS = """
-INSERT INTO sample_losses (run_id, kind, cause, first_at_ns, last_at_ns, samples) VALUES (%s, %s, %s, %s, %s, %s)
+WITH loss (run_id, kind, cause, first_at_ns, last_at_ns, samples) AS (
+    VALUES (%s::bigint, %s::text, %s::text, %s::bigint, %s::bigint, %s::bigint)
+), merged AS (
+    UPDATE sample_losses held
+    SET first_at_ns = least(held.first_at_ns, loss.first_at_ns),
+        last_at_ns = greatest(held.last_at_ns, loss.last_at_ns),
+        samples = held.samples + loss.samples
+    FROM loss WHERE held.ctid = (
+        SELECT near.ctid FROM sample_losses near
+        WHERE near.run_id = loss.run_id AND near.kind = loss.kind AND near.cause = loss.cause
+            AND near.last_at_ns >= loss.first_at_ns - %s AND near.first_at_ns <= loss.last_at_ns + %s
+        ORDER BY near.last_at_ns DESC LIMIT 1
+    )
+    RETURNING held.samples
+)
+INSERT INTO sample_losses (run_id, kind, cause, first_at_ns, last_at_ns, samples)
+SELECT * FROM loss WHERE NOT EXISTS (SELECT FROM merged)
 """
 _OPEN_GAPS = """
 SELECT run_id, symbol, first_trade_id, last_trade_id, cause, noticed_at, since_ns, still_missing, refilled_from
@@ -163,7 +181,8 @@ async def _put_changes(connection: AsyncConnection, batch: Batch) -> None:
     if gaps:
         await connection.cursor().executemany(_PUT_GAP, [_gap_values(gap) for gap in gaps])
     if batch.losses:
-        rows = [(*key, loss.first_at_ns, loss.last_at_ns, loss.samples) for key, loss in batch.losses.items()]
+        apart = (_LOSSES_APART_NS, _LOSSES_APART_NS)
+        rows = [(*key, loss.first_at_ns, loss.last_at_ns, loss.samples, *apart) for key, loss in batch.losses.items()]
         await connection.cursor().executemany(_PUT_LOSS, rows)
 
 
