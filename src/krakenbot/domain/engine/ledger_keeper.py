@@ -35,6 +35,8 @@ from krakenbot.ports.venue_query import VenueQuery
 # A history costs four points of the REST counter and two balances two: at the lowest tier that is 18 s of it.
 _AGAIN_S = 20.0
 _LATER_S = 65.0
+# Pages of a long ledger wait for the counter; nothing else waits for them.
+_READ_S = 300.0
 
 
 class LedgerKeeper:
@@ -118,7 +120,7 @@ class LedgerKeeper:
         with anyio.fail_after(self._settings.store_timeout_s):
             cursor = await self._store.load_cursor(self._settings.venue_id)
         at = self._clock.now()
-        with anyio.fail_after(self._settings.query_timeout_s):
+        with anyio.fail_after(_READ_S):
             before = await self._balances()
             entries = await self._query.ledger((at if cursor is None else cursor.at) - OVERLAP)
             after = await self._balances()
