@@ -24,6 +24,10 @@ from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.apps.standard_output import OutputError, discard_standard_output, watch_standard_output
 from krakenbot.apps.status import print_status
+from krakenbot.apps.views.orders import print_order, print_orders
+from krakenbot.apps.views.positions import print_positions
+from krakenbot.apps.views.query import Question
+from krakenbot.apps.views.trades import print_trades
 from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
 from krakenbot.domain.values import Symbol
 
@@ -74,6 +78,70 @@ def status(*, config: Config = None, json: bool = False) -> int:
 
     async def run(settings: Settings) -> None:
         await print_status(settings, as_json=json)
+
+    return _run(config, run)
+
+
+@app.command
+def orders(
+    *,
+    id: Annotated[str | None, Parameter(name="--id")] = None,  # noqa: A002  # the name of the option
+    symbol: str | None = None,
+    state: str | None = None,
+    since: str | None = None,
+    limit: int = 50,
+    config: Config = None,
+    json: bool = False,
+) -> int:
+    """Show orders of the decision database, or everything that is known of one.
+
+    Parameters
+    ----------
+    id
+        Order whose whole record is shown: decision, events with times, fills.
+    symbol
+        Orders of one symbol.
+    state
+        Orders in one state, or live, or closed.
+    since
+        Orders made since then: 30m, 2h, 7d, or a time such as 2026-11-22T10:00.
+    limit
+        How many, the newest.
+    """
+
+    async def run(settings: Settings) -> None:
+        if id is not None:
+            await print_order(settings, id, as_json=json)
+        else:
+            asked = Question(symbol=symbol, state=state, since=since, limit=limit)
+            await print_orders(settings, asked, as_json=json)
+
+    return _run(config, run)
+
+
+@app.command
+def positions(*, symbol: str | None = None, config: Config = None, json: bool = False) -> int:
+    """Show positions: cost with fees, how they are covered, worth at the last known bid."""
+
+    async def run(settings: Settings) -> None:
+        await print_positions(settings, symbol, as_json=json)
+
+    return _run(config, run)
+
+
+@app.command
+def trades(
+    *,
+    symbol: str | None = None,
+    since: str | None = None,
+    limit: int = 50,
+    config: Config = None,
+    json: bool = False,
+) -> int:
+    """Show round trips: entry, exit, fees, net result, how they ended, markouts."""
+
+    async def run(settings: Settings) -> None:
+        await print_trades(settings, Question(symbol=symbol, since=since, limit=limit), as_json=json)
 
     return _run(config, run)
 
