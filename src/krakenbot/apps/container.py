@@ -18,6 +18,7 @@ from attrs import evolve
 from dependency_injector import containers, providers
 
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
+from krakenbot.adapters.journal.files import FileJournal
 from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, KrakenExecutionFeed
 from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSettings
 from krakenbot.adapters.kraken.nonce import NonceSource, nonce_state_file
@@ -133,6 +134,12 @@ def make_sample_sink(settings: Settings, ingest: Database, events: EventSink) ->
         spool_after_s=writer.spool_after_s,
         events=events,
     )
+
+
+def make_journal(settings: Settings, execution: ExecutionSettings) -> FileJournal:
+    """Return the journal of one venue account: records never reach the database of another one."""
+    folder = execution.journal_dir or settings.process.data_dir / "journal"
+    return FileJournal(folder / hashlib.sha256(execution.venue_id.encode()).hexdigest()[:12])
 
 
 def _make_private(folder: Path) -> None:
@@ -275,6 +282,7 @@ class ExecutionContainer(SharedContainer):
             SharedContainer.databases.provided.decision,
             venue_id=execution_settings.provided.venue_id,
         ),
+        journal=providers.Singleton(make_journal, settings, execution_settings),
         cycle_store=SharedContainer.cycle_store,
         safety_store=providers.Singleton(PostgresSafetyStore, SharedContainer.databases.provided.decision),
         ledger_store=providers.Singleton(PostgresLedgerStore, SharedContainer.databases.provided.decision),

@@ -11,6 +11,7 @@ KrakenbotError
 ├─ StoreError
 │  ├─ StoreUnavailable      the database is away
 │  ├─ StoreConflict         a constraint said no
+│  ├─ JournalFailed         the local journal cannot keep a record
 │  └─ LeaseLost             another process leads
 └─ ConfigError              settings that cannot be used
 """
@@ -83,8 +84,16 @@ class StoreConflict(StoreError):
         self.constraint = constraint
 
 
+class JournalFailed(StoreError):
+    """Report that the local journal cannot keep a record: the disk or its limit says no."""
+
+
 class LeaseLost(StoreError):
-    """Report that another process holds the lease, or that ours has expired."""
+    """Report that another process holds the lease, or that ours has expired; `holder` names it where it is known."""
+
+    def __init__(self, message: str, *, holder: str | None = None) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class ConfigError(KrakenbotError):

@@ -22,6 +22,8 @@ LineageId = NewType("LineageId", int)
 EpochId = NewType("EpochId", int)
 GenerationId = NewType("GenerationId", int)
 LeaseEpoch = NewType("LeaseEpoch", int)
+JournalId = NewType("JournalId", str)
+"""Name of a record of the local journal, unique for ever."""
 VenueId = NewType("VenueId", str)
 """Host and account hash: what was learnt at one venue never reaches another."""
 

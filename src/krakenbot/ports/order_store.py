@@ -72,11 +72,12 @@ class OrderStore(Protocol):
         Raises Refused with a blocker code when the gate says no, LeaseLost when the lease is not ours.
         """
 
-    async def insert_exit(self, order: Order, lease_epoch: LeaseEpoch) -> None:
-        """Insert the row of a protective or profit exit; checks the lease only."""
-
     async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
-        """Commit one change; raises LeaseLost once another process has taken the lease, expired or not."""
+        """Commit one change; raises LeaseLost once another process has taken the lease, expired or not.
+
+        May be called again with the same change after StoreUnavailable or a timeout: it is committed once where the
+        outcome of the try before can be found, else the repetition is a StoreConflict.
+        """
 
     async def load_live(self, venue_id: VenueId) -> LiveBook:
         """Load what is alive at this venue."""

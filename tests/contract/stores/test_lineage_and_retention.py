@@ -210,7 +210,7 @@ async def test_what_is_open_is_known_by_its_beginning(stores):
         entry_id=None,
     )
     nothing = await stores.retention.open_since()
-    await stores.orders.insert_exit(stop, lease_epoch)
+    await stores.orders.apply(OrderChange(inserts=(stop,)), lease_epoch)
     await stores.orders.apply(OrderChange(positions=(held,)), lease_epoch)
 
     assert [] == list(nothing)

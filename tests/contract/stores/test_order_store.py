@@ -171,9 +171,11 @@ async def test_entry_and_protective_intent_come_back_as_they_were(stores):
 
     await stores.orders.insert_entry(entry, stop, gate)
 
-    assert LiveBook(orders=(entry, stop), positions=(), exec_ids=frozenset(), last_fill_at=None) == (
-        await stores.orders.load_live(VENUE)
+    expected = LiveBook(
+        orders=(entry, stop), positions=(), exec_ids=frozenset(), last_fill_at=None, changed_at={BTC: AT}
     )
+
+    assert expected == await stores.orders.load_live(VENUE)
     assert entry == await stores.orders.find_order(ClOrdId("kb-1"))
     assert await stores.orders.find_order(ClOrdId("kb-none")) is None
     assert (1, Decimal("500.001")) == await stores.orders.entry_notional_since(AT)
@@ -234,7 +236,7 @@ async def test_foreign_lease_epoch_is_lost_for_entries_and_exits(stores):
     with pytest.raises(LeaseLost):
         await stores.orders.insert_entry(make_entry(), make_stop(), evolve(gate, lease_epoch=wrong))
     with pytest.raises(LeaseLost):
-        await stores.orders.insert_exit(make_stop(parent=None), wrong)
+        await stores.orders.apply(OrderChange(inserts=(make_stop(parent=None),)), wrong)
 
 
 async def test_expired_lease_is_lost(stores):
@@ -249,7 +251,7 @@ async def test_exit_needs_the_lease_alone(stores):
     lease_epoch = await stores.lease.acquire("a", 30)
     stop = make_stop(parent=None)
 
-    await stores.orders.insert_exit(stop, lease_epoch)
+    await stores.orders.apply(OrderChange(inserts=(stop,)), lease_epoch)
 
     assert stop == await stores.orders.find_order(stop.cl_ord_id)
 
@@ -444,7 +446,7 @@ async def test_entry_is_refused_once_the_engine_is_halted_or_latched(stores, sta
         await stores.orders.insert_entry(make_entry(), make_stop(), gate)
 
     assert BlockerCode.ENGINE_MODE == caught.value.code
-    await stores.orders.insert_exit(make_stop(parent=None), gate.lease_epoch)
+    await stores.orders.apply(OrderChange(inserts=(make_stop(parent=None),)), gate.lease_epoch)
 
 
 async def test_other_venue_sees_nothing(stores):

@@ -23,7 +23,7 @@ class MemoryLease:
         """Take the lease; raises LeaseLost naming who has it."""
         row = self._db.lease
         if self._is_in_force() and row.holder != holder:
-            raise LeaseLost(f"held by {row.holder} until {row.expires_at} (epoch {row.lease_epoch})")
+            raise LeaseLost(f"held by {row.holder} until {row.expires_at} (epoch {row.lease_epoch})", holder=row.holder)
         row.holder = holder
         row.lease_epoch = LeaseEpoch(row.lease_epoch + 1)
         row.expires_at = self._clock.now() + timedelta(seconds=ttl_s)

@@ -24,6 +24,7 @@ from krakenbot.domain.values import (
     ClOrdId,
     ExecId,
     GenerationId,
+    JournalId,
     LeaseEpoch,
     LineageId,
     RunId,
@@ -73,6 +74,7 @@ class MemoryDatabase:
     requests: dict[int, GenerationId | None] = field(factory=dict)
     orders: dict[ClOrdId, Order] = field(factory=dict)
     events: list[OrderEventRow] = field(factory=list)
+    journaled: set[JournalId] = field(factory=set)
     fills: dict[tuple[VenueId, ExecId], Fill] = field(factory=dict)
     positions: dict[tuple[VenueId, Symbol], Position] = field(factory=dict)
     realized: list[tuple[VenueId, datetime, Decimal]] = field(factory=list)

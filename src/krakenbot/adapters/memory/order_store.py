@@ -38,20 +38,20 @@ class MemoryOrderStore:
         self._db.orders[order.cl_ord_id] = order
         self._db.orders[protective.cl_ord_id] = protective
 
-    async def insert_exit(self, order: Order, lease_epoch: LeaseEpoch) -> None:
-        """Insert the row of an exit; only the lease is checked."""
-        self._check_lease(lease_epoch)
-        self._check_new(order)
-        self._db.orders[order.cl_ord_id] = order
-
     async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
         """Check everything, then write everything."""
         if self._db.lease.lease_epoch != lease_epoch:
             raise LeaseLost(f"lease epoch {lease_epoch} was taken over by {self._db.lease.lease_epoch}")
+        if self._db.journaled & set(change.journal_ids) or len(set(change.journal_ids)) < len(change.journal_ids):
+            raise StoreConflict("order_journal_pkey")
+        for order in change.inserts:
+            self._check_new(order)
         fresh = self._checked_fills(change)
         for order in change.orders:
             self._check_update(order)
         gains = [(position, self._gain(position, change)) for position in change.positions]
+        self._db.journaled.update(change.journal_ids)
+        self._db.orders.update({order.cl_ord_id: order for order in change.inserts})
         self._db.fills.update(fresh)
         self._db.orders.update({order.cl_ord_id: order for order in change.orders})
         self._db.events.extend(change.events)

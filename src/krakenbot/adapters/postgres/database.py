@@ -28,6 +28,14 @@ _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RESOLVE_POLL_S = 0.05
 
 
+class CommitInDoubt(StoreUnavailable):
+    """Report a transaction that may or may not have been committed; `transaction_id` is what to ask for."""
+
+    def __init__(self, transaction_id: str, cause: str) -> None:
+        super().__init__(f"the connection was lost after COMMIT and its outcome could not be found: {cause}")
+        self.transaction_id = transaction_id
+
+
 class Database:
     """A pool onto one database, acting as `role` where the login is a member of it.
 
@@ -56,6 +64,11 @@ class Database:
         self._kwargs: dict[str, Any] = {
             "autocommit": True,
             "connect_timeout": 5,
+            # A server that vanished without a word is noticed by the kernel, not by the next question alone.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
             "application_name": f"krakenbot-{name}",
             "options": f"-c statement_timeout={round(statement_timeout_s * 1000)} -c lock_timeout=3000 "
             "-c idle_in_transaction_session_timeout=15000 -c search_path=krakenbot,pg_temp -c timezone=UTC -c jit=off",
@@ -135,11 +148,12 @@ class Database:
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
                 if transaction_id is None:
                     raise
-                await self._resolve(transaction_id)
+                if not await self.is_committed(transaction_id):
+                    raise StoreUnavailable("the connection was lost; the transaction was not committed") from None
         return result
 
-    async def _resolve(self, transaction_id: str) -> None:
-        """Return when the transaction is known to be committed; raise StoreUnavailable otherwise."""
+    async def is_committed(self, transaction_id: str) -> bool:
+        """Tell whether a transaction was committed; raises CommitInDoubt when that can't be found out in time."""
         cause = "no answer"
         with anyio.move_on_after(self._resolve_s):
             while True:
@@ -153,13 +167,13 @@ class Database:
                 else:
                     match row:
                         case ("committed",):
-                            return
+                            return True
                         case ("aborted",):
-                            raise StoreUnavailable("the connection was lost; the transaction was not committed")
+                            return False
                         case _:
                             cause = "the transaction is still in progress"
                 await anyio.sleep(_RESOLVE_POLL_S)
-        raise StoreUnavailable(f"the connection was lost after COMMIT and its outcome could not be found: {cause}")
+        raise CommitInDoubt(transaction_id, cause)
 
     async def _take_role(self, connection: AsyncConnection) -> None:
         if self.role is None:

@@ -12,9 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from attrs import define
 from psycopg import AsyncConnection
 
-from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.database import CommitInDoubt, Database, in_own_task
 from krakenbot.adapters.postgres.rows import (
     FILL_COLUMNS,
     ORDER_COLUMNS,
@@ -57,6 +58,7 @@ _INSERT_EVENT = """
 INSERT INTO execution_order_events (cl_ord_id, at, event, from_state, to_state, detail) VALUES (%s, %s, %s, %s, %s, %s)
 """
 _INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES ({placeholders(FILL_COLUMNS)})"
+_INSERT_JOURNAL = "INSERT INTO order_journal (journal_id, lease_epoch) VALUES (%s, %s)"
 _OLD_POSITION = "SELECT realized_quote, entry_id FROM positions WHERE venue_id = %s AND symbol = %s FOR UPDATE"
 _PUT_POSITION = f"""
 INSERT INTO positions (venue_id, {POSITION_COLUMNS}) VALUES (%s, {placeholders(POSITION_COLUMNS)})
@@ -88,12 +90,22 @@ LEFT JOIN ingest_epochs e ON e.epoch_id = %s AND e.lineage_id = %s AND e.status 
 """
 
 
+@define
+class _Attempt:
+    """A change that was handed in; what became of it as far as it is known."""
+
+    change: OrderChange
+    transaction_id: str | None = None
+    is_committed: bool = False
+
+
 class PostgresOrderStore:
     """OrderStore on the decision database, for one venue account."""
 
     def __init__(self, database: Database, *, venue_id: VenueId) -> None:
         self._database = database
         self._venue_id = venue_id
+        self._attempt: _Attempt | None = None
 
     async def insert_entry(self, order: Order, protective: Order, gate: EntryGate) -> None:
         """Insert an entry and its protective intent, both fenced by lease, generation and epoch."""
@@ -107,37 +119,55 @@ class PostgresOrderStore:
 
         await self._database.write(body)
 
-    async def insert_exit(self, order: Order, lease_epoch: LeaseEpoch) -> None:
-        """Insert the row of an exit; only the lease is checked."""
-
-        async def body(connection: AsyncConnection) -> None:
-            await _check_lease(connection, lease_epoch)
-            await connection.execute(_INSERT_ORDER, [*order_values(order), None, None, None, lease_epoch])
-
-        await self._database.write(body)
-
     async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
-        """Commit one change whole, unless the lease was taken over: a paused process must not write over its heir."""
+        """Commit one change whole, unless the lease was taken over: a paused process must not write over its heir.
+
+        When the same change is handed in again after an answer was lost, the transaction of the try before is asked
+        for first, so that it is committed once.
+        """
+        attempt = self._attempt
+        if attempt is None or attempt.change is not change:
+            attempt = self._attempt = _Attempt(change)
+        await in_own_task(self._apply(attempt, lease_epoch), finish=True)
+
+    async def _apply(self, attempt: _Attempt, lease_epoch: LeaseEpoch) -> None:
+        if attempt.transaction_id is not None:
+            attempt.is_committed = await self._database.is_committed(attempt.transaction_id)
+            attempt.transaction_id = None
+        if attempt.is_committed:
+            return
 
         async def body(connection: AsyncConnection) -> None:
-            row = await (await connection.execute(_LEASE)).fetchone()
-            if row is None or row[0] != lease_epoch:
-                raise LeaseLost(f"lease epoch {lease_epoch} was taken over by {row[0] if row else None}")
-            # Fills first: a repeated exec_id must be what the conflict names.
-            for fill in change.fills:
-                await connection.execute(_INSERT_FILL, fill_values(fill))
-            for order in change.orders:
-                await _update_order(connection, order)
-            for event in change.events:
-                await connection.execute(_INSERT_EVENT, _event_values(event))
-            for position in change.positions:
-                await self._put_position(connection, position, change.fills)
-            for protection in change.protection:
-                await connection.execute(_INSERT_PROTECTION, _protection_values(self._venue_id, protection))
-            if change.reconciled_at is not None:
-                await connection.execute(_MOVE_CURSOR, [self._venue_id, change.reconciled_at])
+            await self._write_change(connection, attempt.change, lease_epoch)
 
-        await self._database.write(body)
+        try:
+            await self._database.write(body)
+        except CommitInDoubt as doubt:
+            attempt.transaction_id = doubt.transaction_id
+            raise
+        attempt.is_committed = True
+
+    async def _write_change(self, connection: AsyncConnection, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
+        row = await (await connection.execute(_LEASE)).fetchone()
+        if row is None or row[0] != lease_epoch:
+            raise LeaseLost(f"lease epoch {lease_epoch} was taken over by {row[0] if row else None}")
+        # First what may be repeated: a known record or exec_id must be what the conflict names.
+        for journal_id in change.journal_ids:
+            await connection.execute(_INSERT_JOURNAL, [journal_id, lease_epoch])
+        for order in change.inserts:
+            await connection.execute(_INSERT_ORDER, [*order_values(order), None, None, None, lease_epoch])
+        for fill in change.fills:
+            await connection.execute(_INSERT_FILL, fill_values(fill))
+        for order in change.orders:
+            await _update_order(connection, order)
+        for event in change.events:
+            await connection.execute(_INSERT_EVENT, _event_values(event))
+        for position in change.positions:
+            await self._put_position(connection, position, change.fills)
+        for protection in change.protection:
+            await connection.execute(_INSERT_PROTECTION, _protection_values(self._venue_id, protection))
+        if change.reconciled_at is not None:
+            await connection.execute(_MOVE_CURSOR, [self._venue_id, change.reconciled_at])
 
     async def load_live(self, venue_id: VenueId) -> LiveBook:
         """Load orders that are not terminal, every position's row, and the newest MAX_EXEC_IDS exec_ids."""

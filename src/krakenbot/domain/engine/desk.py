@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import cast
 
 import anyio
 from attrs import evolve, frozen
@@ -22,6 +23,7 @@ from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
 from krakenbot.domain.engine.order_rows import entry_rows, exit_row
 from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.engine.write_ahead import WriteAhead
 from krakenbot.domain.errors import (
     OutcomeUnknown,
     Refused,
@@ -31,12 +33,14 @@ from krakenbot.domain.errors import (
     VenueUnavailable,
     invariant,
 )
+from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.exits import check_profile
+from krakenbot.domain.execution.journal import JournalKind
 from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, OrderState
 from krakenbot.domain.execution.rate import RateBudget
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
-from krakenbot.domain.values import ClOrdId, Symbol, VenueOrderId
+from krakenbot.domain.values import ClOrdId, JournalId, Symbol, VenueOrderId
 from krakenbot.ports.clock import Clock, IdSource
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.order_gateway import OrderGateway
@@ -44,7 +48,7 @@ from krakenbot.ports.order_store import EntryGate, OrderStore
 from krakenbot.ports.safety_store import SafetyStore
 
 UNKNOWN_ORDER = "EOrder:Unknown order"
-_LEASE_WAIT_S = 0.5
+_LEASE_WAIT_S = 2.0
 _CANCEL_RETRY_S = 1.0
 _CANCEL_RETRY_MAX_S = 60.0
 # Kraken accepts deadlines from 500 ms ahead (FACTS 12.1); later than that the request would be refused anyway.
@@ -85,6 +89,7 @@ class OrderDesk:
         self._rate = rate
         self._settings = settings
         self._sink = event_sink
+        self._ahead = WriteAhead(clock=clock, ids=ids, recorder=recorder, event_sink=event_sink)
         self._fresh_intents: set[ClOrdId] = set()
         self._doubtful: set[ClOrdId] = set()
         self._rejections: dict[Symbol, str] = {}
@@ -163,11 +168,10 @@ class OrderDesk:
         self._event(cl_ord_id, OrderEvent.WITHDRAWN, reason=reason)
 
     async def send_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> Order | None:
-        """Send a sell of at most the position; None when it is more than that, or its row could not be committed.
+        """Send a sell of at most the position; None when it is more than that, or its row could not be kept.
 
         A `cl_ord_id` in the plan names a reserved intent, whose row exists already.
         """
-        await self._lease.wait_if_overdue(_LEASE_WAIT_S)
         position_qty = self._tracker.position(plan.symbol).qty
         if plan.qty <= 0 or plan.qty > position_qty:
             self._sink.emit("exit_refused", symbol=plan.symbol, qty=str(plan.qty), position=str(position_qty))
@@ -179,7 +183,7 @@ class OrderDesk:
                 self._fresh_intents.discard(cl_ord_id)
             else:
                 order = exit_row(plan, parent_id, self._clock.now(), self._settings, self._ids)
-                if not await self._insert_exit(order):
+                if not await self._ahead.keep_row(order):
                     return None
                 self._tracker.add(order)
                 cl_ord_id = order.cl_ord_id
@@ -192,27 +196,17 @@ class OrderDesk:
         return self._rate.allows_trail(symbol, self._clock.mono())
 
     async def reserve_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> ClOrdId | None:
-        """Commit the row of an exit that is sent later, under the id returned; None when that failed.
+        """Keep the row of an exit that is sent later, under the id returned; None when that failed.
 
-        What covers a position now must not be cancelled for an exit whose row can't be written.
+        What covers a position now must not be cancelled for an exit whose row can't be kept.
         """
         order = exit_row(plan, parent_id, self._clock.now(), self._settings, self._ids)
         with anyio.CancelScope(shield=True):
-            if not await self._insert_exit(order):
+            if not await self._ahead.keep_row(order):
                 return None
             self._tracker.add(order)
             self._fresh_intents.add(order.cl_ord_id)
         return order.cl_ord_id
-
-    async def _insert_exit(self, order: Order) -> bool:
-        try:
-            with anyio.fail_after(self._settings.store_timeout_s):
-                await self._store.insert_exit(order, self._lease.epoch)
-        except (StoreUnavailable, TimeoutError) as error:
-            self._doubtful.add(order.cl_ord_id)
-            self._sink.emit("exit_waits_for_store", symbol=order.symbol, kind=order.exit_kind, error=str(error))
-            return False
-        return True
 
     # requests
 
@@ -224,11 +218,26 @@ class OrderDesk:
         trigger_price: Decimal | None = None,
         deadline_at: datetime | None = None,
     ) -> None:
-        self._event(cl_ord_id, OrderEvent.SUBMIT_SENT, qty=qty, trigger_price=trigger_price, deadline_at=deadline_at)
-        order = self._tracker.get(cl_ord_id)
-        invariant(order is not None, "I1", f"{cl_ord_id} has no row")
-        if order is None:
+        row = self._tracker.get(cl_ord_id)
+        invariant(row is not None, "I1", f"{cl_ord_id} has no row")
+        if row is None:
             return
+        journal_ids = await self._ahead.keep_request(
+            JournalKind.SUBMIT, row, qty=qty, trigger_price=trigger_price, deadline_at=deadline_at
+        )
+        # Last of all: whoever waits after this could have been stopped meanwhile, and another could lead.
+        if not await self._may_act("submit", cl_ord_id, journal_ids):
+            if not self._lease.is_lost:
+                self._after_not_sent(row, "another leader is at work")
+            return
+        order = self._event(
+            cl_ord_id,
+            OrderEvent.SUBMIT_SENT,
+            qty=qty,
+            trigger_price=trigger_price,
+            deadline_at=deadline_at,
+            journal_ids=journal_ids,
+        )
         try:
             with anyio.fail_after(self._settings.request_timeout_s):
                 venue_order_id = await self._gateway.submit(order)
@@ -245,6 +254,14 @@ class OrderDesk:
         else:
             self._event(cl_ord_id, OrderEvent.ACKED, venue_order_id=venue_order_id)
             self._rejections.pop(order.symbol, None)
+
+    async def _may_act(self, method: str, cl_ord_id: ClOrdId, journal_ids: tuple[JournalId, ...] = ()) -> bool:
+        """Tell whether a request may be sent at this moment; when not, its records in the journal come to nothing."""
+        if await self._lease.may_act(_LEASE_WAIT_S):
+            return True
+        self._sink.emit("request_withheld", method=method, cl_ord_id=cl_ord_id, lost=self._lease.is_lost)
+        self._recorder.put(OrderChange(journal_ids=journal_ids))
+        return False
 
     def _after_not_sent(self, order: Order, reason: str) -> None:
         if order.role is OrderRole.PROTECTIVE_STOP:
@@ -290,7 +307,6 @@ class OrderDesk:
         trigger_price: Decimal | None = None,
     ) -> bool:
         """Amend a live order to a new total and prices; True when the venue accepted it."""
-        await self._lease.wait_if_overdue(_LEASE_WAIT_S)
         order = self._tracker.get(cl_ord_id)
         if order is None or order.state.is_terminal:
             return False
@@ -298,7 +314,21 @@ class OrderDesk:
         trigger_price = order.trigger_price if trigger_price is None else trigger_price
         deadline_at = self._clock.now() + timedelta(seconds=self._settings.deadline_s)
         with anyio.CancelScope(shield=True):
-            self._event(cl_ord_id, OrderEvent.AMEND_SENT)
+            journal_ids = await self._ahead.keep_request(
+                JournalKind.AMEND,
+                order,
+                qty=qty,
+                limit_price=limit_price,
+                trigger_price=trigger_price,
+                deadline_at=deadline_at,
+            )
+            if not await self._may_act("amend", cl_ord_id, journal_ids):
+                return False
+            order = self._tracker.get(cl_ord_id) or order
+            if order.state.is_terminal:
+                self._recorder.put(OrderChange(journal_ids=journal_ids))
+                return False
+            order = self._event(cl_ord_id, OrderEvent.AMEND_SENT, journal_ids=journal_ids)
             try:
                 with anyio.fail_after(self._settings.request_timeout_s):
                     await self._gateway.amend(
@@ -334,13 +364,20 @@ class OrderDesk:
         self._cancels[cl_ord_id] = evolve(
             before, tries=min(before.tries + 1, 16), not_before_mono=self._clock.mono() + rest_s
         )
-        if order.state not in {OrderState.PENDING_SUBMIT, OrderState.SUBMITTED}:
-            self._event(cl_ord_id, OrderEvent.CANCEL_SENT)
-        return await self._send_cancel(cl_ord_id)
+        with anyio.CancelScope(shield=True):
+            journal_ids = await self._ahead.keep_request(JournalKind.CANCEL, order)
+            if not await self._may_act("cancel", cl_ord_id, journal_ids):
+                return False
+            order = self._tracker.get(cl_ord_id) or order
+            if order.state.is_terminal or order.state in {OrderState.PENDING_SUBMIT, OrderState.SUBMITTED}:
+                self._recorder.put(OrderChange(journal_ids=journal_ids))
+            else:
+                self._event(cl_ord_id, OrderEvent.CANCEL_SENT, journal_ids=journal_ids)
+        return order.state.is_terminal or await self._send_cancel(cl_ord_id)
 
     async def cancel_stranger(self, cl_ord_id: ClOrdId) -> bool:
-        """Cancel an open order with our prefix that has no row."""
-        return await self._send_cancel(cl_ord_id)
+        """Cancel an open order with our prefix that has no row; only the leader knows that nobody has made it."""
+        return self._lease.is_held and await self._send_cancel(cl_ord_id)
 
     async def _send_cancel(self, cl_ord_id: ClOrdId) -> bool:
         with anyio.CancelScope(shield=True):
@@ -400,7 +437,9 @@ class OrderDesk:
         trigger_price: Decimal | None = None,
         deadline_at: datetime | None = None,
         reason: str | None = None,
-    ) -> None:
+        journal_ids: tuple[JournalId, ...] = (),
+    ) -> Order:
+        """Take one step, queue what it changes, and return the order after it."""
         self._recorder.take(
             self._tracker.apply_event(
                 cl_ord_id,
@@ -412,8 +451,12 @@ class OrderDesk:
                 trigger_price=trigger_price,
                 deadline_at=deadline_at,
                 reason=reason,
-            )
+            ),
+            journal_ids,
         )
+        order = self._tracker.get(cl_ord_id)
+        invariant(order is not None, "I1", f"{cl_ord_id} has no row")
+        return cast("Order", order)
 
     def _ask(self, reason: str) -> None:
         for ask in self._recorder.on_incomplete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from pathlib import Path
 
 from attrs import field, fields, frozen
 
@@ -26,6 +27,8 @@ class ExecutionSettings:
     leaves room to wait until it has decayed. `tie_out_interval_s` lies between two comparisons with the ledger.
     `request_timeout_s` bounds every request to the venue, `store_timeout_s` every transaction that an order waits for.
     `quiet_s` is how long a symbol rests after the same rejection twice.
+    `journal_dir` is where requests are kept while the decision database is away (not set: the folder `journal` in
+    `data_dir`).
     `tier` is the account's verification tier at Kraken, which sets its rate limits; where the venue states a tighter
     one, that holds.
     """
@@ -53,6 +56,7 @@ class ExecutionSettings:
     lease_margin_s: float = 3.0
     stop_timeout_s: float = 15.0
     quiet_s: float = 600.0
+    journal_dir: Path | None = None
     tier: AccountTier = AccountTier.STARTER
     exits: ExitSettings = field(factory=ExitSettings)
 

@@ -320,7 +320,7 @@ class PositionMonitor:
     async def _exit_at_market(self, symbol: Symbol, cover: Cover, holding: Holding, step: ExitAtMarket) -> None:
         """Cancel first, wait for cancel or fill, then sell what the balance says; a remainder is sold again.
 
-        The row of the sale is committed before anything is cancelled: while the store is away the stop stays.
+        The row of the sale is on record before anything is cancelled: while it can't be kept the stop stays.
         """
         plan = ProtectiveExit(
             symbol=symbol,
@@ -328,7 +328,7 @@ class PositionMonitor:
             kind=step.kind,
             reason=step.reason,
         )
-        sale_id = await self._reserve_sale(symbol, cover, holding, plan)
+        sale_id = await self._desk.reserve_exit(plan, parent_id=holding.position.entry_id)
         if sale_id is None:
             await self._cover_without_sale(symbol, cover, holding)
             return
@@ -340,17 +340,8 @@ class PositionMonitor:
         finally:
             self._withdraw_unsent(sale_id)
 
-    async def _reserve_sale(
-        self, symbol: Symbol, cover: Cover, holding: Holding, plan: ProtectiveExit
-    ) -> ClOrdId | None:
-        has_other_cover = stands(holding.stop) or self._unsent_stop(symbol, cover) is not None
-        if has_other_cover and not self._recorder.is_store_available:
-            # Known to be away: what can be done without it must not wait for its timeout.
-            return None
-        return await self._desk.reserve_exit(plan, parent_id=holding.position.entry_id)
-
     async def _cover_without_sale(self, symbol: Symbol, cover: Cover, holding: Holding) -> None:
-        """Without a row for the sale the stop stands, or its reserved row is sent; the sale is tried again."""
+        """Where no row of the sale can be kept the stop stands, or its reserved row is sent; the sale comes later."""
         cover.rest_until_mono = self._clock.mono() + _REST_MIN_S
         if stands(holding.stop) or self._unsent_stop(symbol, cover) is None:
             return

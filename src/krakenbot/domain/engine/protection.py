@@ -74,7 +74,7 @@ class ProtectionCounter:
             protected_qty=protected_qty,
             reason=_why(holding, protection),
         )
-        self._recorder.put_protection(OrderChange(protection=(event,)))
+        self._recorder.put(OrderChange(protection=(event,)))
         if protection is not cover.protection:
             self._sink.emit(
                 "protection",
@@ -98,7 +98,7 @@ class ProtectionCounter:
             protected_qty=Decimal(0),
             reason="closed",
         )
-        self._recorder.put_protection(OrderChange(protection=(event,)))
+        self._recorder.put(OrderChange(protection=(event,)))
         self._sink.emit("position_closed", symbol=position.symbol, realized=str(position.realized_quote))
 
 

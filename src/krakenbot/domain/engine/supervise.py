@@ -31,8 +31,10 @@ from krakenbot.domain.engine.markouts import MarkoutRecorder
 from krakenbot.domain.engine.rate_keeper import RateKeeper
 from krakenbot.domain.engine.reconcile import Reconciler
 from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.engine.replay import replay_journal
 from krakenbot.domain.engine.resting import RestingEntries
 from krakenbot.domain.errors import ConfigError, StoreUnavailable, VenueRejected, VenueUnavailable
+from krakenbot.domain.execution.journal import JournalRecord
 from krakenbot.domain.execution.order import OrderEvent, OrderRole, OrderState
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.instrument import Instrument
@@ -41,6 +43,7 @@ from krakenbot.ports.clock import Clock, IdSource
 from krakenbot.ports.cycle_store import CycleStore
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.execution_feed import ExecutionFeed
+from krakenbot.ports.journal import Journal
 from krakenbot.ports.lease import Lease
 from krakenbot.ports.ledger_store import LedgerStore
 from krakenbot.ports.market_feed import MarketFeed
@@ -51,6 +54,7 @@ from krakenbot.ports.state_store import StateStore
 from krakenbot.ports.venue_query import VenueQuery
 
 PROCESS = "execution"
+WAITING_PROCESS = "execution-waiting"
 _RETRY_S = 1.0
 _FEED_WAIT_S = 5.0
 _FEED_POLL_S = 0.05
@@ -74,6 +78,7 @@ class ExecutionEngine:
         market_feed: MarketFeed,
         state_store: StateStore,
         order_store: OrderStore,
+        journal: Journal,
         cycle_store: CycleStore,
         safety_store: SafetyStore,
         ledger_store: LedgerStore,
@@ -95,6 +100,8 @@ class ExecutionEngine:
         self._settings = settings
         self._sink = event_sink
         self._btc = btc_symbol or Symbol(f"BTC/{settings.quote_asset}")
+        self._journaled: tuple[JournalRecord, ...] | None = None
+        self._entries_from_mono = 0.0
         self.tracker = OrderTracker()
         self.rate = RateKeeper(
             clock=clock,
@@ -115,6 +122,7 @@ class ExecutionEngine:
         self.recorder = Recorder(
             clock=clock,
             order_store=order_store,
+            journal=journal,
             lease=self.lease,
             tracker=self.tracker,
             event_sink=event_sink,
@@ -214,7 +222,7 @@ class ExecutionEngine:
 
     async def run(self) -> None:
         """Run until cancelled, then stop cleanly; raises LeaseLost when another process leads."""
-        await self.lease.acquire()
+        await self._acquire()
         stop = anyio.Event()
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._serve, stop)
@@ -223,13 +231,29 @@ class ExecutionEngine:
             finally:
                 stop.set()
 
+    async def _acquire(self) -> None:
+        """Wait for the lease, and say meanwhile who has it."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tell_waiting)
+            await self.lease.acquire()
+            tasks.cancel_scope.cancel()
+        # Also when this process was killed and started anew: what a waiting one said last is over.
+        await self._put_status(WAITING_PROCESS, {"waits_for": None})
+
+    async def _tell_waiting(self) -> None:
+        while True:
+            await self._clock.sleep(1.0)
+            if self.lease.waits_for is not None:
+                body: dict[str, object] = {"waits_for": self.lease.waits_for, "holder": self._settings.holder}
+                await self._put_status(WAITING_PROCESS, body)
+
     async def _serve(self, stop: anyio.Event) -> None:
         # Shielded as a whole: cancellation arrives as `stop`, so that the clean stop finds its feed and store alive.
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as core:
                 core.start_soon(self.lease.run)
                 core.start_soon(self._status)
-                if await self._until(stop, self._load):
+                if await self._until(stop, self._replay) and await self._until(stop, self._load):
                     core.start_soon(self.recorder.run)
                     core.start_soon(self.executions.run)
                     core.start_soon(self.executions.watch_overdue)
@@ -243,6 +267,7 @@ class ExecutionEngine:
                         core.start_soon(self.ledger.run)
                         await self._trade(stop)
                     await self._stop_cleanly()
+                await self.recorder.close_journal()
                 await self.lease.release()
                 core.cancel_scope.cancel()
 
@@ -262,6 +287,19 @@ class ExecutionEngine:
             entries.start_soon(self.resting.run)
             await stop.wait()
             entries.cancel_scope.cancel()
+
+    async def _replay(self) -> bool:
+        """Take what an earlier process had to journal into the database, before anything is read from it."""
+        if self._journaled is None:
+            self._journaled = await self.recorder.open_journal()
+        try:
+            with anyio.fail_after(self._settings.query_timeout_s):
+                await replay_journal(self._journaled, self._order_store, self.lease.epoch, self._sink)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._sink.emit("start_waiting", step="journal", error=str(error) or "timeout")
+            return False
+        self._journaled = ()
+        return True
 
     async def _load(self) -> bool:
         """Load rows and instruments; what an earlier process may have sent has an unknown outcome."""
@@ -283,6 +321,8 @@ class ExecutionEngine:
                 self.recorder.take(
                     self.tracker.apply_event(order.cl_ord_id, OrderEvent.OUTCOME_UNKNOWN, at=at, reason="restart")
                 )
+                # The old leader may have been about to send it; its deadline bounds how long that can take.
+                self._entries_from_mono = self._clock.mono() + self._settings.deadline_s + _CLOCK_SKEW_S
         self.monitor.distrust_intents()
         self._sink.emit("loaded", orders=len(book.orders), positions=len(book.positions), fills=len(book.exec_ids))
         return True
@@ -291,6 +331,9 @@ class ExecutionEngine:
         """Reconcile before the first entry, once nothing of an earlier process can still reach the venue."""
         at = self._clock.now()
         deadlines = [o.deadline_at for o in self.tracker.live() if o.state is OrderState.UNKNOWN and o.deadline_at]
+        # An amend under way is answered by the first ladder after its own deadline, not before.
+        amends = [o.state_at for o in self.tracker.live() if o.state is OrderState.PENDING_AMEND and o.state_at]
+        deadlines += [sent_at + timedelta(seconds=self._settings.deadline_s) for sent_at in amends]
         horizon = max(deadlines, default=at) + timedelta(seconds=_CLOCK_SKEW_S if deadlines else 0.0)
         wait_s = min((horizon - at).total_seconds(), self._settings.deadline_s + _CLOCK_SKEW_S)
         if wait_s > 0:
@@ -363,8 +406,11 @@ class ExecutionEngine:
             await self._clock.sleep(self._settings.monitor_interval_s)
 
     def _system_view(self) -> SystemView:
-        settled = self.recorder.is_store_available and not self.tracker.overdue(
-            self._clock.now(), self._settings.fills_overdue_s
+        settled = (
+            self.recorder.is_store_available
+            and self.recorder.is_journal_usable
+            and not self.tracker.overdue(self._clock.now(), self._settings.fills_overdue_s)
+            and self._clock.mono() >= self._entries_from_mono
         )
         return SystemView(
             lease_held=self.lease.is_held,
@@ -387,9 +433,12 @@ class ExecutionEngine:
             await self._clock.sleep(1.0)
 
     async def _publish(self) -> None:
+        await self._put_status(PROCESS, self.status())
+
+    async def _put_status(self, process: str, body: dict[str, object]) -> None:
         try:
             with anyio.fail_after(self._settings.store_timeout_s):
-                await self._cycle_store.publish_status(PROCESS, self._clock.now(), self.status())
+                await self._cycle_store.publish_status(process, self._clock.now(), body)
         except (StoreUnavailable, TimeoutError) as error:
             self._sink.emit("status_not_published", error=str(error) or "timeout")
 

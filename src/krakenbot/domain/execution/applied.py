@@ -73,6 +73,8 @@ def merged(first: Applied, second: Applied) -> Applied:
             positions=tuple(positions.values()),
             protection=first.change.protection + second.change.protection,
             reconciled_at=max(cursors, default=None),
+            inserts=first.change.inserts + second.change.inserts,
+            journal_ids=first.change.journal_ids + second.change.journal_ids,
         ),
         alarms=first.alarms + second.alarms,
         strangers=first.strangers + second.strangers,

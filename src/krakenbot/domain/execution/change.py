@@ -12,7 +12,7 @@ from attrs import frozen
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order
 from krakenbot.domain.execution.position import Position, ProtectionEvent
-from krakenbot.domain.values import ClOrdId
+from krakenbot.domain.values import ClOrdId, JournalId
 
 
 @frozen(kw_only=True)
@@ -34,6 +34,8 @@ class OrderChange:
     `orders` are rows as they are after the change. `fills` are new ones; a fill whose exec_id is already in the
     ledger makes the whole change a StoreConflict on "fills_pkey". `reconciled_at` moves the venue's cursor: all that
     the venue showed up to that time is in this change or in one committed before it; None leaves it where it is.
+    `inserts` are new rows of exits. `journal_ids` name records of the local journal that the change replays; one that
+    is known already makes the whole change a StoreConflict on "order_journal_pkey".
     """
 
     orders: tuple[Order, ...] = ()
@@ -42,9 +44,11 @@ class OrderChange:
     positions: tuple[Position, ...] = ()
     protection: tuple[ProtectionEvent, ...] = ()
     reconciled_at: datetime | None = None
+    inserts: tuple[Order, ...] = ()
+    journal_ids: tuple[JournalId, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Tell whether there is nothing to commit."""
         rows = self.orders or self.events or self.fills or self.positions or self.protection
-        return not rows and self.reconciled_at is None
+        return not (rows or self.inserts or self.journal_ids) and self.reconciled_at is None

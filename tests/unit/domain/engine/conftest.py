@@ -20,6 +20,7 @@ import pytest
 from attrs import evolve
 from tests.events import Events
 
+from krakenbot.adapters.memory.journal import JournalPlace, MemoryJournal
 from krakenbot.adapters.memory.ledger_store import MemoryLedgerStore
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.decision.plan import (
@@ -125,6 +126,7 @@ class Store:
         self.safety: dict[Any, Any] = {}
         self.statuses: dict[Any, Any] = {}
         self.reconciled_at: Any = None
+        self.journaled: set[Any] = set()
         self.is_away = False
         self.lose_answers = 0
 
@@ -139,12 +141,6 @@ class Store:
         self.orders[protective.cl_ord_id] = protective
         self._answer()
 
-    async def insert_exit(self, order, lease_epoch):
-        await anyio.sleep(0.001)
-        self._check()
-        self.orders[order.cl_ord_id] = order
-        self._answer()
-
     def _answer(self):
         if self.lose_answers:
             self.lose_answers -= 1
@@ -155,6 +151,12 @@ class Store:
         self._check()
         if any(fill.exec_id in self.fills for fill in change.fills):
             raise StoreConflict("fills_pkey")
+        if self.journaled & set(change.journal_ids):
+            raise StoreConflict("order_journal_pkey")
+        if any(order.cl_ord_id in self.orders for order in change.inserts):
+            raise StoreConflict("execution_orders_pkey")
+        self.journaled |= set(change.journal_ids)
+        self.orders |= {order.cl_ord_id: order for order in change.inserts}
         for order in change.orders:
             before = self.orders[order.cl_ord_id]
             assert not before.state.is_terminal or before.state is order.state
@@ -235,7 +237,7 @@ class WorldLease:
 
     async def acquire(self, holder, ttl_s):
         if self.held_by_other:
-            raise LeaseLost("held by other until later")
+            raise LeaseLost("held by other until later", holder="other")
         self.epoch += 1
         return self.epoch
 
@@ -287,8 +289,8 @@ class Venue:
     # gateway
 
     async def submit(self, order):
-        row = self.world.store.orders.get(order.cl_ord_id)
-        assert row is not None, f"{order.cl_ord_id} was sent without a committed row"
+        journaled = {record.order.cl_ord_id for record in self.world.journal.records}
+        assert order.cl_ord_id in {*self.world.store.orders, *journaled}, f"{order.cl_ord_id} was sent without a row"
         assert order.cl_ord_id not in self.submitted or self.world.may_resend, f"{order.cl_ord_id} was sent twice"
         outcome = self.script.pop(0) if self.script else "ack"
         if outcome == "not_sent":
@@ -568,6 +570,7 @@ class World:
         self.clock = WorldClock()
         self.store = Store()
         self.lease = WorldLease()
+        self.journal = JournalPlace()
         self.events = Events()
         self.venue = Venue(self)
         self.market = Market(self)
@@ -602,6 +605,7 @@ class World:
             market_feed=self.market,
             state_store=self.store,
             order_store=self.store,
+            journal=MemoryJournal(self.journal),
             cycle_store=self.store,
             safety_store=self.store,
             ledger_store=MemoryLedgerStore(),

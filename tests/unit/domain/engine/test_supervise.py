@@ -230,7 +230,8 @@ async def test_second_leader_waits_and_says_who_leads(world):
         tasks.start_soon(world.engine.run)
         await anyio.sleep(10.0)
 
-        assert [{"reason": "held by other until later"}] == world.events.of("lease_waiting")
+        assert [{"reason": "held by other until later", "holder": "other"}] == world.events.of("lease_waiting")
+        assert "other" == world.store.statuses["execution-waiting"]["waits_for"]
         assert [] == world.venue.submitted
 
         world.lease.held_by_other = False
