@@ -12,6 +12,7 @@ from attrs import define, frozen
 
 from krakenbot.adapters.memory.control_stores import MemoryCycleStore, MemoryLease, MemorySafetyStore
 from krakenbot.adapters.memory.database import MemoryDatabase
+from krakenbot.adapters.memory.ledger_store import MemoryLedgerStore
 from krakenbot.adapters.memory.order_store import MemoryOrderStore
 from krakenbot.adapters.memory.retention_store import MemoryRetentionStore
 from krakenbot.adapters.memory.state_stores import (
@@ -26,6 +27,7 @@ from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, INGEST_ROLE
 from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.adapters.postgres.ledger_store import PostgresLedgerStore
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
@@ -35,6 +37,7 @@ from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.domain.values import VenueId
 from krakenbot.ports.cycle_store import CycleStore
 from krakenbot.ports.lease import Lease
+from krakenbot.ports.ledger_store import LedgerStore
 from krakenbot.ports.lineage_store import LineageStore
 from krakenbot.ports.order_store import OrderStore
 from krakenbot.ports.retention_store import RetentionStore
@@ -78,6 +81,7 @@ class Stores:
     refresher: StateRefresher
     answers: RefreshAnswers
     state: StateStore
+    ledger: LedgerStore
     clock: ManualClock
     url: str | None
 
@@ -101,6 +105,7 @@ def _in_memory() -> Stores:
         refresher=MemoryStateRefresher(database),
         answers=MemoryRefreshAnswers(database),
         state=MemoryStateStore(database),
+        ledger=MemoryLedgerStore(),
         clock=clock,
         url=None,
     )
@@ -152,6 +157,7 @@ async def stores(store_urls: tuple[str, ...]) -> AsyncIterator[Stores]:
             refresher=PostgresStateRefresher(ingest, publish),
             answers=answers,
             state=state,
+            ledger=PostgresLedgerStore(decision),
             clock=ManualClock(),
             url=url,
         )
