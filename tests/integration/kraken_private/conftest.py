@@ -13,6 +13,7 @@ import anyio
 import pytest
 from attrs import define, evolve, field
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, KrakenExecutionFeed
@@ -58,6 +59,7 @@ class PrivateVenue:
     snapshot_rows: list[dict[str, Any]] = field(factory=list)
     sequence: int = 0
     silent: bool = False
+    ban_s: int | None = None
     token_error: VenueError | None = None
     subscribe_error: str | None = None
 
@@ -66,6 +68,14 @@ class PrivateVenue:
             raise self.token_error
         self.tokens_given.append(f"token-canary{len(self.tokens_given)}")
         return Secret(self.tokens_given[-1])
+
+    def admit(self, socket: ServerConnection, _: Request) -> Response | None:
+        """Refuse the upgrade with HTTP 429 while the address is banned."""
+        if self.ban_s is None:
+            return None
+        response = socket.respond(429, "too many")
+        response.headers["Retry-After"] = str(self.ban_s)
+        return response
 
     async def serve_socket(self, socket: ServerConnection) -> None:
         self.sockets.append(socket)
@@ -165,7 +175,7 @@ async def make_rig() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     async def make(*, reply_timeout_s: float = 0.3, buffer_batches: int = 100, silence_timeout_s: float = 5.0) -> Rig:
         venue, events = PrivateVenue(), RememberedEvents()
         late: list[LateReply] = []
-        server = await serve(venue.serve_socket, "127.0.0.1", 0)
+        server = await serve(venue.serve_socket, "127.0.0.1", 0, process_request=venue.admit)
         servers.append(server)
         port = next(iter(server.sockets)).getsockname()[1]
         stream = PrivateStream(
@@ -177,6 +187,7 @@ async def make_rig() -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
                 session=PrivateSessionSettings(silence_timeout_s=silence_timeout_s),
                 refused_backoff_s=0.5,
                 outage_backoff_s=0.5,
+                ban_first_s=0.1,
             ),
             on_late_reply=late.append,
         )

@@ -133,6 +133,20 @@ async def test_refused_subscription_is_said_loudly_and_tried_slowly(make_rig) ->
     assert not rig.feed.is_connected
 
 
+async def test_banned_address_is_told_and_waits_as_long_as_the_venue_asks(make_rig) -> None:
+    rig = await make_rig()
+    rig.venue.ban_s = 1
+    began = anyio.current_time()
+    async with rig.feed.open():
+        await rig.wait_until(lambda: rig.events.fields_of("private_stream_banned"))
+        rig.venue.ban_s = None
+        await rig.wait_until(lambda: rig.feed.is_connected)
+
+    assert anyio.current_time() - began >= 1.0
+    assert [{"retry_after_s": 1.0}] == rig.events.fields_of("private_stream_banned")
+    assert 2 == rig.stream.connections
+
+
 async def test_unreachable_token_is_tried_again(make_rig) -> None:
     rig = await make_rig()
     rig.venue.token_error = VenueUnavailable("GetWebSocketsToken: HTTP 502")

@@ -1,7 +1,8 @@
 """The private connection of one account, kept up: what execution feed and order gateway share.
 
 Enters: a source of tokens and the order gateway's requests. Leaves: execution batches to whoever runs the stream,
-and answers to requests. A new token, session and connection for every attempt; retries back off with jitter.
+and answers to requests. A new token, session and connection for every attempt; retries back off with jitter and stay
+within its share of what an address may try, which the market feed can't use up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 
 from krakenbot.adapters.kraken.backoff import backoff_s
 from krakenbot.adapters.kraken.codec.private import Reply
+from krakenbot.adapters.kraken.protocol.budget import ConnectionBudget
 from krakenbot.adapters.kraken.protocol.private import PrivateSession, PrivateSessionSettings, ProtocolFault
 from krakenbot.adapters.kraken.protocol.session import Tap
 from krakenbot.adapters.kraken.ws import Connection, ConnectionSettings
@@ -29,6 +31,7 @@ from krakenbot.ports.event_sink import EventSink
 
 _OUT_OF_SERVICE: Final = frozenset({"maintenance", "cancel_only"})
 _RANDOM: Final = secrets.SystemRandom()
+_TOO_MANY_REQUESTS: Final = 429
 
 
 @frozen(kw_only=True)
@@ -37,7 +40,9 @@ class PrivateStreamSettings:
 
     `outage_backoff_s` is the least wait while the venue is in maintenance or cancel_only, `refused_backoff_s` after
     it has refused the key: trying faster gains nothing there and can lead to a lockout. `late_replies` bounds how
-    many requests without an answer are remembered.
+    many requests without an answer are remembered. At most `attempts_burst` plus `attempts_per_10_min` connections are
+    tried in ten minutes: with those of two market feeds that is below Kraken's limit of about 150 per address. After
+    HTTP 429 nothing is tried for `ban_first_s`, doubling up to `ban_max_s`, or for as long as the venue says.
     """
 
     session: PrivateSessionSettings = field(factory=PrivateSessionSettings)
@@ -45,6 +50,10 @@ class PrivateStreamSettings:
     outage_backoff_s: float = 5.0
     refused_backoff_s: float = 60.0
     late_replies: int = 1000
+    attempts_burst: int = 15
+    attempts_per_10_min: int = 25
+    ban_first_s: float = 30.0
+    ban_max_s: float = 600.0
 
 
 @frozen(kw_only=True)
@@ -83,6 +92,12 @@ class PrivateStream:
         self._clock = clock
         self._sink = events
         self._settings = settings
+        self._attempts = ConnectionBudget(
+            burst=settings.attempts_burst,
+            per_10_min=settings.attempts_per_10_min,
+            ban_first_s=settings.ban_first_s,
+            ban_max_s=settings.ban_max_s,
+        )
         self._on_late_reply = on_late_reply
         self._session: PrivateSession | None = None
         self._connection: Connection | None = None
@@ -126,6 +141,8 @@ class PrivateStream:
         self._deliver = deliver
         attempt = 0
         while True:
+            while (leave_s := self._attempts.take(self._clock.mono())) > 0:
+                await self._clock.sleep(max(leave_s, 0.01))
             was_live, least_wait_s, reason = await self._connect_once()
             attempt = 0 if was_live else attempt + 1
             wait_s = max(least_wait_s, backoff_s(attempt, _RANDOM.random()))
@@ -194,12 +211,21 @@ class PrivateStream:
         try:
             reason = await connection.run()
             was_live = session.has_execution_snapshot
+            self._heed(connection)
         finally:
             self._end(session)
         if session.is_refused:
             return was_live, self._refused(reason), reason
         least_wait_s = self._settings.outage_backoff_s if self._venue_status in _OUT_OF_SERVICE else 0.0
         return was_live, least_wait_s, reason
+
+    def _heed(self, connection: Connection) -> None:
+        if connection.refused_status == _TOO_MANY_REQUESTS:
+            self._attempts.banned(self._clock.mono(), connection.retry_after_s, _RANDOM.random())
+            # its own event: while it lasts nothing tells of our orders, and nothing can be sent
+            self._sink.emit("private_stream_banned", retry_after_s=connection.retry_after_s)
+        elif connection.was_open:
+            self._attempts.admitted()
 
     def _refused(self, reason: str) -> float:
         # its own event: a refused key needs a person, a lost network does not

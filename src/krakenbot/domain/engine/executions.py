@@ -14,6 +14,7 @@ from krakenbot.domain.engine.reconcile import Reconciler
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import VenueUnavailable
 from krakenbot.domain.execution.reports import ExecutionBatch, ExecutionReport
+from krakenbot.domain.values import ClOrdId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.execution_feed import ExecutionFeed
@@ -76,10 +77,18 @@ class ExecutionsConsumer:
             self._reconciler.request("gap")
 
     async def watch_overdue(self) -> None:
-        """Ask for a ladder while an order that the venue closed still lacks fills, until cancelled."""
+        """Ask for a ladder while an order that the venue closed still lacks fills, until cancelled.
+
+        Queries lag by up to a minute: the same orders are asked for ever more rarely.
+        """
+        before: list[ClOrdId] = []
+        wait_s = self._settings.fills_overdue_s
         while True:
-            await self._clock.sleep(self._settings.fills_overdue_s)
+            await self._clock.sleep(wait_s)
             overdue = self._recorder.tracker.overdue(self._clock.now(), self._settings.fills_overdue_s)
+            is_same = bool(overdue) and overdue == before
+            wait_s = min(2 * wait_s, self._settings.ladder_interval_s) if is_same else self._settings.fills_overdue_s
+            before = overdue
             if overdue:
                 self._sink.emit("fills_overdue", cl_ord_ids=overdue)
                 self._reconciler.ask_soon("fills_overdue")

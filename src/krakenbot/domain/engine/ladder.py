@@ -30,7 +30,7 @@ from krakenbot.ports.venue_query import VenueQuery
 
 _BALANCES_EVERY_S = 30.0
 # Queries lag the stream by up to 60 s.
-_LOOK_BACK = timedelta(seconds=180)
+LOOK_BACK = timedelta(seconds=180)
 _FIRST_LOOK_BACK = timedelta(hours=1)
 # Pages wait for the rate counter, each for a bounded time; a long outage has many of them.
 _HISTORY_TIMEOUT_S = 3_600.0
@@ -133,7 +133,7 @@ class Ladder:
         else:
             bounds = [self.cursor]
             bounds += [o.created_at for cl in doubted if (o := self._tracker.get(cl)) is not None]
-        return min(bounds) - _LOOK_BACK
+        return min(bounds) - LOOK_BACK
 
     async def _ask_shortfalls(self) -> tuple[Shortfall, ...] | None:
         """Return positions without their coins; None while the last look is recent, since every query costs points."""

@@ -6,7 +6,6 @@ Leaves: booked fills, corrected orders, cancelled strangers, proofs of absence. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 import anyio
@@ -94,12 +93,14 @@ class Reconciler:
 
     def request(self, reason: str) -> None:
         """Ask for a ladder soon; entries wait for it."""
+        self._note_unknown()
         self._reasons.add(reason)
         self.is_clean = False
         self._wakeup.set()
 
     def ask_soon(self, reason: str) -> None:
         """Ask for a ladder soon; entries in other symbols go on meanwhile."""
+        self._note_unknown()
         self._reasons.add(reason)
         self._wakeup.set()
 
@@ -162,7 +163,7 @@ class Reconciler:
             asked.view,
             clean_ladders={} if is_broken else self._clean_ladders,
             proof=self._proof,
-            unripe={row.cl_ord_id for row in rows} if is_broken else self._unripe(rows, asked.view.at),
+            unripe={row.cl_ord_id for row in rows} if is_broken else self._unripe(),
         )
         self._clean_ladders = found.clean_ladders
         self._not_shown = {
@@ -170,14 +171,20 @@ class Reconciler:
         }
         return found.corrections
 
-    def _unripe(self, rows: Iterable[Order], at: datetime) -> set[ClOrdId]:
-        """Return UNKNOWN orders whose horizon has not passed by the steady clock: a wall clock may step."""
-        mono = self._clock.mono()
-        unknown = {row.cl_ord_id: row for row in rows if row.state is OrderState.UNKNOWN}
+    def _note_unknown(self) -> None:
+        """Set a horizon by the steady clock for every UNKNOWN order, before the wall clock can step away from it."""
+        mono, at = self._clock.mono(), self._clock.now()
+        unknown = [row for row in self._tracker.live() if row.state is OrderState.UNKNOWN]
         self._provable_mono = {
-            cl_ord_id: self._provable_mono.get(cl_ord_id, mono + (proof_at(row, self._proof) - at).total_seconds())
-            for cl_ord_id, row in unknown.items()
+            row.cl_ord_id: self._provable_mono.get(
+                row.cl_ord_id, mono + (proof_at(row, self._proof) - at).total_seconds()
+            )
+            for row in unknown
         }
+
+    def _unripe(self) -> set[ClOrdId]:
+        self._note_unknown()
+        mono = self._clock.mono()
         return {cl_ord_id for cl_ord_id, provable_mono in self._provable_mono.items() if mono < provable_mono}
 
     def _move_cursor(self, asked: Asked, corrections: tuple[Correction, ...]) -> None:

@@ -297,7 +297,7 @@ class OrderTracker(OrderIndex):
             order,
             event,
             at=at,
-            venue_order_id=report.order_id,
+            venue_order_id=order.venue_order_id or report.order_id,
             qty=(report.order_qty or None) if is_news else None,
             limit_price=report.limit_price if is_news else None,
             trigger_price=report.trigger_price if is_news else None,

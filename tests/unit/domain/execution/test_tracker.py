@@ -1,6 +1,6 @@
 """The tracker against a naive reference: reports reordered, doubled, lost and late."""
 
-# mypy: disable-error-code="arg-type, union-attr"
+# mypy: disable-error-code="arg-type, union-attr, misc, list-item"
 from __future__ import annotations
 
 from datetime import timedelta
@@ -240,3 +240,106 @@ def test_order_never_overfills_in_silence(make):
     applied = tracker.apply_report(make.trade("E-1", "2"), make.at)
 
     assert [AlarmCode.OVERFILLED] == [alarm.code for alarm in applied.alarms]
+
+
+def test_lagging_query_does_not_take_back_an_amend_that_the_stream_told(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    tracker.apply_report(make.report("amended", order_qty=Decimal(4)), make.at)
+    tracker.apply_venue_order(make.venue_order(qty=Decimal(10)), make.at + timedelta(seconds=59))
+
+    assert Decimal(4) == tracker.get(ID).qty
+
+    tracker.apply_venue_order(make.venue_order(qty=Decimal(3)), make.at + timedelta(seconds=60))
+
+    assert Decimal(3) == tracker.get(ID).qty
+
+
+def test_snapshot_settles_the_quantity_of_an_unanswered_amend(make):
+    tracker = tracker_with(make, state=OrderState.PENDING_AMEND, venue_order_id="O-1", state_at=make.at)
+    later = make.at + timedelta(seconds=5)
+    tracker.apply_report(make.report("new", cl_ord_id=ID, symbol="ABC/USD", order_qty=Decimal(7)), later)
+    tracker.apply_venue_order(make.venue_order(qty=Decimal(10)), later)
+
+    assert OrderState.OPEN is tracker.get(ID).state
+    assert Decimal(7) == tracker.get(ID).qty
+
+
+def test_snapshot_that_repeats_old_fills_leaves_no_report_waiting(make):
+    tracker = OrderTracker()
+    tracker.load((), (), [f"E-{n}" for n in range(50)])
+    for n in range(50):
+        tracker.apply_report(make.trade(f"E-{n}", "1", order_id=f"O-{n}"), make.at)
+
+    assert 0 == tracker.orphans()
+    assert 50 == tracker.duplicate_fills
+
+
+def test_ladder_forgets_waiting_reports_of_foreign_orders_and_old_ones(make):
+    tracker = OrderTracker()
+    for n in range(3):
+        tracker.apply_report(make.trade(f"E-{n}", "1", order_id=f"O-{n}"), make.at)
+    tracker.settle_orphans({"O-1"}, make.at)
+
+    assert 2 == tracker.orphans()
+
+    tracker.settle_orphans((), make.at + timedelta(seconds=1))
+
+    assert 0 == tracker.orphans()
+
+
+def test_two_orders_of_the_venue_under_one_id_are_told(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    applied = tracker.apply_report(make.report("new", "O-2", cl_ord_id=ID, symbol="ABC/USD"), make.at)
+
+    assert [AlarmCode.SECOND_VENUE_ORDER] == [alarm.code for alarm in applied.alarms]
+    assert applied.is_incomplete
+    assert "O-1" == tracker.get(ID).venue_order_id
+
+
+def test_filled_order_without_a_quantity_waits_for_its_whole_quantity(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    applied = tracker.apply_report(make.report("filled", cum_qty=Decimal(0)), make.at)
+
+    assert applied.is_incomplete
+    assert OrderState.OPEN is tracker.get(ID).state
+
+
+def test_booked_ids_are_kept_up_to_a_bound(make):
+    tracker = OrderTracker(fills_max=2)
+    tracker.remember_booked(["E-1", "E-2", "E-3"])
+
+    assert {"E-2", "E-3"} == tracker.exec_ids
+
+
+@pytest.mark.parametrize(
+    ("changes", "event", "what"),
+    [
+        ({"state": OrderState.PENDING_SUBMIT}, OrderEvent.ACKED, "the venue's order id"),
+        ({"state": OrderState.PENDING_SUBMIT}, OrderEvent.REJECTED, "the reason"),
+        ({"state": OrderState.PENDING_SUBMIT}, OrderEvent.SUBMIT_SENT, "a deadline and an expire time"),
+        ({"state": OrderState.OPEN}, OrderEvent.CANCEL_SENT, "the venue's order id"),
+    ],
+)
+def test_order_without_the_data_of_its_state_is_an_error_of_ours(make, changes, event, what):
+    tracker = tracker_with(make, **changes)
+
+    with pytest.raises(InvariantViolated, match=what):
+        tracker.apply_event(ID, event, at=make.at)
+
+
+def test_what_was_sent_can_not_be_withdrawn(make):
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    applied = tracker.apply_event(ID, OrderEvent.WITHDRAWN, at=make.at, reason="no")
+
+    assert [AlarmCode.PROTOCOL_VIOLATION] == [alarm.code for alarm in applied.alarms]
+    assert OrderState.SUBMITTED is tracker.get(ID).state
+
+
+@pytest.mark.parametrize("state", [OrderState.REJECTED, OrderState.NEVER_ACCEPTED])
+def test_word_of_an_order_that_was_given_up_is_told_and_asked_about(make, state):
+    tracker = tracker_with(make, state=state)
+    applied = tracker.apply_report(make.report("canceled", cl_ord_id=ID, cum_qty=Decimal(1)), make.at)
+
+    assert applied.is_incomplete
+    assert [AlarmCode.ALIVE_AFTER_END] == [alarm.code for alarm in applied.alarms]
+    assert state is tracker.get(ID).state

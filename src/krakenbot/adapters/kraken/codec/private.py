@@ -85,11 +85,12 @@ class WalletAmount:
 
 @frozen(kw_only=True)
 class BalancesMessage:
-    """One frame of the balances channel."""
+    """One frame of the balances channel; `faults` name the rows that could not be read."""
 
     is_snapshot: bool
     sequence: int | None
     amounts: tuple[WalletAmount, ...]
+    faults: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -193,7 +194,7 @@ _RESULT: Final = msgspec.json.Decoder(_Result)
 _ROWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _STATUS: Final = msgspec.json.Decoder(list[_StatusRow])
 _EXECUTION: Final = msgspec.json.Decoder(_ExecutionRow)
-_BALANCES: Final = msgspec.json.Decoder(list[_BalanceRow])
+_BALANCE: Final = msgspec.json.Decoder(_BalanceRow)
 
 
 def decode_frame(frame: str | bytes) -> PrivateMessage:
@@ -330,18 +331,28 @@ def _check_trade(row: _ExecutionRow) -> None:
 
 def _balances_of(frame: _Frame) -> BalancesMessage:
     amounts: list[WalletAmount] = []
-    for row in _BALANCES.decode(frame.data):
-        wallets = row.wallets or [_Wallet(type=row.wallet_type, id=row.wallet_id, balance=row.balance)]
-        amounts.extend(
-            WalletAmount(
-                asset=Asset(row.asset),
-                wallet_type=wallet.type,
-                wallet_id=wallet.id,
-                amount=bounded(wallet.balance),
-            )
-            for wallet in wallets
+    faults: list[str] = []
+    for raw in _ROWS.decode(frame.data):
+        # one coin that cannot be read says nothing of the others, and nothing of orders
+        try:
+            amounts += _wallets_of(_BALANCE.decode(raw))
+        except VenueProtocolError as error:
+            faults.append(str(error))
+        except BAD_INPUT as error:
+            faults.append(_place_of(error))
+    return BalancesMessage(
+        is_snapshot=_is_snapshot(frame), sequence=frame.sequence, amounts=tuple(amounts), faults=tuple(faults)
+    )
+
+
+def _wallets_of(row: _BalanceRow) -> list[WalletAmount]:
+    wallets = row.wallets or [_Wallet(type=row.wallet_type, id=row.wallet_id, balance=row.balance)]
+    return [
+        WalletAmount(
+            asset=Asset(row.asset), wallet_type=wallet.type, wallet_id=wallet.id, amount=bounded(wallet.balance)
         )
-    return BalancesMessage(is_snapshot=_is_snapshot(frame), sequence=frame.sequence, amounts=tuple(amounts))
+        for wallet in wallets
+    ]
 
 
 def _is_snapshot(frame: _Frame) -> bool:

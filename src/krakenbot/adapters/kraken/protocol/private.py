@@ -4,8 +4,9 @@ Enters: frames of ws-auth and requests of the order gateway. Leaves: frames to s
 faults. Made anew for every connection by private_stream.py, with a fresh token.
 
 Order of a connection: the venue's `status`, our two subscriptions, their acknowledgements, both snapshots, then
-updates. A break in `sequence`, a row that cannot be read, silence or text that is not JSON end the connection: the
-next one starts with a snapshot, and says that reports may have been missed.
+updates. A break in `sequence`, an execution that cannot be read, silence or text that is not JSON end the connection:
+the next one starts with a snapshot, and says that reports may have been missed. A balance that cannot be read is
+counted and left out; orders don't wait for it.
 """
 
 from __future__ import annotations
@@ -309,6 +310,8 @@ class PrivateSession:
     def _on_balances(self, message: BalancesMessage) -> None:
         if not self._is_in_sequence("balances", message.is_snapshot, message.sequence):
             return
+        for fault in message.faults:
+            self._fault(f"balance not readable: {fault}")
         if message.is_snapshot:
             self._wallets.clear()
         for row in message.amounts:

@@ -6,29 +6,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krakenbot.adapters.kraken.market_feed import MarketFeedSettings
+from krakenbot.adapters.kraken.private_stream import PrivateStreamSettings
 from krakenbot.adapters.kraken.protocol.budget import ConnectionBudget
 
 DEFAULTS = MarketFeedSettings()
+PRIVATE = PrivateStreamSettings()
 KRAKENS_LIMIT = 150
 
 
-def budget():
+def budget(settings=DEFAULTS):
     return ConnectionBudget(
-        burst=DEFAULTS.attempts_burst,
-        per_10_min=DEFAULTS.attempts_per_10_min,
-        ban_first_s=DEFAULTS.ban_first_s,
-        ban_max_s=DEFAULTS.ban_max_s,
+        burst=settings.attempts_burst,
+        per_10_min=settings.attempts_per_10_min,
+        ban_first_s=settings.ban_first_s,
+        ban_max_s=settings.ban_max_s,
     )
 
 
-def test_two_feeds_that_never_rest_stay_under_the_limit_of_their_address():
-    limited = budget()
+def busiest_10_min(settings):
+    limited = budget(settings)
     attempts = [tenth / 10 for tenth in range(36_000) if limited.take(tenth / 10) == 0]
-    busiest = max(sum(start <= at < start + 600 for at in attempts) for start in attempts)
+    return max(sum(start <= at < start + 600 for at in attempts) for start in attempts)
 
-    assert DEFAULTS.attempts_burst <= busiest
-    # the private stream needs its own
-    assert 2 * busiest <= KRAKENS_LIMIT - 40
+
+def test_two_feeds_and_a_private_stream_that_never_rest_stay_under_the_limit_of_their_address():
+    feed, private = busiest_10_min(DEFAULTS), busiest_10_min(PRIVATE)
+
+    assert DEFAULTS.attempts_burst <= feed
+    assert PRIVATE.attempts_burst <= private
+    assert 2 * feed + private <= KRAKENS_LIMIT
 
 
 def test_connections_of_a_usual_start_wait_for_nothing():

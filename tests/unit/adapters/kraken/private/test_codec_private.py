@@ -138,8 +138,7 @@ def test_text_that_is_not_json_is_told_apart(text: str):
         '{"channel":"executions","type":"update","data":{}}',
         '{"channel":"executions","type":"update","data":[],"sequence":"1"}',
         '{"channel":"executions","type":"update","data":[],"sequence":1.5}',
-        '{"channel":"balances","type":"snapshot","data":[{"asset":"BTC"}],"sequence":1}',
-        '{"channel":"balances","type":"snapshot","data":[{"asset":"BTC","balance":1e99}],"sequence":1}',
+        '{"channel":"balances","type":"other","data":[],"sequence":1}',
         '{"channel":"status","type":"update","data":[{}]}',
         '{"channel":"status"}',
         '{"method":"add_order"}',
@@ -156,12 +155,23 @@ def test_json_that_is_not_as_documented_is_a_protocol_error(text: str):
 
 
 def test_errors_name_the_place_and_never_the_content() -> None:
-    frame = '{"channel":"balances","type":"snapshot","sequence":1,"data":[{"asset":"canary","balance":"canary"}]}'
+    frame = '{"channel":"status","type":"update","data":[{"system":5,"canary":"canary"}]}'
     with pytest.raises(VenueProtocolError) as caught:
         decode_frame(frame)
 
     assert "canary" not in str(caught.value)
-    assert "balance" in str(caught.value)
+    assert "system" in str(caught.value)
+
+
+@pytest.mark.parametrize("row", ['{"asset":"canary"}', '{"asset":"canary","balance":1e99}', "7"])
+def test_balance_that_cannot_be_read_is_named_and_leaves_the_others(row: str):
+    frame = f'{{"channel":"balances","type":"snapshot","data":[{row},{{"asset":"USD","balance":2}}],"sequence":1}}'
+    message = decode_frame(frame)
+
+    assert isinstance(message, BalancesMessage)
+    assert ["USD"] == [amount.asset for amount in message.amounts]
+    assert 1 == len(message.faults)
+    assert "canary" not in message.faults[0]
 
 
 def test_status_without_connection_id_is_read() -> None:

@@ -49,14 +49,16 @@ def refusal(req_id: int, method: str, error: str) -> str:
     return json.dumps({"method": method, "success": False, "req_id": req_id, "error": error})
 
 
-def make_live(session: PrivateSession, *, sequence: int | None = 1) -> list[dict[str, Any]]:
+def make_live(
+    session: PrivateSession, *, sequence: int | None = 1, balance_rows: tuple[dict[str, object], ...] = ()
+) -> list[dict[str, Any]]:
     """Bring a session to life; return the requests that it sent."""
     session.receive(STATUS, 0.1)
     sent = [json.loads(text) for text in session.to_send()]
     for request in sent:
         session.receive(ack(request["req_id"], request["params"]["channel"]), 0.2)
     session.receive(executions(sequence, kind="snapshot"), 0.3)
-    session.receive(balances(1, kind="snapshot"), 0.3)
+    session.receive(balances(1, *balance_rows, kind="snapshot"), 0.3)
     return sent
 
 
@@ -172,6 +174,21 @@ def test_missing_balance_update_ends_the_connection() -> None:
     session.receive(balances(3, {"asset": "USD", "balance": 1}), 1.0)
 
     assert "balances: sequence 3 after 1" == session.close_reason
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "update"])
+def test_balance_that_cannot_be_read_is_a_fault_and_leaves_the_stream_alone(kind: str):
+    session = make_session() if kind == "snapshot" else live_session()
+    if kind == "snapshot":
+        make_live(session, balance_rows=({"asset": "BTC"}, {"asset": "USD", "balance": 3}))
+    else:
+        session.receive(balances(2, {"asset": "BTC"}, {"asset": "USD", "balance": 3}), 1.0)
+
+    assert session.is_live
+    assert {"USD": Decimal(3)} == session.spot_amounts()
+    assert [ProtocolFault(what="balance not readable: Object missing required field `balance`")] == [
+        event for event in session.events() if isinstance(event, ProtocolFault)
+    ]
 
 
 def test_balances_and_executions_count_separately() -> None:
