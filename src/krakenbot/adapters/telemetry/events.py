@@ -13,11 +13,12 @@ from typing import TextIO
 
 import structlog
 
+from krakenbot.adapters.telemetry.catalogue import level_of
 from krakenbot.ports.clock import Clock
 
 MASK = "****"
 _MAX_DEPTH = 8
-_OWN_FIELDS = frozenset({"event", "timestamp", "process"})
+_OWN_FIELDS = frozenset({"event", "timestamp", "level", "process"})
 
 
 def mask_secrets(text: str, secrets: Iterable[str]) -> str:
@@ -56,7 +57,7 @@ class StructuredEvents:
         """Write one line."""
         stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         try:
-            self._log.msg(name, timestamp=stamp, process=self._process, **fields)
+            self._log.msg(name, timestamp=stamp, level=level_of(name).value, process=self._process, **fields)
         except (OSError, ValueError):
             self.lost += 1
 

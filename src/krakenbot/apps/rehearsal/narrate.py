@@ -12,7 +12,7 @@ from typing import TextIO
 QUIET = frozenset({"status_not_published"})
 _WIDTH_EVENT = 24
 _WIDTH_SYMBOL = 11
-_FIRST = ("timestamp", "process", "event", "symbol", "reason")
+_FIRST = ("timestamp", "level", "process", "event", "symbol", "reason")
 
 
 class Narrator:

@@ -46,6 +46,7 @@ def test_a_json_line_holds_name_time_process_and_fields() -> None:
     assert json.loads(stream.getvalue()) == {
         "event": "epoch",
         "timestamp": "2026-03-01T12:00:00.123Z",
+        "level": "info",
         "process": "ingest",
         "epoch_id": 3,
         "share": 0.5,
@@ -62,7 +63,7 @@ def test_a_line_for_people_holds_the_same() -> None:
     events.emit("epoch", epoch_id=3, symbol="BTC/USD")
 
     assert stream.getvalue().count("\n") == 1
-    for word in ("2026-03-01T12:00:00.123Z", "epoch", "process=ingest", "epoch_id=3", "symbol=BTC/USD"):
+    for word in ("2026-03-01T12:00:00.123Z", "[info", "epoch", "process=ingest", "epoch_id=3", "symbol=BTC/USD"):
         assert word in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
 
