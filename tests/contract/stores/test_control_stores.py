@@ -323,3 +323,16 @@ async def test_cycle_and_status_are_kept(stores):
             assert [("SURPLUS", 5.0, {"surplus": "inf", "terms": [1.5]})] * 2 == await rows.fetchall()
             rows = await connection.execute("SELECT process, body FROM krakenbot.process_status")
             assert [("ingest", {"a": 2})] == await rows.fetchall()
+
+
+async def test_latch_is_added_to_what_a_person_set_meanwhile(stores):
+    await stores.safety.add_latches({"DAY_LOSS"})
+    halted = EngineState(mode=EngineMode.HALTED, reason="a person", since=AT, latch="DAY_LOSS")
+    await stores.safety.set_engine_state(halted)
+    await stores.safety.add_latches({"DRAWDOWN", "DAY_LOSS"})
+    lineage_id, run_id = await stores.lineage.start_lineage(AT)
+    generation_id = await refresh(stores, lineage_id, run_id)
+    read = await stores.state.read_cycle(generation_id, AT, 60.0)
+
+    assert EngineMode.HALTED is read.engine_state.mode
+    assert "DAY_LOSS,DRAWDOWN" == read.engine_state.latch

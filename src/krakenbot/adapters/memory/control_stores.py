@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
+
+from attrs import evolve
 
 from krakenbot.adapters.memory.database import MemoryDatabase
 from krakenbot.domain.errors import LeaseLost
@@ -55,6 +58,12 @@ class MemorySafetyStore:
     async def set_engine_state(self, state: EngineState) -> None:
         """Replace the engine's mode."""
         self._db.engine_state = state
+
+    async def add_latches(self, latches: Collection[str]) -> None:
+        """Add to the latch."""
+        state = self._db.engine_state
+        known = {code for code in (state.latch or "").split(",") if code}
+        self._db.engine_state = evolve(state, latch=",".join(sorted(known | set(latches))))
 
     async def set_symbol_safety(self, safety: SymbolSafety) -> None:
         """Replace a symbol's mode."""

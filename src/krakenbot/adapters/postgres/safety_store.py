@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from psycopg import AsyncConnection
 
 from krakenbot.adapters.postgres.database import Database
-from krakenbot.domain.state.safety import EngineState, SymbolSafety
+from krakenbot.domain.state.safety import EngineMode, EngineState, SymbolSafety
 
 _PUT_ENGINE = """
 INSERT INTO engine_state (one, mode, reason, since, latch) VALUES (true, %s, %s, %s, %s)
 ON CONFLICT (one) DO UPDATE SET mode = excluded.mode, reason = excluded.reason, since = excluded.since,
     latch = excluded.latch
+"""
+_ADD_LATCHES = """
+INSERT INTO engine_state (one, mode, reason, since, latch) VALUES (true, %s, '', NULL, %s)
+ON CONFLICT (one) DO UPDATE SET latch = (
+    SELECT string_agg(DISTINCT code, ',' ORDER BY code)
+    FROM unnest(string_to_array(engine_state.latch, ',') || string_to_array(excluded.latch, ',')) code WHERE code <> '')
 """
 _PUT_SYMBOL = """
 INSERT INTO symbol_safety_state (symbol, mode, reason, since, until) VALUES (%s, %s, %s, %s, %s)
@@ -30,6 +38,14 @@ class PostgresSafetyStore:
 
         async def body(connection: AsyncConnection) -> None:
             await connection.execute(_PUT_ENGINE, [state.mode.value, state.reason, state.since, state.latch])
+
+        await self._database.write(body)
+
+    async def add_latches(self, latches: Collection[str]) -> None:
+        """Add to the latch in one statement: a halt that is written at the same moment is not written over."""
+
+        async def body(connection: AsyncConnection) -> None:
+            await connection.execute(_ADD_LATCHES, [EngineMode.NORMAL.value, ",".join(sorted(latches))])
 
         await self._database.write(body)
 

@@ -161,10 +161,9 @@ class Evaluator:
         self._unstored_latches = frozenset(tripped)
         if not tripped:
             return
-        text = ",".join(sorted(result.memory.latched | known))
-        self._sink.emit("latch", latch=text)
+        self._sink.emit("latch", latch=",".join(sorted(tripped)))
         with anyio.fail_after(self._settings.store_timeout_s):
-            await self._safety.set_engine_state(evolve(engine_state, latch=text))
+            await self._safety.add_latches(tripped)
         self._unstored_latches = frozenset()
 
     async def _record(self, read: CycleInput, result: CycleResult, at: datetime, started_mono: float) -> None:

@@ -52,6 +52,7 @@ from krakenbot.domain.execution.reports import (
 )
 from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
+from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import Side
 from krakenbot.ports.market_feed import FeedHealth
 from krakenbot.ports.order_store import LiveBook
@@ -210,6 +211,10 @@ class Store:
     async def set_engine_state(self, state):
         self._check()
         self.engine_state = state
+
+    async def add_latches(self, latches):
+        self._check()
+        self.engine_state = EngineState(mode=EngineMode.NORMAL, reason="", since=None, latch=",".join(sorted(latches)))
 
     async def set_symbol_safety(self, safety):
         self._check()
