@@ -30,7 +30,15 @@ OVERRIDES: dict[str, Any] = {
 }
 """Window lengths and warm-up, so that a minute is enough; never a floor, a hurdle or a risk limit."""
 
-_TRADE = ["query-funds", "query-open-trades", "query-closed-trades", "modify-trades", "close-trades", "create-ws-token"]
+_TRADE = [
+    "query-funds",
+    "query-open-trades",
+    "query-closed-trades",
+    "query-ledger",
+    "modify-trades",
+    "close-trades",
+    "create-ws-token",
+]
 _LEVEL3 = ["create-ws-token"]
 
 

@@ -107,7 +107,12 @@ class LedgerKeeper:
         """Tie out once; return how long to wait for the next one unless somebody asks."""
         try:
             result = await self.tie_out()
-        except (VenueUnavailable, VenueRejected, StoreUnavailable, TimeoutError) as error:
+        except VenueRejected as rejected:
+            # A key without the right to query the ledger: asking more often changes nothing.
+            self.failed += 1
+            self._sink.emit("tie_out_failed", error=rejected.reason)
+            return self._settings.tie_out_interval_s
+        except (VenueUnavailable, StoreUnavailable, TimeoutError) as error:
             self.failed += 1
             self._sink.emit("tie_out_failed", error=str(error) or "timeout")
             return _AGAIN_S
