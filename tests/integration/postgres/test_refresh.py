@@ -12,7 +12,7 @@ from time import perf_counter
 import anyio
 import psycopg
 import pytest
-from attrs import asdict, fields
+from attrs import asdict, evolve, fields
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -43,19 +43,22 @@ FROM_HISTOGRAM = {"spread_p50_bps", "spread_p90_bps", "spread_norm_bps", "spread
 
 
 def make_rows(seed: int, symbol: Symbol, *, seconds: int, quiet: bool) -> list[Sample]:
-    """Random walks with gaps, ties, crossed and one-sided rows, jumps, late trades and sweeps."""
+    """Random walks with gaps, silences, ties, crossed and one-sided rows, jumps, late trades and sweeps."""
     rng = random.Random(f"{seed} {symbol}")
     mid, tick = rng.choice([0.5, 3.0, 64000.0]), 0.0
     end_ns = ns_of(AT) + 3 * NS_PER_S
     rows: list[Sample] = []
     gap = rng.random() * 0.2
     trade_id = rng.randrange(1000)
+    silent_from = rng.randrange(seconds) if rng.random() < 0.5 else seconds
+    silent_to = silent_from + rng.randrange(5, 60)
     for second in range(seconds):
         at_ns = end_ns - (seconds - second) * NS_PER_S + rng.choice([0, 0, 1, 400_000_000])
         if not quiet or rng.random() < 0.1:
             mid *= math.exp(rng.gauss(0, 2e-4) + (rng.random() < 0.01) * rng.choice([-1, 1]) * 4e-3)
         tick = mid * rng.choice([1e-5, 2e-4, 1e-3])
-        if rng.random() > gap:
+        silent = silent_from <= second < silent_to
+        if rng.random() > gap and not silent:
             kind = rng.random()
             bid, ask = mid - tick, mid + tick
             if kind < 0.02:
@@ -64,7 +67,7 @@ def make_rows(seed: int, symbol: Symbol, *, seconds: int, quiet: bool) -> list[S
                 bid = 0.0
             copies = 2 if rng.random() < 0.05 else 1
             rows.extend(make_book(rng, symbol, at_ns, bid=bid, ask=ask, mid=mid) for _ in range(copies))
-        if rng.random() > gap and symbol != Symbol("NOQUEUE"):
+        if rng.random() > gap and not silent and symbol != Symbol("NOQUEUE"):
             rows.append(make_queue(rng, symbol, at_ns, mid))
         for _ in range(rng.choice([0, 0, 0, 1, 2]) if not quiet else 0):
             trade_id += 1
@@ -242,7 +245,9 @@ async def test_refresh_equals_the_oracle_at_any_times_and_for_any_late_rows(
         refreshed = await rig.refresher.refresh(lineage_id, run_id, AT - timedelta(seconds=back_s))
 
     states = await rig.states(refreshed.generation_id)
-    for symbol, own in rows.items():
+    for symbol in names:
+        # In the order of writing, which decides between rows of one time.
+        own = [row for batch in batches for row in batch if row.symbol == symbol]
         oracle = expected_state(own, symbol, windows, refreshed.generation_id, (lineage_id, run_id))
         if symbol in states:
             assert {} == differences(oracle, states[symbol])
@@ -317,6 +322,32 @@ async def test_rows_in_any_order_of_commit_between_refreshes_equal_the_oracle(da
         assert {} == differences(oracle, states[symbol])
 
 
+async def test_refreshes_of_every_second_equal_the_oracle(database: Database) -> None:
+    """A markout comes due in one refresh and finds its row in a later one, also across the end of a bucket."""
+    rng = random.Random(7)
+    rig = Rig(database, SHORT)
+    lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(hours=1))
+    symbols = [Symbol(f"S{number}/USD") for number in range(5)]
+    rows = [row for s in symbols for row in make_rows(11, s, seconds=48, quiet=False) if row.at_ns <= ns_of(AT)]
+    # Sparse books, so that many a trade waits for its row.
+    rows = [row for row in rows if not isinstance(row, BookSample) or rng.random() < 0.6]
+    rows.sort(key=lambda row: row.at_ns)
+    waiting = rows
+    for back_s in range(45, -1, -1):
+        new = [row for row in waiting if row.at_ns <= ns_of(AT) - back_s * NS_PER_S]
+        waiting = waiting[len(new) :]
+        async with await database.connect() as connection:
+            await insert(connection, run_id, new)
+        refreshed = await rig.refresher.refresh(lineage_id, run_id, AT - timedelta(seconds=back_s))
+
+    states = await rig.states(refreshed.generation_id)
+    for symbol in symbols:
+        own = [row for row in rows if row.symbol == symbol]
+        oracle = expected_state(own, symbol, SHORT, refreshed.generation_id, (lineage_id, run_id))
+        assert {} == differences(oracle, states[symbol])
+    assert sum(states[symbol].bid_markout_count for symbol in symbols) > 20
+
+
 async def insert(connection: psycopg.AsyncConnection, run_id: RunId, rows: list[Sample]) -> None:
     """Write rows in the open transaction of a connection."""
     # On a busy machine a transaction that is held open waits for long.
@@ -351,6 +382,40 @@ async def test_rotation_in_mid_session_changes_no_feature(database: Database) ->
 
     assert {"lineage_id", "run_id", "generation_id"} == set(differences(*states))
     assert states[0].bid_markout_count > 5
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "flat", "base_known", "z_known"),
+    [
+        (15, False, True, True),
+        (21, False, True, False),
+        (30, False, False, False),
+        (15, True, True, True),
+        (30, True, False, False),
+    ],
+)
+async def test_ofi_z_is_unknown_without_rows_in_the_short_window(
+    database: Database, *, silent_s: int, flat: bool, base_known: bool, z_known: bool
+) -> None:
+    """The short window begins 23.25 s before, at the start of a bucket; z needs five rows in it."""
+    symbol = Symbol("A/USD")
+    rng = random.Random(3)
+    rows: list[Sample] = []
+    for age_s in range(100, silent_s - 1, -1):
+        book = make_book(rng, symbol, ns_of(AT) - age_s * NS_PER_S, bid=9.0, ask=11.0, mid=10.0)
+        rows.append(evolve(book, ofi=0.0) if flat else book)
+    rig = Rig(database, SHORT)
+    lineage_id, run_id = await rig.lineage.start_lineage(AT - timedelta(hours=1))
+    async with await database.connect() as connection:
+        await insert(connection, run_id, rows)
+
+    refreshed = await rig.refresher.refresh(lineage_id, run_id, AT)
+    state = (await rig.states(refreshed.generation_id))[symbol]
+
+    assert base_known == (state.ofi_base is not None)
+    assert z_known == (state.ofi_z is not None)
+    oracle = expected_state(rows, symbol, SHORT, refreshed.generation_id, (lineage_id, run_id))
+    assert {} == differences(oracle, state)
 
 
 async def test_clock_set_back_and_forth_equals_the_oracle(database: Database) -> None:
