@@ -147,11 +147,18 @@ def trades(
 
 
 @app.command
-def doctor(*, config: Config = None, json: bool = False) -> int:
-    """Check keys, clock, exchange, account, databases and disks; exit status 1 when something failed."""
+def doctor(*, probe_holds: str | None = None, config: Config = None, json: bool = False) -> int:
+    """Check keys, clock, exchange, account, databases and disks; exit status 1 when something failed.
+
+    Parameters
+    ----------
+    probe_holds
+        Symbol of a coin that the account holds: place a minimal stop far from the market, look whether it reserves
+        the coin, and cancel it. An order of real money; only while no execution runs.
+    """
 
     async def run(settings: Settings) -> int:
-        return await run_doctor(settings, json=json)
+        return await run_doctor(settings, json=json, probe_holds_of=probe_holds)
 
     return _run(config, run)
 

@@ -22,7 +22,10 @@ from krakenbot.apps.settings import load_settings
 from krakenbot.domain.errors import ConfigError
 
 Start = Callable[..., Any]
-VERBS = ("run-ingest", "run-execution-live", "run-execution-only", "rehearse", "exchange", "migrate", "status")
+VERBS = (
+    *("run-ingest", "run-execution-live", "run-execution-only", "rehearse", "exchange", "migrate"),
+    *("status", "doctor", "orders", "positions", "trades"),
+)
 KEYS = {
     "KRAKENBOT_KEYS__INGEST_API_KEY": "canaryKey1",
     "KRAKENBOT_KEYS__INGEST_API_SECRET": "Y2FuYXJ5U2VjcmV0MQ==",
@@ -120,6 +123,7 @@ def test_bad_settings_give_one_message_and_status_2(
         (["run-execution-live"], {}, "execution.capital_limit_quote is not set"),
         (["run-ingest"], {"DECISION_DATABASE_URL": "postgresql://h/x"}, "DATABASE_URL is not set: ingest needs"),
         (["status"], {}, "set DECISION_DATABASE_URL, or start run-ingest"),
+        (["orders"], {}, "set DECISION_DATABASE_URL, or start run-ingest"),
     ],
 )
 def test_what_is_not_set_is_said_with_what_to_do(

@@ -381,7 +381,7 @@ def test_trades_are_round_trips_net_of_fees(run: Run) -> None:
 def test_json_has_exactly_the_documented_fields(run: Run, arguments: tuple[str, ...], schema: type) -> None:
     _, out, _ = run(*arguments, "--json")
 
-    found = msgspec.json.decode(out, type=schema)
+    found: Any = msgspec.json.decode(out, type=schema)
     assert found.version == 1
     rows = next(
         getattr(found, name) for name in get_type_hints(schema) if name in {"orders", "positions", "trades", "order"}
