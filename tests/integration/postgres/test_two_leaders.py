@@ -1,0 +1,140 @@
+"""Two real processes and one lease: who sends, who waits, and what a stopped or cut off leader does afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from attrs import define, field
+
+from krakenbot.adapters.clock.system import SystemClock
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.lease import PostgresLease
+
+CLOCK = SystemClock()
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(60)]
+
+
+@define
+class Process:
+    popen: subprocess.Popen[str]
+    lines: list[str] = field(factory=list)
+
+    def read(self) -> None:
+        if self.popen.stdout is not None:
+            self.lines.extend(line.strip() for line in self.popen.stdout)
+
+    def sent(self) -> int:
+        return sum(line.startswith("sent ") for line in self.lines)
+
+    def has(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+
+@contextlib.contextmanager
+def process(url: str, name: str, ttl_s: float) -> Iterator[Process]:
+    command = [sys.executable, str(Path(__file__).parent / "_standby.py"), url, name, str(ttl_s)]
+    popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+    found = Process(popen)
+    reader = threading.Thread(target=found.read)
+    reader.start()
+    try:
+        yield found
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(popen.pid, signal.SIGCONT)
+        popen.kill()
+        popen.wait(10)
+        reader.join(10)
+        if popen.stdout is not None:
+            popen.stdout.close()
+
+
+def wait(is_reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    until = CLOCK.mono() + timeout_s
+    while not is_reached():
+        assert CLOCK.mono() < until, "not reached in time"
+        time.sleep(0.01)
+
+
+def test_one_sends_the_other_names_it_and_a_stopped_leader_sends_nothing_when_it_goes_on(database_urls):
+    url = database_urls.decision
+    with process(url, "first", 2.0) as first:
+        wait(lambda: first.sent() > 0)
+        with process(url, "second", 2.0) as second:
+            wait(lambda: second.has("lease_waiting"))
+
+            assert second.has("holder=first")
+            assert 0 == second.sent()
+
+            os.kill(first.popen.pid, signal.SIGSTOP)
+            wait(lambda: second.sent() > 0)
+            time.sleep(0.2)
+            before = first.sent()
+            os.kill(first.popen.pid, signal.SIGCONT)
+            code = first.popen.wait(20)
+            wait(lambda: first.has("LeaseLost"))
+
+            assert before == first.sent()
+            assert code != 0
+            assert 1 == sum("lease_waiting" in line for line in second.lines)
+
+
+async def test_connection_of_the_lease_that_no_longer_answers_is_replaced_and_the_lease_stays(database_urls):
+    database = Database(database_urls.decision, name="decision", max_size=2)
+    await database.open()
+    lease = PostgresLease(database)
+    try:
+        epoch = await lease.acquire("a", 30)
+        session = lease._session
+        assert session is not None
+        backend = session.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(10):
+                await lease.renew(epoch, 30)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        await lease.renew(epoch, 30)
+
+        assert lease._session is not None
+        assert lease._session.info.backend_pid != backend
+        await lease.renew(epoch, 30)
+    finally:
+        await lease.aclose()
+        await database.close()
+
+
+async def test_heir_leaves_a_living_leader_its_lease_when_only_its_connection_broke(database_urls):
+    databases = [Database(database_urls.decision, name="decision", max_size=2) for _ in range(2)]
+    for database in databases:
+        await database.open()
+    leader, heir = (PostgresLease(database, grace_s=2.0) for database in databases)
+    try:
+        epoch = await leader.acquire("a", 30)
+        assert leader._session is not None
+        await leader._session.close()
+        refused = 0
+        for _ in range(3):
+            with contextlib.suppress(Exception):
+                await heir.acquire("b", 30)
+                break
+            refused += 1
+            await leader.renew(epoch, 30)
+
+        assert 3 == refused
+        assert leader._locked == epoch
+    finally:
+        for lease in (leader, heir):
+            await lease.aclose()
+        for database in databases:
+            await database.close()
