@@ -68,7 +68,10 @@ def test_a_lost_answer_and_a_kill_leave_no_order_unknown_and_no_fill_unbooked(tm
     found = json.loads(report.read_text())
     assert found["passed"]
     lost, killed = found["faults"]
-    assert lost["points"] == ["after 700 ms: fill 40 % of order of case0", "once at add_order.ack: lose"]
+    assert lost["points"] == [
+        "once at add_order.ack: lose",
+        "once at private.executions.new: fill 40 % of order of case0",
+    ]
     assert killed["points"] == ["gateway.submit:after of entry"]
     assert (lost["starts"], killed["starts"]) == (1, 2)
     assert all(case["orders"] and case["recovery_s"] is not None for case in (lost, killed))

@@ -8,6 +8,7 @@ stop it, judge everything that happened on the account.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -25,7 +26,7 @@ from tests.faults.orders.strike import Strike, read_hits
 from tests.faults.orders.world import Account, OrdersWorld, Process, hits_file
 from tests.faults.world import CLOCK
 
-STRIKE_WAIT_S = 90.0
+STRIKE_WAIT_S = 60.0
 """Until everything struck: an entry has to come about first."""
 DEATH_WAIT_S = 10.0
 STOP_WAIT_S = 30.0
@@ -163,7 +164,7 @@ async def _played(case: Case) -> Outcome:
     await world.venue.remove_rules()
     # What lasts counts from its end, what strikes once from the strike or the last start after it.
     from_ns = CLOCK.now_ns() if fault.hold_s or fault.act else max(struck_ns, case.started_ns[-1])
-    recovered_ns = await _agreed(case)
+    recovered_ns = await _agreed(case, from_ns)
     if recovered_ns is None:
         case.findings.append(f"no agreement within {fault.recover_within_s:g} s: {case.waited_for}")
     for other in case.others:
@@ -224,7 +225,11 @@ async def _strike(case: Case) -> int:
             cut = fault.cut is None or not is_last or bool(world.proxy.hits)
             return wanted <= hit and cut
 
-        if not await case.until(has_struck, STRIKE_WAIT_S):
+        def has_struck_or_ended(has_struck: Callable[[], bool] = has_struck) -> bool:
+            return has_struck() or case.process.exit_code() is not None
+
+        await case.until(has_struck_or_ended, STRIKE_WAIT_S)
+        if not has_struck():
             missing = sorted(wanted - {row["point"] for row in read_hits(hits_file(case.account))[noted:]})
             what = ", ".join(missing) or (fault.cut.name if fault.cut else "")
             case.findings.append(f"never struck: {what}; execution: {case.process.tail(1)[-300:]}")
@@ -289,7 +294,7 @@ async def _count_rules(case: Case) -> None:
             case.findings.append(f"never struck: {rule}")
 
 
-async def _agreed(case: Case) -> int | None:
+async def _agreed(case: Case, from_ns: int) -> int | None:
     """Return since when both sides agree, if they do for a while and execution lives; None when not in time."""
     since_ns: int | None = None
     before: set[str] = set()
@@ -304,7 +309,7 @@ async def _agreed(case: Case) -> int | None:
             found = set(await _differences(case))
             # Trading goes on: what is on its way between both sides is gone with the next look.
             lasting, before = found & before, found
-            if not await _is_up(case) or lasting:
+            if not await _is_up(case, from_ns) or lasting:
                 since_ns = None
                 case.waited_for = "; ".join(sorted(lasting)[:NAMED]) or "execution to say something"
             else:
@@ -315,11 +320,11 @@ async def _agreed(case: Case) -> int | None:
     return None
 
 
-async def _is_up(case: Case) -> bool:
-    """Tell whether the newest process has published something since its start."""
+async def _is_up(case: Case, since_ns: int) -> bool:
+    """Tell whether execution has written its status since then."""
     try:
-        started = utc(case.started_ns[-1])
-        return bool(await case.rows("SELECT 1 FROM process_status WHERE process = 'execution' AND at > %s", started))
+        query = "SELECT 1 FROM process_status WHERE process = 'execution' AND pg_xact_commit_timestamp(xmin) > %s"
+        return bool(await case.rows(query, utc(since_ns)))
     except psycopg.OperationalError:
         return False
 
@@ -341,7 +346,7 @@ async def _at_rest(case: Case, stop_ns: int) -> Truth:
         return case.truth
     # Started once more, it books what happened meanwhile: that too must come out even.
     case.start(())
-    recovered_ns = await _agreed(case)
+    recovered_ns = await _agreed(case, case.started_ns[-1])
     if recovered_ns is None:
         case.findings.append(f"no agreement after the stop: {case.waited_for}")
     await case.process.stop(STOP_WAIT_S)

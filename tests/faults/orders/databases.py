@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults.orders.fault import OnCut, OrderFault, fills
 from tests.faults.orders.proxy import Cut, Where
+from tests.faults.orders.strike import Strike
 
 ORDER, FILL = "INSERT INTO execution_orders", "INSERT INTO fills"
 AROUND: tuple[Where, ...] = ("before", "answered")
@@ -38,7 +39,19 @@ def _fault(what: str, cut: Cut, on_cut: OnCut) -> OrderFault:
     return OrderFault(name=f"{what} {cut.name}", cut=cut, on_cut=on_cut, helpers=(fills(100),), lives=((),))
 
 
+_JOURNAL = ("journal.append:before", "journal.append:after", "journal.clear:before", "journal.clear:after")
+
 FAULTS = (
+    *(
+        OrderFault(
+            name=f"the decision cluster goes away with a fill, and kill -9 at {point}",
+            lives=((Strike(point=point),),),
+            helpers=(fills(100),),
+            cut=_cut("COMMIT", "answered", FILL),
+            on_cut="kill cluster",
+        )
+        for point in _JOURNAL
+    ),
     *(
         _fault("kill -9 of the decision cluster", _cut(text, where, inside, nth), "kill cluster")
         for text, inside, nth in _STATEMENTS

@@ -15,8 +15,8 @@ _ENTRY = (
     ("feed.batch:before", "pending_new", 1),
     ("feed.batch:before", "new", 1),
     ("feed.batch:after", "new", 1),
-    ("store.apply:before", "acked", 1),
-    ("store.apply:after", "acked", 1),
+    ("store.apply:before", "report_new", 1),
+    ("store.apply:after", "report_new", 1),
 )
 _FILLED = (
     ("feed.batch:before", "trade", 1),

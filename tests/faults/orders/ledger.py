@@ -33,7 +33,7 @@ class Ledger:
     steps: tuple[Row, ...] = ()
     events: tuple[Row, ...] = ()
     generations: tuple[int, ...] = ()
-    """Those of the decision cycles of all accounts, in time order."""
+    """Those of the decision cycles of all accounts, in the order of their commits."""
 
     def balance_changes(self) -> dict[str, Decimal]:
         """Return what the fills say of each asset."""
@@ -94,7 +94,10 @@ async def _read(url: str, venue: str, since: datetime) -> Ledger:
             venue,
         )
         cycles = await rows(
-            "SELECT generation_id FROM decision_cycles WHERE at >= %s AND generation_id IS NOT NULL ORDER BY at", since
+            # By commits: a clock of ours may have stepped.
+            "SELECT generation_id FROM decision_cycles WHERE generation_id IS NOT NULL"
+            " AND pg_xact_commit_timestamp(xmin) >= %s ORDER BY pg_xact_commit_timestamp(xmin)",
+            since,
         )
     return Ledger(
         orders={row["cl_ord_id"]: row for row in orders},

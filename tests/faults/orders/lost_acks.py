@@ -63,11 +63,15 @@ def _amend(how: str, rule: str) -> OrderFault:
 
 FAULTS = (
     *(_entry(how, *rules) for how, rules in _SUBMITS),
-    _entry("its answer is lost, it is filled", "once at add_order.ack: lose", "after 700 ms: fill order of {account}"),
+    _entry(
+        "its answer is lost, it is filled",
+        "once at add_order.ack: lose",
+        "once at private.executions.new: fill order of {account}",
+    ),
     _entry(
         "its answer is lost, it is filled in part",
         "once at add_order.ack: lose",
-        "after 700 ms: fill 40 % of order of {account}",
+        "once at private.executions.new: fill 40 % of order of {account}",
     ),
     *(_stop(how, *rules) for how, rules in _SUBMITS),
     *(_cancel(how, rule.replace("{method}", "cancel_order")) for how, rule in _REQUESTS),

@@ -98,7 +98,7 @@ class WrappedPort:
 
     def __getattr__(self, method: str) -> Any:
         value = getattr(self._port, method)
-        if method == "open":
+        if (self._name, method) == ("feed", "open"):
             return self._opened
         if inspect.ismethod(value) and not inspect.iscoroutinefunction(value):
             return self._plain(method, value)

@@ -163,10 +163,10 @@ class Proxy:
             await connection.server.drain()
         if cut.where == "answered":
             await asyncio.wait_for(connection.answered.wait(), 10)
-        self.hits.append(cut.name)
         strike = self._on_strike
         if strike is not None:
             await strike(Caught(backend_pid=connection.backend_pid, abort=lambda: _abort(connection)))
+        self.hits.append(cut.name)
 
     async def _backward(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         """Read the server's messages, and pass them on unless they are held."""

@@ -92,7 +92,7 @@ FAULTS = (
             lives=(
                 (
                     Strike(point="gateway.submit:after", only="entry", action="rules", rules=(rule,)),
-                    Strike(point="store.apply:after", only="acked"),
+                    Strike(point="store.apply:after", only="report_new"),
                 ),
             ),
             helpers=(fills(60, first_ms=200),),

@@ -7,6 +7,7 @@ times, and a table of the suite's own keeps when each order row was born and cha
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -64,6 +65,14 @@ CREATE TRIGGER watched AFTER INSERT OR UPDATE ON krakenbot.execution_orders
 """
 
 
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end a process when the suite is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Process:
     """One process of ours; what it prints goes to files, in which secrets are searched for."""
 
@@ -80,6 +89,7 @@ class Process:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # one prctl call
             )
 
     @property
