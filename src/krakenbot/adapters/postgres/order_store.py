@@ -20,6 +20,7 @@ from krakenbot.adapters.postgres.rows import (
     FILL_COLUMNS,
     ORDER_COLUMNS,
     POSITION_COLUMNS,
+    Row,
     decimal_texts,
     fill_of,
     fill_values,
@@ -111,13 +112,16 @@ class PostgresOrderStore:
         """Insert an entry and its protective intent, both fenced by lease, generation and epoch."""
 
         async def body(connection: AsyncConnection) -> None:
-            await _check_lease(connection, gate.lease_epoch)
-            await _check_gate(connection, gate)
             bound = [gate.lineage_id, gate.epoch_id, gate.generation_id, gate.lease_epoch]
+            # All are sent together; the rows are there only if what follows lets the transaction commit.
+            lease = await connection.execute(_LEASE)
+            state = await connection.execute(_GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
             await connection.execute(_INSERT_ORDER, [*order_values(order), *bound])
             await connection.execute(_INSERT_ORDER, [*order_values(protective), *bound])
+            _check_lease(await lease.fetchone(), gate.lease_epoch)
+            _check_gate(await state.fetchone(), gate)
 
-        await self._database.write(body)
+        await self._database.write_pipelined(body)
 
     async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
         """Commit one change whole, unless the lease was taken over: a paused process must not write over its heir.
@@ -313,16 +317,13 @@ class PostgresOrderStore:
             await connection.execute(_INSERT_PNL, [self._venue_id, position.symbol, entry_id, gain, at])
 
 
-async def _check_lease(connection: AsyncConnection, lease_epoch: LeaseEpoch) -> None:
-    row = await (await connection.execute(_LEASE)).fetchone()
+def _check_lease(row: Row | None, lease_epoch: LeaseEpoch) -> None:
     if row is None or row[0] != lease_epoch or row[1] is None or not row[2]:
         found = "nobody's" if row is None or row[1] is None else f"epoch {row[0]} of {row[1]}"
         raise LeaseLost(f"lease epoch {lease_epoch} is not in force: it is {found}, or has expired")
 
 
-async def _check_gate(connection: AsyncConnection, gate: EntryGate) -> None:
-    rows = await connection.execute(_GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
-    row = await rows.fetchone()
+def _check_gate(row: Row | None, gate: EntryGate) -> None:
     if row is None:
         raise Refused(BlockerCode.GENERATION, "no generation")
     refusal = gate_refusal(
