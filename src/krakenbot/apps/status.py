@@ -85,6 +85,10 @@ def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:
         )
     for row in found["processes"]:
         age_s = (now - row["at"]).total_seconds()
+        if "waits_for" in row["body"]:
+            if row["body"]["waits_for"] is not None and age_s <= SILENT_AFTER_S:
+                console.print(f"{row['body']['holder']} waits for the lease of {row['body']['waits_for']}")
+            continue
         console.print(
             f"{row['process']}: last said anything {age_s:.1f} s ago{' (SILENT)' if age_s > SILENT_AFTER_S else ''}"
         )
