@@ -31,6 +31,7 @@ STRIKE_WAIT_S = 60.0
 DEATH_WAIT_S = 10.0
 STOP_WAIT_S = 30.0
 AWAY_S = 2.0
+BACK_S = 5
 POLL_S = 0.5
 AGREE_FOR_S = 1.5
 """Both sides must agree this long before it counts as recovered."""
@@ -249,6 +250,10 @@ async def _strike(case: Case) -> int:
 
 
 async def _on_cut(case: Case, caught: Caught) -> None:
+    if case.fault.on_cut in {"abort", "terminate backend"}:
+        # One lost connection is the store being away, until its next answer.
+        now_ns = CLOCK.now_ns()
+        case.away.append(Away(since_ns=now_ns, until_ns=now_ns + BACK_S * NS))
     match case.fault.on_cut:
         case "abort":
             caught.abort()
@@ -256,7 +261,6 @@ async def _on_cut(case: Case, caught: Caught) -> None:
             case.process.send(signal.SIGKILL)
             caught.abort()
         case "terminate backend":
-            await case.rows("SELECT 1")
             async with await psycopg.AsyncConnection.connect(
                 case.world.decision_cluster.superuser_url, autocommit=True
             ) as connection:
@@ -267,7 +271,7 @@ async def _on_cut(case: Case, caught: Caught) -> None:
             case.world.proxy.drop_all()
             await anyio.sleep(AWAY_S)
             await case.world.decision_cluster.start()
-            case.away.append(Away(since_ns=since_ns, until_ns=CLOCK.now_ns() + 5 * NS))
+            case.away.append(Away(since_ns=since_ns, until_ns=CLOCK.now_ns() + BACK_S * NS))
 
 
 async def _count_rules(case: Case) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from psycopg import AsyncConnection
 
-from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.database import CommitInDoubt, Database
 from krakenbot.adapters.postgres.databases import ProcessKind, cluster_identity, open_databases
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
@@ -242,3 +242,28 @@ async def test_missing_urls_and_absent_servers_say_what_is_wrong(tmp_path):
     with pytest.raises(StoreUnavailable):
         async with open_databases(ingest_url=None, decision_url=nowhere, process=ProcessKind.EXECUTION):
             pass
+
+
+async def _committed_id(url: str) -> str:
+    """Return the number of a transaction that the server has committed."""
+    async with await Database(url, name="look").connect() as connection:
+        row = await (await connection.execute("SELECT pg_current_xact_id()::text")).fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+async def test_number_of_before_a_crash_proves_no_commit_since_the_server_gives_it_out_again(database_urls):
+    database = Database(database_urls.decision, name="d")
+    number = await _committed_id(database_urls.decision)
+
+    with pytest.raises(CommitInDoubt, match="started again") as raised:
+        await database.is_committed(f"{number}@1.5")
+
+    assert raised.value.is_reused
+
+
+async def test_number_that_the_server_has_not_reached_again_since_its_crash_was_not_committed(database_urls):
+    database = Database(database_urls.decision, name="d")
+    number = await _committed_id(database_urls.decision)
+
+    assert not await database.is_committed(f"{int(number) + 1000}@1.5")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -26,14 +27,27 @@ Body = Callable[[AsyncConnection], Awaitable[T]]
 
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RESOLVE_POLL_S = 0.05
+# A number alone is not enough: one that was not yet on disk when the server crashed is given out again.
+_STARTED = "extract(epoch FROM pg_postmaster_start_time())::text"
+_OWN_ID = f"SELECT pg_current_xact_id()::text || '@' || {_STARTED}".encode()
+_OWN_ID_IF_ANY = f"SELECT pg_current_xact_id_if_assigned()::text || '@' || {_STARTED}".encode()
+_STATUS = f"""
+SELECT {_STARTED}, CASE WHEN %s::text::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+    THEN pg_xact_status(%s::text::xid8) ELSE 'in progress' END
+""".encode()
 
 
 class CommitInDoubt(StoreUnavailable):
-    """Report a transaction that may or may not have been committed; `transaction_id` is what to ask for."""
+    """Report a transaction that may or may not have been committed; `transaction_id` is what to ask for.
 
-    def __init__(self, transaction_id: str, cause: str) -> None:
+    `is_reused` says that the server was started again and knows a committed transaction of this number, which may be
+    another one: asking again tells no more, only what the transaction wrote does.
+    """
+
+    def __init__(self, transaction_id: str, cause: str, *, is_reused: bool = False) -> None:
         super().__init__(f"the connection was lost after COMMIT and its outcome could not be found: {cause}")
         self.transaction_id = transaction_id
+        self.is_reused = is_reused
 
 
 class Database:
@@ -85,7 +99,7 @@ class Database:
             reconnect_timeout=2.0,
             max_waiting=200,
             configure=self._take_role,
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
         )
 
     async def open(self) -> None:
@@ -142,7 +156,7 @@ class Database:
                     try:
                         async with connection.pipeline():
                             await connection.execute("BEGIN")
-                            cursor = await connection.execute("SELECT pg_current_xact_id()::text")
+                            cursor = await connection.execute(_OWN_ID)
                             result = await body(connection)
                             row = await cursor.fetchone()
                             transaction_id = row[0] if row else None
@@ -168,9 +182,7 @@ class Database:
                     try:
                         result = await body(connection)
                         if begin != _BEGIN_READ:
-                            row = await (
-                                await connection.execute("SELECT pg_current_xact_id_if_assigned()::text")
-                            ).fetchone()
+                            row = await (await connection.execute(_OWN_ID_IF_ANY)).fetchone()
                             transaction_id = row[0] if row else None
                     except BaseException:
                         with contextlib.suppress(psycopg.Error):
@@ -185,22 +197,26 @@ class Database:
         return result
 
     async def is_committed(self, transaction_id: str) -> bool:
-        """Tell whether a transaction was committed; raises CommitInDoubt when that can't be found out in time."""
+        """Tell whether a transaction was committed; raises CommitInDoubt when that can't be found out."""
+        number, _, started = transaction_id.partition("@")
         cause = "no answer"
         with anyio.move_on_after(self._resolve_s):
             while True:
                 try:
                     async with await AsyncConnection.connect(self._url, **self._kwargs) as connection:
-                        row = await (
-                            await connection.execute("SELECT pg_xact_status(%s::text::xid8)", [transaction_id])
-                        ).fetchone()
+                        row = await (await connection.execute(_STATUS, [number, number])).fetchone()
                 except psycopg.Error as error:
                     cause = str(error)
                 else:
                     match row:
-                        case ("committed",):
+                        case (since, "committed") if since != started:
+                            cause = "the server was started again, and may have given the number to another transaction"
+                            raise CommitInDoubt(transaction_id, cause, is_reused=True)
+                        case (since, _) if since != started:
+                            return False
+                        case (_, "committed"):
                             return True
-                        case ("aborted",):
+                        case (_, "aborted"):
                             return False
                         case _:
                             cause = "the transaction is still in progress"
@@ -219,6 +235,17 @@ class Database:
         ).fetchone()
         if row is not None and row[0]:
             await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+
+
+async def _check(connection: AsyncConnection) -> None:
+    """Ask a connection whether it is alive, but only when its idle socket says something.
+
+    A server that is gone has closed it; a question before each unit would cost a round trip as long as its commit.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def in_own_task(unit: Coroutine[Any, Any, T], *, finish: bool) -> T:

@@ -136,7 +136,12 @@ class PostgresOrderStore:
 
     async def _apply(self, attempt: _Attempt, lease_epoch: LeaseEpoch) -> None:
         if attempt.transaction_id is not None:
-            attempt.is_committed = await self._database.is_committed(attempt.transaction_id)
+            try:
+                attempt.is_committed = await self._database.is_committed(attempt.transaction_id)
+            except CommitInDoubt as doubt:
+                if not doubt.is_reused:
+                    raise
+                attempt.is_committed = await self._database.read(lambda each: _is_written(each, attempt.change))
             attempt.transaction_id = None
         if attempt.is_committed:
             return
@@ -315,6 +320,33 @@ class PostgresOrderStore:
             # The fill that closes a position clears its entry_id.
             entry_id = position.entry_id or (old[1] if old else None)
             await connection.execute(_INSERT_PNL, [self._venue_id, position.symbol, entry_id, gain, at])
+
+
+async def _is_written(connection: AsyncConnection, change: OrderChange) -> bool:
+    """Tell whether a change is in the tables, by the one row of it that is surest; a cursor alone may move twice."""
+    query: str
+    values: list[Any]
+    if change.journal_ids:
+        query, values = "SELECT 1 FROM order_journal WHERE journal_id = %s", [change.journal_ids[0]]
+    elif change.inserts:
+        query, values = "SELECT 1 FROM execution_orders WHERE cl_ord_id = %s", [change.inserts[0].cl_ord_id]
+    elif change.fills:
+        fill = change.fills[0]
+        query, values = "SELECT 1 FROM fills WHERE venue_id = %s AND exec_id = %s", [fill.venue_id, fill.exec_id]
+    elif change.events:
+        event = change.events[0]
+        query = (
+            "SELECT 1 FROM execution_order_events "
+            "WHERE cl_ord_id = %s AND at = %s AND event = %s AND from_state = %s AND to_state = %s"
+        )
+        values = [event.cl_ord_id, event.at, event.event, event.from_state, event.to_state]
+    elif change.protection:
+        turn = change.protection[0]
+        query = "SELECT 1 FROM protection_events WHERE symbol = %s AND at = %s AND protection = %s"
+        values = [turn.symbol, turn.at, turn.protection]
+    else:
+        return False
+    return await (await connection.execute(query.encode(), values)).fetchone() is not None
 
 
 def _check_lease(row: Row | None, lease_epoch: LeaseEpoch) -> None:
