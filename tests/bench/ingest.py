@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ import psycopg
 from tests.bench import _frames
 from tests.bench._process import exchange_process
 from tests.bench._subscriber import SECRET, cpu_seconds
+from tests.bench._wire import wire_of
 
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.apps.databases import embedded_clusters
@@ -48,33 +50,34 @@ BEGIN_PATIENCE_S = 120
 
 def run() -> dict[str, Any]:
     seconds = int(os.environ.get("KB_BENCH_INGEST_S", str(SHORT_S)))  # noqa: TID251 - of the bench only
-    recording = _frames.recording(SYMBOLS)
+    wire = wire_of(_frames.recording(SYMBOLS), RATE_PER_S)
     with tempfile.TemporaryDirectory(prefix="kb-bench-") as name:
-        found = anyio.run(_with_clusters, Path(name), recording, seconds)
+        found = anyio.run(_with_clusters, Path(name), wire, seconds)
     return _judged(found, seconds)
 
 
-async def _with_clusters(folder: Path, recording: Path, seconds: int) -> dict[str, Any]:
+async def _with_clusters(folder: Path, wire: Path, seconds: int) -> dict[str, Any]:
     async with embedded_clusters(folder / "postgres") as (ingest, decision):
-        return await anyio.to_thread.run_sync(_measured, folder, recording, seconds, ingest, decision)
+        return await anyio.to_thread.run_sync(_measured, folder, wire, seconds, ingest, decision)
 
 
 def _measured(
-    folder: Path, recording: Path, seconds: int, ingest: EmbeddedCluster, decision: EmbeddedCluster
+    folder: Path, wire: Path, seconds: int, ingest: EmbeddedCluster, decision: EmbeddedCluster
 ) -> dict[str, Any]:
     options = ("--symbols", str(SYMBOLS), "--limits", "off", "--flow", "still")
-    with exchange_process(folder, *options) as ready, _sender(folder, recording, WARM_UP_S + seconds + 30) as sent:
+    with exchange_process(folder, *options) as ready, _sender(folder, wire, WARM_UP_S + seconds + 30) as sent:
         settings = _write_settings(folder, ready, json.loads(sent.read_text())["port"], ingest, decision)
         with _ingest(folder, settings) as process:
             samples = _watch(process, decision.url(Login.OWNER), seconds)
+            said = _said(folder / "ingest.log")
     late = [json.loads(line) for line in (folder / "late.jsonl").read_text().splitlines()]
-    return {"samples": samples, "late": late, "sender": json.loads(sent.read_text())}
+    return {"samples": samples, "late": late, "said": said, "sender": json.loads(sent.read_text())}
 
 
 @contextmanager
-def _sender(folder: Path, recording: Path, seconds: float) -> Iterator[Path]:
+def _sender(folder: Path, wire: Path, seconds: float) -> Iterator[Path]:
     out = folder / "sender.json"
-    command = [sys.executable, "-m", "tests.bench._sender", str(recording), str(RATE_PER_S), str(seconds), str(out)]
+    command = [sys.executable, "-m", "tests.bench._sender", str(wire), str(seconds), str(out)]
     process = subprocess.Popen(command)
     try:
         _wait(out.exists, process, "the sender did not start")
@@ -170,6 +173,19 @@ def _taken(status: dict[str, Any]) -> int:
     return int(feed["book_ok"] + feed["level3_ok"] + sum(feed["frames"].get(name, 0) for name in ("ticker", "trade")))
 
 
+def _said(log: Path) -> list[str]:
+    """Return what ingest said of epochs that were not valid and of connections that went down."""
+    found = []
+    for line in log.read_text().splitlines():
+        event = json.loads(line) if line.startswith("{") else {}
+        match event.get("event"):
+            case "epoch" if event["reasons"]:
+                found.append(f"{event['timestamp'][11:19]} {event['status']}: {event['reasons']}")
+            case "connection_down":
+                found.append(f"{event['timestamp'][11:19]} {event['stream']} down: {event['reason']}")
+    return found
+
+
 def _is_playing(status: dict[str, Any]) -> bool:
     """Tell whether more came than the snapshots of all four channels."""
     return bool(status) and _taken(status) > 5 * SYMBOLS
@@ -211,12 +227,15 @@ def _judged(found: dict[str, Any], seconds: int) -> dict[str, Any]:
     mib_per_minute = 60 * _slope([(sample["perf"], sample["rss_mib"]) for sample in flat])
     feed, sink = last["status"]["feed"], last["status"]["sink"]
     lag_p99_ms = late[int(0.99 * len(late))]
+    # the first ones are made while the symbols are still being subscribed
+    epochs = dict(Counter(last["status"]["epochs"]) - Counter(first["status"]["epochs"]))
     verdicts = {
         "rate": min(sum(sent) / len(sent), taken) >= LEAST_MESSAGES_PER_S,
         "cpu": cores <= MOST_CORES,
         "lag": lag_p99_ms < MOST_LAG_MS,
         "queue": growth <= MOST_QUEUED_GROWTH and not sum(sink["dropped"].values()),
-        "books": feed["book_bad"] + feed["level3_bad"] + feed["resyncs"] + feed["reconnects"] == 0,
+        "books": feed["book_bad"] + feed["level3_bad"] + feed["resyncs"] + feed["reconnects"] + sender["again"] == 0,
+        "epochs": set(epochs) == {"valid"},
         # a minute is too short to tell growth from filling
         "memory": seconds <= 2 * FLAT_AFTER_S or mib_per_minute <= MOST_MIB_PER_MINUTE,
     }
@@ -239,7 +258,11 @@ def _judged(found: dict[str, Any], seconds: int) -> dict[str, Any]:
         "rows_written": sum(sink["rows"].values()),
         "writer_lag_s": round(max(sample["status"]["sink"]["lag_s"] for sample in samples), 2),
         "refresh_s": last["status"]["refresh_s"],
-        "epochs": last["status"]["epochs"],
+        "epochs": epochs,
+        "said": "; ".join(found["said"]),
+        "feed_errors": feed["errors"],
+        "sender_cores": round(sender["cpu_s"] / len(sender["sent"]), 3),
+        "sender_late_most_s": sender["latest_s"],
         "subscribed": sender["subscribed"],
         "subscribed_again": sender["again"],
         "seconds": round(took_s, 1),

@@ -1,0 +1,281 @@
+"""From a recording to WebSocket frames that are ready to be written: one turn of a play without end.
+
+Enters: a recording and a rate. Leaves: a folder with the frames in the order of their times (`FRAMES`), and what they
+are (`INDEX`, `SIZES`, `KEYS`). Made once for each recording and rate; the sender only reads it. All times are moved
+to some that begin at `ZERO_S`, and stretched so that a turn takes whole seconds: to play it at any moment, and again,
+whole seconds are exchanged and nothing else.
+
+At the end of a turn each book is led back to where it began by one update of its own, right after its last: every
+level or order that is there now goes, those of the first snapshot come, and the checksum is that of the snapshot. So
+the next turn follows as if nothing had been played again; ids of trades go on where they ended.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import define, field
+
+from krakenbot.adapters.local_exchange.playback.reader import Recording
+
+VERSION = 1
+"""Raise it when the wire is to be made anew."""
+FRAMES, INDEX, KEYS, SIZES = "frames", "index.json", "keys", "sizes"
+NS_PER_S = 1_000_000_000
+ZERO_S = 946_684_800
+"""2000-01-01: no second of ours."""
+SLICE_S = 0.002
+"""What is due within so long is written at once: a venue's writer too sends what has gathered."""
+STEP_NS = 50_000_000
+"""The recorded times may be this much later than those of their frames (_frames.STEP_S)."""
+_CHANNEL = re.compile(r'\{"channel":"([a-z0-9]+)"')
+_SYMBOL = re.compile(r'"symbol":"([^"]+)"')
+STAMP = re.compile(r'"timestamp":"([0-9T:-]{19})(?:\.(\d{1,9}))?Z"')
+TRADE_ID = re.compile(r'"trade_id":(\d+)')
+Key = tuple[str, str]
+
+
+def key_of(text: str) -> Key:
+    """Return channel and first symbol of a data frame; the symbol of an instrument frame means nothing."""
+    channel, symbol = _CHANNEL.match(text), _SYMBOL.search(text)
+    return channel[1] if channel else "", symbol[1] if symbol else ""
+
+
+def is_snapshot(text: str) -> bool:
+    return '"type":"snapshot"' in text[:200]
+
+
+def framed(text: str) -> bytes:
+    """Return a text as the WebSocket frame of a server."""
+    content = text.encode()
+    size = len(content)
+    if size < 126:
+        return b"\x81" + bytes([size]) + content
+    return (b"\x81\x7e" + size.to_bytes(2, "big") if size < 65536 else b"\x81\x7f" + size.to_bytes(8, "big")) + content
+
+
+def content_of(frame: bytes) -> bytes:
+    """Return what `framed` has put into a frame."""
+    return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]
+
+
+@lru_cache(maxsize=4096)
+def seconds_of(text: str) -> int:
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp())
+
+
+@lru_cache(maxsize=4096)
+def text_of(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@define(kw_only=True)
+class Slice:
+    """What is written at once: `frames` from the index `first` on, `size` bytes, and the whole seconds in them."""
+
+    due_s: float
+    first: int
+    frames: int = 0
+    size: int = 0
+    seconds: set[int] = field(factory=set)
+
+
+@define(kw_only=True)
+class Index:
+    """What the file holds; `keys` are those of the frames' numbers, snapshots have the times of the wire."""
+
+    snapshots: list[tuple[Key, str]]
+    trades: dict[str, int]
+    keys: list[Key]
+    messages: int
+    period_s: int
+    slices: list[Slice]
+
+
+class Wire:
+    """One turn of the play, as the sender reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
+        self.file = folder / FRAMES
+        self.snapshots = dict(index.snapshots)
+        self.trades = index.trades
+        """How many ids of trades a turn uses up, by symbol."""
+        self.keys = index.keys
+        self.messages, self.period_s = index.messages, index.period_s
+        self.slices = index.slices
+        self.frame_keys, self.frame_sizes = array("H"), array("I")
+        self.frame_keys.frombytes((folder / KEYS).read_bytes())
+        self.frame_sizes.frombytes((folder / SIZES).read_bytes())
+
+
+def wire_of(recording: Path, rate_per_s: float) -> Path:
+    """Return the folder of the wire of a recording; makes it when it is not there yet."""
+    folder = recording.with_name(f"{recording.name}-wire-{VERSION}-{rate_per_s:g}")
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(prefix="kb-bench-", dir=folder.parent) as name:
+            made = Path(name) / "made"
+            made.mkdir()
+            _Maker(recording, made, rate_per_s)
+            shutil.move(made, folder)
+    return folder
+
+
+class _Maker:
+    def __init__(self, recording: Path, folder: Path, rate_per_s: float) -> None:
+        self._recording = Recording(recording)
+        self.snapshots: dict[Key, str] = {}
+        self.trades: Counter[str] = Counter()
+        self.keys: list[Key] = []
+        self.frame_keys = array("H")
+        self.frame_sizes = array("I")
+        self.slices: list[Slice] = []
+        self._number_of: dict[Key, int] = {}
+        self._books: dict[Key, _Seen] = {}
+        updates, last = self._survey()
+        # the books' ways back are messages too
+        messages = updates + len(self._books)
+        period_s = max(1, int(messages / rate_per_s))
+        self._speed = self._span_ns / NS_PER_S / period_s
+        self._write(folder / FRAMES, last)
+        index = Index(
+            snapshots=[(key, self.present(text)) for key, text in self.snapshots.items()],
+            trades=self.trades,
+            keys=self.keys,
+            messages=messages,
+            period_s=period_s,
+            slices=self.slices,
+        )
+        (folder / INDEX).write_bytes(msgspec.json.encode(index))
+        (folder / KEYS).write_bytes(self.frame_keys.tobytes())
+        (folder / SIZES).write_bytes(self.frame_sizes.tobytes())
+
+    def present(self, text: str, seconds: set[int] | None = None) -> str:
+        """Move the times of a frame to those of the wire; add their whole seconds to `seconds`."""
+        first_ns, speed = self._first_ns, self._speed
+
+        def moved(found: re.Match[str]) -> str:
+            digits = found[2] or ""
+            at_ns = round((seconds_of(found[1]) * NS_PER_S + int(digits.ljust(9, "0")) - first_ns) / speed)
+            second, rest = divmod(at_ns, NS_PER_S)
+            if seconds is not None:
+                seconds.add(second)
+            return f'"timestamp":"{text_of(ZERO_S + second)}.{rest:09d}'[: -9 + max(len(digits), 6) or None] + 'Z"'
+
+        return STAMP.sub(moved, text)
+
+    def _survey(self) -> tuple[int, dict[Key, int]]:
+        """Read snapshots and span; return the number of updates, and which is the last of each book."""
+        updates, last_ns = 0, 0
+        last: dict[Key, int] = {}
+        self._first_ns = 0
+        for frame in self._recording.frames():
+            key = key_of(frame.f)
+            if not key[0] or key[0] == "status" or '"method"' in frame.f[:20]:
+                continue
+            if is_snapshot(frame.f):
+                self.snapshots.setdefault(("instrument", "") if key[0] == "instrument" else key, frame.f)
+                continue
+            if key[0] in {"book", "level3"}:
+                last[key] = updates
+                self._books.setdefault(key, _Seen(_row_of(self.snapshots[key]).data[0], key))
+            elif key[0] == "trade":
+                self.trades[key[1]] += len(TRADE_ID.findall(frame.f))
+            updates += 1
+            self._first_ns = self._first_ns or frame.t
+            last_ns = frame.t
+        self._span_ns = last_ns - self._first_ns + STEP_NS
+        return updates, last
+
+    def _updates(self) -> Iterator[tuple[int, Key, str]]:
+        for frame in self._recording.frames():
+            if '"method"' not in frame.f[:20] and not is_snapshot(frame.f) and (key := key_of(frame.f))[0] != "status":
+                yield frame.t - self._first_ns, key, frame.f
+
+    def _write(self, file: Path, last: dict[Key, int]) -> None:
+        with file.open("wb", buffering=1 << 20) as out:
+            for number, (at_ns, key, text) in enumerate(self._updates()):
+                due_s = at_ns / NS_PER_S / self._speed
+                if not self.slices or due_s >= self.slices[-1].due_s + SLICE_S:
+                    self.slices.append(Slice(due_s=due_s, first=len(self.frame_keys)))
+                self._add(out, key, text)
+                if (book := self._books.get(key)) is not None:
+                    row = _row_of(text).data[0]
+                    book.take(row)
+                    if last[key] == number:
+                        self._add(out, key, book.way_back(row.timestamp))
+
+    def _add(self, out: Any, key: Key, text: str) -> None:
+        part = self.slices[-1]
+        content = framed(self.present(text, part.seconds))
+        out.write(content)
+        if key not in self._number_of:
+            self._number_of[key] = len(self.keys)
+            self.keys.append(key)
+        self.frame_keys.append(self._number_of[key])
+        self.frame_sizes.append(len(content))
+        part.frames += 1
+        part.size += len(content)
+
+
+class _Row(msgspec.Struct):
+    """One book as in a frame; numbers stay the texts that they are."""
+
+    bids: list[dict[str, msgspec.Raw]]
+    asks: list[dict[str, msgspec.Raw]]
+    checksum: int
+    timestamp: str = ""
+
+
+class _Frame(msgspec.Struct):
+    data: list[_Row]
+
+
+_row_of = msgspec.json.Decoder(_Frame).decode
+
+
+class _Seen:
+    """What a reader may hold of a book at the end of a turn, and what it held at its beginning."""
+
+    def __init__(self, snapshot: _Row, key: Key) -> None:
+        self._snapshot = snapshot
+        self._channel, self._symbol = key
+        self._is_queue = self._channel == "level3"
+        self._bids: dict[bytes, dict[str, msgspec.Raw]] = {}
+        self._asks: dict[bytes, dict[str, msgspec.Raw]] = {}
+        self.take(snapshot)
+
+    def take(self, row: _Row) -> None:
+        name = "order_id" if self._is_queue else "price"
+        for changes, held in ((row.bids, self._bids), (row.asks, self._asks)):
+            for change in changes:
+                if self._goes(change):
+                    held.pop(bytes(change[name]), None)
+                else:
+                    held[bytes(change[name])] = change
+
+    def way_back(self, at: str) -> str:
+        """Return the update that leads back; what a reader has truncated away it need not find."""
+        bids, asks = self._back(self._bids, self._snapshot.bids, at), self._back(self._asks, self._snapshot.asks, at)
+        row = {"symbol": self._symbol, "bids": bids, "asks": asks, "checksum": self._snapshot.checksum, "timestamp": at}
+        return msgspec.json.encode({"channel": self._channel, "type": "update", "data": [row]}).decode()
+
+    def _goes(self, change: dict[str, msgspec.Raw]) -> bool:
+        return bytes(change.get("event", b"")) == b'"delete"' if self._is_queue else not float(bytes(change["qty"]))
+
+    def _back(self, held: dict[bytes, dict[str, msgspec.Raw]], began: list[dict[str, msgspec.Raw]], at: str) -> Any:
+        if self._is_queue:
+            gone = [{**order, "event": "delete", "timestamp": at} for order in held.values()]
+            return gone + [{"event": "add", **order} for order in began]
+        kept = {bytes(level["price"]) for level in began}
+        return [{"price": level["price"], "qty": 0} for price, level in held.items() if price not in kept] + began
