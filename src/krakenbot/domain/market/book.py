@@ -12,7 +12,7 @@ the checksum is computed anew only when one of its ten best levels changed.
 from __future__ import annotations
 
 import enum
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -21,7 +21,7 @@ from typing import Protocol
 from zlib import crc32
 
 from krakenbot.domain.market.freshness import utc_ns
-from krakenbot.domain.values import Side
+from krakenbot.domain.values import BPS, Side
 
 CHECKSUM_LEVELS = 10
 FLOAT_LIMIT = 2**50
@@ -78,6 +78,9 @@ class L2Book:
         self._asks_crc = 0
         self._bids_text = b""
         self._crc = 0
+        # the touch as it was last read, with the digits from which it was parsed
+        self._bid_read: tuple[str, tuple[int, int]] = ("", (0, 0))
+        self._ask_read: tuple[str, tuple[int, int]] = ("", (0, 0))
         self.reshape(price_precision=price_precision, qty_precision=qty_precision)
 
     def reshape(self, *, price_precision: int, qty_precision: int) -> None:
@@ -212,17 +215,35 @@ class L2Book:
             return 0
 
     def best_bid(self) -> tuple[int, int] | None:
-        """Return the best bid as (price_ticks, size_lots)."""
-        return self._level(self._bid_keys[0], self._bid_digits[0]) if self._bid_digits else None
+        """Return the best bid as (price_ticks, size_lots); the same object as long as it does not change."""
+        if not self._bid_digits:
+            return None
+        digits = self._bid_digits[0]
+        # the same object: equal digits may be those of another price with other lots
+        if digits is not self._bid_read[0]:
+            self._bid_read = (digits, self._level(self._bid_keys[0], digits))
+        return self._bid_read[1]
 
     def best_ask(self) -> tuple[int, int] | None:
-        """Return the best ask as (price_ticks, size_lots)."""
-        return self._level(self._ask_keys[0], self._ask_digits[0]) if self._ask_digits else None
+        """Return the best ask as (price_ticks, size_lots); the same object as long as it does not change."""
+        if not self._ask_digits:
+            return None
+        digits = self._ask_digits[0]
+        if digits is not self._ask_read[0]:
+            self._ask_read = (digits, self._level(self._ask_keys[0], digits))
+        return self._ask_read[1]
 
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
         """Return up to `count` best levels of a side (BUY: bids) as (price_ticks, size_lots), best first."""
         keys, digits = (self._bid_keys, self._bid_digits) if side is Side.BUY else (self._ask_keys, self._ask_digits)
         return list(map(self._level, keys[:count], digits))
+
+    def levels_near(self, side: Side, distance_bps: float, least: int) -> list[tuple[int, int]]:
+        """Return the levels within a distance of the side's own best price, but the `least` best ones at any rate."""
+        keys = self._bid_keys if side is Side.BUY else self._ask_keys
+        # signed prices: on both sides farther is greater; what floats cannot tell apart is near
+        farthest = keys[0] + abs(keys[0]) * distance_bps / BPS * (1 + 1e-9)
+        return self.levels(side, max(least, bisect_right(keys, farthest)))
 
     def _level(self, key: float, digits: str) -> tuple[int, int]:
         price = self._prices[key]

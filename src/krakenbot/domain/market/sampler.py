@@ -12,6 +12,7 @@ from krakenbot.domain.market.views import BookView, LevelQueue, QueueView
 from krakenbot.domain.values import BPS, NS_PER_S, Side, Symbol
 
 DEPTH_LEVELS = 100
+"""How many levels a book has to hold for the depths; within the farthest band there are mostly far fewer."""
 DEPTH_BANDS_BPS = (10.0, 25.0, 50.0)
 IMBALANCE_LEVELS = 5
 
@@ -33,6 +34,9 @@ class Sampler:
         """Take notice of a book message: adds its order-flow imbalance (Cont, Kukanov, Stoikov 2014)."""
         self._updates += 1
         bid, ask = book.best_bid(), book.best_ask()
+        if bid is self._bid and ask is self._ask:
+            # nearly every message: it was behind the touch
+            return
         if bid is not None and ask is not None and self._bid is not None and self._ask is not None:
             self._ofi_lots += _bid_flow(self._bid, bid) - _ask_flow(self._ask, ask)
         self._bid, self._ask = bid, ask
@@ -48,8 +52,8 @@ class Sampler:
         """
         elapsed_s = 0.0 if self._last_at_ns is None else (at_ns - self._last_at_ns) / NS_PER_S
         self._last_at_ns = at_ns
-        bids = book.levels(Side.BUY, DEPTH_LEVELS)
-        asks = book.levels(Side.SELL, DEPTH_LEVELS)
+        bids = book.levels_near(Side.BUY, DEPTH_BANDS_BPS[-1], IMBALANCE_LEVELS)
+        asks = book.levels_near(Side.SELL, DEPTH_BANDS_BPS[-1], IMBALANCE_LEVELS)
         if not bids or not asks:
             if "crossed" in book.invalid_reason:
                 self._crossed_s += elapsed_s
@@ -149,16 +153,19 @@ def _ask_flow(before: tuple[int, int], after: tuple[int, int]) -> int:
 def _depths_quote(levels: list[tuple[int, int]], unit_quote: float) -> list[float]:
     """Return the depth in quote units within each band, measured from this side's own best price."""
     best = levels[0][0]
-    depths = [0.0] * len(DEPTH_BANDS_BPS)
+    near, middle, far = (best * band / BPS for band in DEPTH_BANDS_BPS)
+    depth_near = depth_middle = depth_far = 0
     for price_ticks, size_lots in levels:
-        distance_bps = abs(price_ticks - best) / best * BPS
-        if distance_bps > DEPTH_BANDS_BPS[-1]:
+        distance = abs(price_ticks - best)
+        if distance > far:
             break
-        quote = price_ticks * size_lots * unit_quote
-        for index, band in enumerate(DEPTH_BANDS_BPS):
-            if distance_bps <= band:
-                depths[index] += quote
-    return depths
+        quote = price_ticks * size_lots
+        depth_far += quote
+        if distance <= middle:
+            depth_middle += quote
+            if distance <= near:
+                depth_near += quote
+    return [depth_near * unit_quote, depth_middle * unit_quote, depth_far * unit_quote]
 
 
 def _notional(level: LevelQueue, unit_quote: float) -> float:

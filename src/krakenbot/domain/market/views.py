@@ -57,13 +57,16 @@ class BookView(Protocol):
         """Return our monotonic time of the last message."""
 
     def best_bid(self) -> tuple[int, int] | None:
-        """Return the best bid as (price_ticks, size_lots)."""
+        """Return the best bid as (price_ticks, size_lots); the same object as long as it does not change."""
 
     def best_ask(self) -> tuple[int, int] | None:
-        """Return the best ask as (price_ticks, size_lots)."""
+        """Return the best ask as (price_ticks, size_lots); the same object as long as it does not change."""
 
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
         """Return up to `count` best levels of a side (BUY: bids) as (price_ticks, size_lots), best first."""
+
+    def levels_near(self, side: Side, distance_bps: float, least: int) -> list[tuple[int, int]]:
+        """Return the levels within a distance of the side's own best price, but the `least` best ones at any rate."""
 
 
 class QueueView(Protocol):

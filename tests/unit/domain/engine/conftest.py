@@ -530,6 +530,9 @@ class Book:
     def levels(self, side, count):
         return [self.best_bid() if side is Side.BUY else self.best_ask()]
 
+    def levels_near(self, side, distance_bps, least):
+        return self.levels(side, least)
+
 
 class Market:
     def __init__(self, world) -> None:

@@ -40,6 +40,41 @@ def test_new_book_is_invalid_and_empty():
     assert 0 == book.updated_at_ns
 
 
+def deep_book() -> L2Book:
+    """Return a book of bids at 1000, 999, 995 and 900 ticks and asks at 1001, 1006 and 1007, one lot each."""
+    book = make_book(qty_precision=0)
+    bids, asks = (1000, 999, 995, 900), (1001, 1006, 1007)
+    checksum = crc(*(f"{ticks}1" for ticks in (*asks, *bids)))
+    bid_levels, ask_levels = ([Level(ticks / 10, 1.0) for ticks in side] for side in (bids, asks))
+    assert Verdict.GOOD is book.load(bid_levels, ask_levels, checksum, "2026-11-22T10:00:00.000001Z", 1.0)
+    return book
+
+
+def test_levels_near_the_best_price_end_at_the_distance_which_counts_as_near():
+    book = deep_book()
+
+    assert [1000, 999, 995] == [ticks for ticks, _ in book.levels_near(Side.BUY, 50.0, 1)]
+    assert [1000, 999] == [ticks for ticks, _ in book.levels_near(Side.BUY, 49.9, 1)]
+    assert [1001, 1006] == [ticks for ticks, _ in book.levels_near(Side.SELL, 50.0, 1)]
+
+
+def test_levels_near_hold_the_least_count_however_far_they_are():
+    book = deep_book()
+
+    assert [1000, 999, 995, 900] == [ticks for ticks, _ in book.levels_near(Side.BUY, 1.0, 5)]
+    assert [] == make_book().levels_near(Side.BUY, 50.0, 5)
+
+
+def test_a_touch_that_did_not_change_is_the_same_object_and_a_changed_one_is_read_anew():
+    book = loaded()
+    bid, ask = book.best_bid(), book.best_ask()
+    checksum = crc("1001100000000", "999300000000")
+    book.apply([Level(99.9, 3.0)], [], checksum, "2026-11-22T10:00:00.000002Z", 2.0)
+
+    assert ask is book.best_ask()
+    assert ((999, 200_000_000), (999, 300_000_000)) == (bid, book.best_bid())
+
+
 def test_same_price_repeated_in_one_message_is_applied_in_order():
     book = loaded()
     changes = [Level(99.9, 0.0), Level(99.8, 0.5), Level(99.9, 3.0), Level(99.9, 0.0), Level(99.9, 4.0)]

@@ -208,6 +208,7 @@ def check_l2(book, venue, levels=10):
 
         assert list(bids.items())[:levels] == book.levels(Side.BUY, levels)
         assert list(asks.items())[:levels] == book.levels(Side.SELL, levels)
+        assert (next(iter(bids.items()), None), next(iter(asks.items()), None)) == (book.best_bid(), book.best_ask())
 
 
 @settings(max_examples=50, deadline=None)

@@ -45,6 +45,9 @@ class PlainBook:
     def levels(self, side: Side, count: int) -> list[tuple[int, int]]:
         return (self.bids if side is Side.BUY else self.asks)[:count]
 
+    def levels_near(self, side: Side, distance_bps: float, least: int) -> list[tuple[int, int]]:
+        return self.levels(side, 100)
+
 
 def test_a_sample_states_touch_depth_and_imbalance() -> None:
     book = PlainBook(

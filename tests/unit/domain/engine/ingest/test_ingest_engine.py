@@ -107,6 +107,9 @@ class FixedBook:
         best = self.best_bid() if side is Side.BUY else self.best_ask()
         return [] if best is None else [best]
 
+    def levels_near(self, side: Side, distance_bps: float, least: int) -> list[tuple[int, int]]:
+        return self.levels(side, least)
+
 
 class ScriptedFeed:
     """Tells nothing by itself; a test tells the listener."""
