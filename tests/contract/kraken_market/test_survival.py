@@ -298,6 +298,48 @@ def test_book_that_is_valid_but_old_closes_the_connection(desk):
     assert "valid but old: frames come 20.0 s late" == desk.public.close_reason
 
 
+def test_late_spells_with_prompt_seconds_in_between_do_not_close_the_connection(desk):
+    """Three late readings in a row close it; each spell has two, since a reading is the median of three frames."""
+    prompt, late = [(second, second) for second in range(5)], [(17, 5), (18, 6)]
+    between = [(second, second) for second in range(19, 25)]
+    late_again = [(37, 25), (38, 26)]
+    lags = []
+    for heard_s, at_s in (*prompt, *late, *between, *late_again, (39, 39)):
+        desk.now = 1000.0 + heard_s
+        desk.public.receive(book_text("update" if heard_s else "snapshot", at_s=at_s), desk.now)
+        desk.public.receive(HEARTBEAT, desk.now)
+        lags.append(desk.public.lag.lag_s)
+
+    assert 4 == sum(lag > 10 for lag in lags if lag is not None)
+    assert desk.public.close_reason is None
+
+
+def test_a_snapshot_of_a_valid_book_says_first_that_the_old_one_has_ended(desk):
+    desk.public.receive(book_text(), desk.now)
+    desk.public.receive(book_text(at_s=1), desk.now)
+
+    assert [
+        (BTC, "l2", True, ""),
+        (BTC, "l2", False, "new snapshot"),
+        (BTC, "l2", True, ""),
+    ] == desk.listener.of("validity")
+
+
+def test_a_lost_connection_takes_its_books_with_it_and_says_so(desk):
+    level3 = desk.level3()
+    level3.receive(queue_text(), desk.now)
+    desk.public.receive(book_text(), desk.now)
+    desk.public.closed("reset by peer")
+    level3.closed("timed out")
+
+    assert not desk.state.books[BTC].is_valid
+    assert not desk.state.queues[BTC].is_valid
+    assert [
+        (BTC, "l2", False, "connection lost: reset by peer"),
+        (BTC, "l3", False, "connection lost: timed out"),
+    ] == desk.listener.of("validity")[2:]
+
+
 @pytest.mark.parametrize(
     "text",
     [
