@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import evolve, fields
+from tests.events import Events
 
 from krakenbot.adapters.postgres.copy_rows import BOOKS, QUEUES, TABLES, TICKERS, TRADES
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
@@ -204,6 +205,18 @@ async def test_batch_ids_of_writers_that_are_long_gone_are_forgotten(database):
         "SELECT CASE WHEN writer_id < 9 THEN writer_id END, batch_no, written_at > now() - interval '1 minute' "
         "FROM copy_batches ORDER BY writer_id",
     )
+
+
+async def test_trades_of_a_venue_that_counts_anew_within_a_run_are_left_out_counted_and_said(database):
+    events = Events()
+    sink = PostgresSampleSink(database, batch_s=0.01, events=events)
+    anew = [evolve(make_trade(i), at_ns=100 + i) for i in (1, 2, 3)]
+
+    await _run(sink, (1, [make_trade(1), make_trade(2)]), (1, anew))
+
+    assert [(1, 1), (2, 2), (3, 103)] == await _rows(database, "SELECT trade_id, at_ns FROM trade_samples ORDER BY 1")
+    assert (3, {"repeated trade_id": 2}) == (sink.stats().rows["trade_samples"], sink.stats().dropped)
+    assert [2] == [said["rows"] for said in events.of("trades_repeated")]
 
 
 async def _drop_one(connection):

@@ -49,7 +49,7 @@ class Batch:
     """Rows on their way; kept whole until it is known that they are committed.
 
     `writer_id` and `number` are the batch id, committed with the rows. `since_mono` is when its first row came; None
-    in a batch of an earlier process. `counts` are rows by table.
+    in a batch of an earlier process. `counts` are rows by table, `repeated` those trades of which the run holds the id.
     """
 
     writer_id: int
@@ -63,6 +63,7 @@ class Batch:
     changes: LedgerChanges = _NO_CHANGES
     losses: Losses = field(factory=dict)
     conflicts: int = 0
+    repeated: int = 0
 
     def count_rows(self) -> None:
         """Fill `counts` from the rows."""

@@ -158,7 +158,9 @@ class CopySession:
         for table in TABLES:
             rows = batch.rows[table.name]
             if rows and batch.conflicts and table is TRADES:
-                await connection.cursor().executemany(_INSERT_TRADE, rows)
+                cursor = connection.cursor()
+                await cursor.executemany(_INSERT_TRADE, rows)
+                batch.repeated = len(rows) - cursor.rowcount
             elif rows:
                 await copy_rows(connection, table, rows)
         await _put_changes(connection, batch)

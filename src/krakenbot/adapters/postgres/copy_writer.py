@@ -24,7 +24,7 @@ from attrs import field, frozen
 
 from krakenbot.adapters.postgres.copy_batch import Batch, SpooledHead, decode_head, decode_rows, encode_batch
 from krakenbot.adapters.postgres.copy_queue import CopyQueue
-from krakenbot.adapters.postgres.copy_rows import TABLES
+from krakenbot.adapters.postgres.copy_rows import TABLES, TRADES
 from krakenbot.adapters.postgres.copy_session import CopySession, StartState
 from krakenbot.adapters.postgres.database import Database, in_own_task
 from krakenbot.adapters.postgres.spool import SampleSpool, SpoolFull, SpoolLimits
@@ -38,6 +38,8 @@ from krakenbot.ports.sample_sink import SinkStats
 T = TypeVar("T")
 _RETRY_S = 0.25
 _SPOOL_RETRY_S = 5.0
+# among the counts of what was dropped
+_REPEATED = "repeated trade_id"
 # as it is, its trades by row, and only its id
 _TRIES_BY_CONFLICT = 3
 
@@ -95,7 +97,7 @@ class PostgresSampleSink:
         self._away_mono: float | None = None
         self._done_total = 0
         self._rows = {table.name: 0 for table in TABLES}
-        self._batches = self._failures = self._replayed = 0
+        self._batches = self._failures = self._replayed = self._repeated = 0
         self.last_failure = ""
 
     def put(self, run_id: RunId, samples: Sequence[Sample], *, source: TradeSource = TradeSource.FEED) -> None:
@@ -139,7 +141,7 @@ class PostgresSampleSink:
             lag_s=perf_counter() - min(since) if since else 0.0,
             queued=self._queue.count,
             rows=dict(self._rows),
-            dropped=dict(self._queue.dropped),
+            dropped=self._queue.dropped | ({_REPEATED: self._repeated} if self._repeated else {}),
             coalesced=dict(self._queue.coalesced),
             batches=self._batches,
             failures=self._failures,
@@ -307,6 +309,10 @@ class PostgresSampleSink:
         self._queue.remember(batch)
         for table, count in batch.counts.items():
             self._rows[table] += count
+        if batch.repeated:
+            self._rows[TRADES.name] -= batch.repeated
+            self._repeated += batch.repeated
+            self._events.emit("trades_repeated", rows=batch.repeated, batch=batch.number)
         if batch.writer_id == self._writer_id:
             self._done_total += batch.count
         self._done.set()
