@@ -209,8 +209,8 @@ async def _strike(case: Case) -> int:
     """Start every life and wait for its strikes; return when the last one struck."""
     fault, world = case.fault, case.world
     last_ns = CLOCK.now_ns()
+    world.proxy.hits.clear()
     if fault.cut is not None:
-        world.proxy.hits.clear()
         world.proxy.arm(fault.cut, lambda caught: _on_cut(case, caught))
     for number, strikes in enumerate(fault.lives):
         helpers = fault.helpers if number == 0 else ()

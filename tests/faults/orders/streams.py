@@ -79,7 +79,7 @@ FAULTS = (
     OrderFault(
         name="the private stream is away for 6 s, with 70 fills meanwhile",
         lives=((_once_open("after 100 ms: drop private", "for 6 s at private.upgrade: answer 503"),),),
-        helpers=(fills(*([4] * 70), first_ms=300, every_ms=60),),
+        helpers=(fills(*([1] * 70), first_ms=300, every_ms=2),),
         hold_s=6.0,
     ),
     *(

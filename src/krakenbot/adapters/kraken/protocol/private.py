@@ -131,7 +131,7 @@ class PrivateSession:
 
     @property
     def is_refused(self) -> bool:
-        """Tell whether the venue refused a subscription for another reason than the token's age."""
+        """Tell whether the venue refused a subscription, other than for the token's age or trouble of its own."""
         return self._is_refused
 
     @property
@@ -283,7 +283,9 @@ class PrivateSession:
             if channel.subscribe_id != reply.req_id:
                 continue
             if not reply.is_success:
-                self._is_refused = error_kind(reply.error or "") is not ErrorKind.SESSION
+                # An error of the service itself says nothing of the key.
+                passing = {ErrorKind.SESSION, ErrorKind.STATE_UNKNOWN}
+                self._is_refused = error_kind(reply.error or "") not in passing
                 self.close(f"subscription to {name} refused: {reply.error}")
             channel.is_acknowledged = reply.is_success
             if name == "executions":

@@ -268,6 +268,24 @@ def test_refused_subscription_ends_the_connection_with_the_venues_words(error: s
     assert not session.is_live
 
 
+@pytest.mark.parametrize(
+    ("error", "is_refused"),
+    [
+        ("EGeneral:Permission denied", True),
+        ("EGeneral:Internal error", False),
+        ("EService:Unavailable", False),
+        ("ESession:Invalid session", False),
+    ],
+)
+def test_trouble_of_the_service_is_no_refusal_of_the_key(error: str, is_refused: bool):
+    session = make_session()
+    session.receive(STATUS, 0.1)
+    first = json.loads(session.to_send()[0])
+    session.receive(refusal(first["req_id"], "subscribe", error), 0.2)
+
+    assert is_refused == session.is_refused
+
+
 def test_silence_ends_the_connection_and_a_heartbeat_puts_it_off() -> None:
     session = live_session(silence_timeout_s=5.0)
     session.receive(HEARTBEAT, 4.0)
