@@ -4,8 +4,8 @@ A local exchange holds 200 open orders and at least 10,000 old fills of the acco
 same, with the cursor further past the fills than the look-back, so that they count as old. The execution process is
 started as a person would start it, with its own REST budget at the lowest tier's, and the time is taken from the start
 of the process to the end of the first ladder that has seen the stream's snapshot. The process must find nothing to
-correct, and load all open orders. Wall time of one start; what else runs on the machine counts. The lease is free: after
-a kill its time to live (15 s) comes on top.
+correct, and load all open orders. Wall time of one start; what else runs on the machine counts. The lease is free:
+after a kill its time to live (15 s) comes on top.
 """
 
 from __future__ import annotations
