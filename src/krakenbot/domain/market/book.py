@@ -27,7 +27,8 @@ CHECKSUM_LEVELS = 10
 FLOAT_LIMIT = 2**50
 """Below this, `round(float * 10**precision)` is the exact integer for every number of that precision."""
 EXACT_LIMIT = 2**63 - 1
-PRICES_KEPT = 4096
+PRICES_KEPT = 512
+"""Prices whose digits a book, or a side of a queue, remembers: 0.24 MiB a symbol when all are there."""
 
 
 class Verdict(enum.Enum):
@@ -73,6 +74,8 @@ class L2Book:
         self._ask_keys: list[float] = [inf]
         # digits of every price met lately: a price that comes back is not computed anew
         self._prices: dict[float, str] = {}
+        # never near what the book itself holds: each new price would search for one to forget
+        self._prices_kept = max(PRICES_KEPT, 4 * depth)
         self._ask_digits: list[str] = []
         # CRC-32 state after the asks, the bids' digits that follow, and the checksum of both
         self._asks_crc = 0
@@ -251,7 +254,7 @@ class L2Book:
 
     def _price(self, key: float) -> str:
         prices = self._prices
-        if len(prices) >= PRICES_KEPT:
+        if len(prices) >= self._prices_kept:
             for gone in prices.keys() - {*self._bid_keys, *self._ask_keys}:
                 del prices[gone]
         ticks = round(abs(key) * self._price_scale)

@@ -40,9 +40,9 @@ def test_new_book_is_invalid_and_empty():
     assert 0 == book.updated_at_ns
 
 
-def deep_book() -> L2Book:
+def deep_book(depth: int = 10) -> L2Book:
     """Return a book of bids at 1000, 999, 995 and 900 ticks and asks at 1001, 1006 and 1007, one lot each."""
-    book = make_book(qty_precision=0)
+    book = make_book(qty_precision=0, depth=depth)
     bids, asks = (1000, 999, 995, 900), (1001, 1006, 1007)
     checksum = crc(*(f"{ticks}1" for ticks in (*asks, *bids)))
     bid_levels, ask_levels = ([Level(ticks / 10, 1.0) for ticks in side] for side in (bids, asks))
@@ -299,3 +299,13 @@ def test_best_level_removed_in_an_inexact_message_is_gone_from_the_checksum(sign
         verdict = book.apply(*sides([Level(100.0, Decimal(0)), Level(price, big)]), checksum, "", 1.0)
     assert Verdict.GOOD is verdict
     assert (1000 + sign * 11, lots) == (book.levels(Side.SELL, 25) or book.levels(Side.BUY, 25))[-1]
+
+
+@pytest.mark.parametrize(("depth", "most"), [(10, 512), (1000, 4000)])
+def test_a_book_remembers_few_of_all_prices_that_it_has_met(depth, most):
+    book = deep_book(depth=depth)
+    for ticks in range(2000, 9000):
+        book._price(ticks / 10)
+
+    assert most >= len(book._prices)
+    assert [1000, 999, 995, 900] == [ticks for ticks, _ in book.levels(Side.BUY, 10)]

@@ -236,3 +236,4 @@ def test_order_leaves_a_level_whose_price_was_met_long_ago():
     change(queue, Order("A", 99.9, 1.0, T.format(9), "delete"), "99920", "99930")
 
     assert ["B", "C"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)]
+    assert 520 > max(len(queue._bids.prices), len(queue._bids.key_at))
