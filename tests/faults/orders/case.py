@@ -226,8 +226,12 @@ async def _strike(case: Case) -> int:
             cut = fault.cut is None or not is_last or bool(world.proxy.hits)
             return wanted <= hit and cut
 
-        def has_struck_or_ended(has_struck: Callable[[], bool] = has_struck) -> bool:
-            return has_struck() or case.process.exit_code() is not None
+        def has_struck_or_ended(
+            wanted: set[str] = wanted, noted: int = noted, has_struck: Callable[[], bool] = has_struck
+        ) -> bool:
+            hit = {row["point"] for row in read_hits(hits_file(case.account))[noted:]}
+            # One that ended by its own strike may leave a cut at the database that is still under way.
+            return has_struck() or (case.process.exit_code() is not None and not wanted <= hit)
 
         await case.until(has_struck_or_ended, STRIKE_WAIT_S)
         if not has_struck():
