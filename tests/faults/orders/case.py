@@ -30,7 +30,6 @@ STRIKE_WAIT_S = 60.0
 """Until everything struck: an entry has to come about first."""
 DEATH_WAIT_S = 10.0
 STOP_WAIT_S = 30.0
-AWAY_S = 2.0
 BACK_S = 5
 POLL_S = 0.5
 AGREE_FOR_S = 1.5
@@ -273,7 +272,7 @@ async def _on_cut(case: Case, caught: Caught) -> None:
             since_ns = CLOCK.now_ns()
             case.world.decision_cluster.kill()
             case.world.proxy.drop_all()
-            await anyio.sleep(AWAY_S)
+            await anyio.sleep(case.fault.away_s)
             await case.world.decision_cluster.start()
             case.away.append(Away(since_ns=since_ns, until_ns=CLOCK.now_ns() + BACK_S * NS))
 

@@ -49,6 +49,7 @@ FAULTS = (
             helpers=(fills(100),),
             cut=_cut("COMMIT", "answered", FILL),
             on_cut="kill cluster",
+            away_s=8.0,
         )
         for point in _JOURNAL
     ),

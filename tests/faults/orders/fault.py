@@ -36,10 +36,10 @@ class OrderFault:
 
     `lives` are the strikes of the first execution process, of the second and so on; a life that holds a kill ends by
     it, and the process after the last life is production's own, without strikes. `helpers` are strikes of the first
-    life that only bring the case about. `rules` are the exchange's from the start; `cut` and `on_cut` strike at the
-    decision database. `act` runs once everything has struck, `hold_s` passes, then what is left is put right.
-    `counts_rate` is False where rate errors are the fault. `is_proven` asks that an order which never arrived is
-    proven absent in time.
+    life that only bring the case about. `rules` are the exchange's from the start. `cut` and `on_cut` strike at the
+    decision database, which stays away for `away_s` when it is killed. `act` runs once everything has struck, `hold_s`
+    passes, then what is left is put right. `counts_rate` is False where rate errors are the fault. `is_proven` asks
+    that an order which never arrived is proven absent in time.
     """
 
     name: str
@@ -48,6 +48,7 @@ class OrderFault:
     rules: tuple[str, ...] = ()
     cut: Cut | None = None
     on_cut: OnCut = "abort"
+    away_s: float = 2.0
     act: Act | None = None
     hold_s: float = 0.0
     counts_rate: bool = True

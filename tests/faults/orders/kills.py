@@ -44,8 +44,8 @@ _CANCELLED = (
     ("lease.release:before", "", 1),
 )
 _REPLACED = (
-    ("store.insert_exit:before", "", 1),
-    ("store.insert_exit:after", "", 1),
+    ("store.apply:before", "row", 1),
+    ("store.apply:after", "row", 1),
     ("gateway.submit:before", "protective_stop", 2),
     ("gateway.submit:after", "protective_stop", 2),
 )

@@ -79,6 +79,7 @@ def labels(values: tuple[Any, ...]) -> set[str]:
                 found |= {str(event.event) for event in value.events}
                 found |= {str(order.role) for order in value.orders}
                 found |= {"fill"} if value.fills else set()
+                found |= {"row"} if value.inserts else set()
                 found |= {"closed"} if any(order.state.is_terminal for order in value.orders) else set()
             case ExecutionBatch():
                 found |= {str(report.exec_type) for report in value.reports}
