@@ -24,7 +24,7 @@ from tests.faults.orders.proxy import Caught
 from tests.faults.orders.record import Truth
 from tests.faults.orders.strike import Strike, read_hits
 from tests.faults.orders.world import Account, OrdersWorld, Process, hits_file
-from tests.faults.world import CLOCK
+from tests.faults.world import CLOCK, HarnessError
 
 STRIKE_WAIT_S = 60.0
 """Until everything struck: an entry has to come about first."""
@@ -103,7 +103,10 @@ class Case:
 
     async def rules(self, *rules: str) -> None:
         """Add rules at the exchange."""
-        await self.world.venue.add_rules("\n".join(rules).replace("{account}", self.account.name))
+        try:
+            await self.world.venue.add_rules("\n".join(rules).replace("{account}", self.account.name))
+        except ValueError as error:
+            raise HarnessError(f"{self.fault.name}: {error}") from error
 
     async def rows(self, query: str, *values: object) -> list[dict[str, object]]:
         """Ask the decision database, past the proxy."""

@@ -32,7 +32,7 @@ _CONTENT = (
     ("a trade comes before the answer", "once at private.add_order.ack: delay by 900 ms"),
     ("the sequence jumps", "once at private.executions.new: skip sequence by 2"),
     ("the sequence starts again", "once at private.executions.new: restart sequence"),
-    ("a report of an unknown kind", "once at private.executions.new: set data.0.exec_type to mystery"),
+    ("a report of an unknown kind", 'once at private.executions.new: set data.0.exec_type to "mystery"'),
     ("half a frame", "once at private.executions.update: truncate"),
     ("the stream is half-open", "once at private.executions.new: silence"),
 )
