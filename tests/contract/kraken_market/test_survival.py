@@ -298,6 +298,18 @@ def test_book_that_is_valid_but_old_closes_the_connection(desk):
     assert "valid but old: frames come 20.0 s late" == desk.public.close_reason
 
 
+def test_snapshots_of_books_that_have_long_been_quiet_do_not_look_late(make_desk):
+    """Symbols are subscribed little by little; the snapshot of each tells when it last moved."""
+    desk, symbols, _ = desk_of(make_desk, 40)
+    for symbol in symbols:
+        desk.now += 1
+        desk.public.receive(book_text(symbol=symbol), desk.now)
+        desk.public.receive(HEARTBEAT, desk.now)
+
+    assert desk.public.close_reason is None
+    assert desk.public.lag.lag_s is None
+
+
 def test_late_spells_with_prompt_seconds_in_between_do_not_close_the_connection(desk):
     """Three late readings in a row close it; each spell has two, since a reading is the median of three frames."""
     prompt, late = [(second, second) for second in range(5)], [(17, 5), (18, 6)]

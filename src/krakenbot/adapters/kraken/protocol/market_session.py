@@ -88,6 +88,8 @@ class MarketSession(ABC):
     ) -> None:
         # the books of this connection, their counts, and the listener's method for an applied message
         self._books: dict[Symbol, VerifiedBook] = {}
+        # when each book had its last snapshot
+        self._loaded_mono: dict[Symbol, float] = {}
         self._tally = tally
         self._told = told
         self._outage = outage
@@ -196,6 +198,7 @@ class MarketSession(ABC):
                 self._books[symbol] = self._hold(self.state.instruments[symbol])
         for gone in set(self._books).difference(listed):
             self._invalidate(gone, self._books.pop(gone), "not wanted any more")
+            self._loaded_mono.pop(gone, None)
             self._let_go(gone)
         for channel in self.channels:
             self.subscriptions.want(channel, listed, now_mono)
@@ -276,6 +279,7 @@ class MarketSession(ABC):
         self._tally.ok += 1
         self._tally.other -= 1
         if not is_update:
+            self._loaded_mono[row.symbol] = now_mono
             self.subscriptions.proved(self.book_channel, row.symbol, now_mono)
             self._tell_validity(row.symbol, valid=True, reason="")
         self._told(row.symbol)
@@ -318,8 +322,13 @@ class MarketSession(ABC):
                 self.state.count_error(f"{self.stream}: frame of a channel that was not asked for")
 
     def _observe_lag(self) -> None:
-        """Sample the lag by the newest book message; once a heartbeat is enough."""
-        newest = max(self._books.values(), key=lambda book: book.received_mono, default=None)
+        """Sample the lag by the newest book message; once a heartbeat is enough.
+
+        Snapshots tell nothing: that of a quiet book is as old as its last change, however quickly it came.
+        """
+        loaded = self._loaded_mono
+        updated = (book for symbol, book in self._books.items() if book.received_mono > loaded.get(symbol, 0.0))
+        newest = max(updated, key=lambda book: book.received_mono, default=None)
         if newest is None or not newest.updated_at_ns:
             return
         self.lag.observe(newest.updated_at_ns, newest.received_mono)
