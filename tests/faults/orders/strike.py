@@ -21,8 +21,8 @@ class Strike:
     """At the `nth` passing of a point do something to the process that passes it, or to the exchange.
 
     `point` is port.method:before or port.method:after. `only` is a label that the call must carry: a role, an event,
-    "row", "fill" or "closed". `kill` and `stop` are SIGKILL and SIGSTOP, `terminate` is SIGTERM; `rules` adds `rules` at the
-    exchange and goes on; `note` does nothing more.
+    "row", "fill" or "closed". `kill` and `stop` are SIGKILL and SIGSTOP, `terminate` is SIGTERM; `rules` adds `rules`
+    at the exchange and goes on; `note` does nothing more.
     """
 
     point: str
