@@ -247,8 +247,15 @@ class OrderTracker(OrderIndex):
             )
         else:
             is_lagging = told_at is not None and at - told_at < self._query_lag
-            qty = None if is_lagging else row.qty or None
-            applied = self._step(order, event, at=at, venue_order_id=row.order_id, qty=qty)
+            applied = self._step(
+                order,
+                event,
+                at=at,
+                venue_order_id=row.order_id,
+                qty=None if is_lagging else row.qty or None,
+                limit_price=None if is_lagging else row.limit_price,
+                trigger_price=None if is_lagging else row.trigger_price,
+            )
         return merged(applied, self._release_orphans(order.cl_ord_id, at))
 
     def book_query_fill(self, order: Order, row: VenueFill, at: datetime) -> Applied:

@@ -254,6 +254,27 @@ def test_lagging_query_does_not_take_back_an_amend_that_the_stream_told(make):
     assert Decimal(3) == tracker.get(ID).qty
 
 
+@pytest.mark.parametrize("state", [OrderState.UNKNOWN, OrderState.OPEN])
+def test_query_tells_the_prices_of_an_order_that_an_earlier_process_sent_or_amended(make, state):
+    tracker = tracker_with(make, state=state, venue_order_id="O-1", state_at=make.at)
+    row = make.venue_order(qty=Decimal(4), limit_price=Decimal("98.5"), trigger_price=Decimal("99.5"))
+    applied = tracker.apply_venue_order(row, make.at)
+    order = tracker.get(ID)
+
+    assert (Decimal(4), Decimal("98.5"), Decimal("99.5")) == (order.qty, order.limit_price, order.trigger_price)
+    assert (order,) == applied.change.orders
+
+
+def test_lagging_query_does_not_take_back_prices_that_the_stream_told(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    tracker.apply_report(make.report("amended", trigger_price=Decimal(97), limit_price=Decimal(96)), make.at)
+    stale = make.venue_order(limit_price=Decimal("98.5"), trigger_price=Decimal("99.5"))
+    tracker.apply_venue_order(stale, make.at + timedelta(seconds=59))
+    order = tracker.get(ID)
+
+    assert (Decimal(96), Decimal(97)) == (order.limit_price, order.trigger_price)
+
+
 def test_snapshot_settles_the_quantity_of_an_unanswered_amend(make):
     tracker = tracker_with(make, state=OrderState.PENDING_AMEND, venue_order_id="O-1", state_at=make.at)
     later = make.at + timedelta(seconds=5)
