@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +13,7 @@ import anyio
 import pytest
 from psycopg import AsyncConnection
 
-from krakenbot.adapters.postgres.database import CommitInDoubt, Database
+from krakenbot.adapters.postgres.database import _OWN_ID, CommitInDoubt, Database
 from krakenbot.adapters.postgres.databases import ProcessKind, cluster_identity, open_databases
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
@@ -260,6 +263,37 @@ async def test_number_of_before_a_crash_proves_no_commit_since_the_server_gives_
         await database.is_committed(f"{number}@1.5")
 
     assert raised.value.is_reused
+
+
+async def test_number_of_before_the_kill_of_one_backend_proves_no_commit_either(tmp_path):
+    cluster = EmbeddedCluster(tmp_path, "d")
+    await cluster.start()
+    try:
+        await migrate(cluster.url(), [DatabasePart.DECISION])
+        database = Database(cluster.url(), name="d", resolve_s=10.0)
+        lost = await database.connect()
+        await lost.execute("BEGIN")
+        row = await (await lost.execute(_OWN_ID)).fetchone()
+        assert row is not None
+        os.kill(lost.info.backend_pid, signal.SIGKILL)
+        with anyio.fail_after(10):
+            while int(await _next_id(database)) < int(row[0].partition("@")[0]):
+                await anyio.sleep(0.05)
+
+        with pytest.raises(CommitInDoubt, match="started again"):
+            await database.is_committed(row[0])
+        await lost.close()
+    finally:
+        await cluster.stop()
+
+
+async def _next_id(database: Database) -> str:
+    """Return the number of one more committed transaction; 0 while the server recovers."""
+    with contextlib.suppress(StoreUnavailable):
+        async with await database.connect() as connection:
+            row = await (await connection.execute("SELECT pg_current_xact_id()::text")).fetchone()
+            return str(row[0]) if row else "0"
+    return "0"
 
 
 async def test_number_that_the_server_has_not_reached_again_since_its_crash_was_not_committed(database_urls):

@@ -27,8 +27,12 @@ Body = Callable[[AsyncConnection], Awaitable[T]]
 
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RESOLVE_POLL_S = 0.05
-# A number alone is not enough: one that was not yet on disk when the server crashed is given out again.
-_STARTED = "extract(epoch FROM pg_postmaster_start_time())::text"
+# A number alone is not enough: one that was not yet on disk when the server crashed is given out again. When a single
+# backend is killed the server recovers without a new start, but its statistics begin anew.
+_STARTED = (
+    "concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), "
+    "extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()))"
+)
 _OWN_ID = f"SELECT pg_current_xact_id()::text || '@' || {_STARTED}".encode()
 _OWN_ID_IF_ANY = f"SELECT pg_current_xact_id_if_assigned()::text || '@' || {_STARTED}".encode()
 _STATUS = f"""
