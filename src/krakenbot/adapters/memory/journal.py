@@ -12,10 +12,11 @@ from krakenbot.domain.execution.journal import JournalRecord
 
 @define
 class JournalPlace:
-    """What survives a process; `room` is how many records fit, None without a limit."""
+    """What survives a process; `room` is how many records fit, None without a limit; it may be unreadable."""
 
     records: list[JournalRecord] = field(factory=list)
     room: int | None = None
+    is_readable: bool = True
 
 
 class MemoryJournal:
@@ -26,6 +27,8 @@ class MemoryJournal:
 
     async def open(self) -> Sequence[JournalRecord]:
         """Return what was kept."""
+        if not self._place.is_readable:
+            raise JournalFailed("unreadable")
         return tuple(self._place.records)
 
     async def append(self, record: JournalRecord) -> None:

@@ -72,6 +72,7 @@ class Recorder:
         self._journal_lock = anyio.Lock()
         self._journaled: set[JournalId] = set()
         self._is_journal_used = False
+        self._is_journal_replayed = False
         self._journal_failed_mono: float | None = None
         self.is_store_available = True
         self.on_fill: list[Callable[[Fill], None]] = []
@@ -155,17 +156,25 @@ class Recorder:
         """Tell whether the journal could be written when it was last needed."""
         return self._journal_failed_mono is None
 
-    async def open_journal(self) -> tuple[JournalRecord, ...]:
-        """Open the journal and return what earlier processes left; nothing when it can't be used."""
+    async def open_journal(self) -> tuple[JournalRecord, ...] | None:
+        """Open the journal and return what earlier processes left; None when it can't be read.
+
+        It is not cleared before `note_replayed` says that the store has all of it.
+        """
         try:
             with anyio.fail_after(_JOURNAL_WAIT_S):
                 records = tuple(await self._journal.open())
         except (JournalFailed, TimeoutError) as error:
             self._fail_journal(error)
-            return ()
+            return None
         self._journal_failed_mono = None
         self._is_journal_used = bool(records)
+        self._is_journal_replayed = not records
         return records
+
+    def note_replayed(self) -> None:
+        """Take notice that the store has what earlier processes left in the journal."""
+        self._is_journal_replayed = True
 
     async def write_ahead(self, record: JournalRecord) -> bool:
         """Keep a record on disk; False when that can't be done.
@@ -191,13 +200,21 @@ class Recorder:
         self._sink.emit("journal_failed", error=str(error) or "timeout")
 
     async def clear_journal(self) -> None:
-        """Forget the journal when the store holds all that was written there, or try a broken one again."""
+        """Forget the journal when the store holds all that was written there, or try a broken one again.
+
+        Raises JournalFailed when one that could not be read at the start is found to hold records.
+        """
         failed_mono = self._journal_failed_mono
         if not self._is_journal_used and failed_mono is None:
             return
         if self._backlog or self._journaled or not self.is_store_available:
             return
         if failed_mono is not None and self._clock.mono() - failed_mono < _JOURNAL_RETRY_S:
+            return
+        if not self._is_journal_replayed:
+            # Rows are loaded by now, so only a new start can replay it.
+            if await self.open_journal():
+                raise JournalFailed("what an earlier process left could be read only now: a new start replays it")
             return
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(_JOURNAL_WAIT_S):
@@ -212,7 +229,8 @@ class Recorder:
 
     async def close_journal(self) -> None:
         """Let the journal go; what the store does not have yet stays in it for the next start."""
-        await self.clear_journal()
+        if self._is_journal_replayed:
+            await self.clear_journal()
         try:
             with anyio.fail_after(_JOURNAL_WAIT_S):
                 await self._journal.aclose()
@@ -245,7 +263,8 @@ class Recorder:
     async def run(self) -> None:
         """Commit changes in order until cancelled.
 
-        Raises InvariantViolated when the ledger disagrees with memory, LeaseLost when another process leads.
+        Raises InvariantViolated when the ledger disagrees with memory, LeaseLost when another process leads,
+        JournalFailed when a new start must replay the journal.
         """
         while True:
             while self._backlog:

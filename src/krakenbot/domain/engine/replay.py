@@ -7,7 +7,7 @@ may have sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
 
 from krakenbot.domain.errors import StoreConflict
 from krakenbot.domain.execution.journal import JournalRecord, replay_change
@@ -19,14 +19,17 @@ _KNOWN_KEY = "order_journal_pkey"
 
 
 async def replay_journal(
-    records: Sequence[JournalRecord], store: OrderStore, lease_epoch: LeaseEpoch, event_sink: EventSink
+    records: deque[JournalRecord], store: OrderStore, lease_epoch: LeaseEpoch, event_sink: EventSink
 ) -> None:
-    """Commit every record that the store does not have yet; may be repeated from the start after StoreUnavailable.
+    """Commit every record that the store does not have yet; what is done leaves `records`.
 
-    A record that the store refuses is told and left out: its order shows as one without a row, and is cancelled.
+    So it goes on where it was after StoreUnavailable or a cancellation, however many there are. A record that the
+    store refuses is told and left out: its order shows as one without a row, and is cancelled.
     """
+    count = len(records)
     new = 0
-    for record in records:
+    while records:
+        record = records[0]
         row = await store.find_order(record.order.cl_ord_id)
         try:
             await store.apply(replay_change(record, row), lease_epoch)
@@ -38,7 +41,8 @@ async def replay_journal(
                     cl_ord_id=record.order.cl_ord_id,
                     error=str(conflict),
                 )
-            continue
-        new += 1
-    if records:
-        event_sink.emit("journal_replayed", records=len(records), new=new)
+        else:
+            new += 1
+        records.popleft()
+    if count:
+        event_sink.emit("journal_replayed", records=count, new=new)

@@ -8,6 +8,7 @@ up.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -62,6 +63,8 @@ _CLOCK_SKEW_S = 1.0
 _LIVE_SYMBOLS_MAX = 48
 # Of the 30 s in which a position must be protected after a restart (I5) this much may go by waiting for a ladder.
 _MONITOR_WAIT_S = 15.0
+# With the wait for each of them well below what I5 leaves.
+_JOURNAL_TRIES = 3
 
 
 class ExecutionEngine:
@@ -100,7 +103,8 @@ class ExecutionEngine:
         self._settings = settings
         self._sink = event_sink
         self._btc = btc_symbol or Symbol(f"BTC/{settings.quote_asset}")
-        self._journaled: tuple[JournalRecord, ...] | None = None
+        self._journaled: deque[JournalRecord] | None = None
+        self._journal_tries = 0
         self._entries_from_mono = 0.0
         self.tracker = OrderTracker()
         self.rate = RateKeeper(
@@ -289,16 +293,24 @@ class ExecutionEngine:
             entries.cancel_scope.cancel()
 
     async def _replay(self) -> bool:
-        """Take what an earlier process had to journal into the database, before anything is read from it."""
+        """Take what an earlier process had to journal into the database, before anything is read from it.
+
+        A journal that can't be read holds the start up for a few tries only: then positions are protected without it,
+        and no entry is made until it was read.
+        """
         if self._journaled is None:
-            self._journaled = await self.recorder.open_journal()
+            records = await self.recorder.open_journal()
+            if records is None:
+                self._journal_tries += 1
+                return self._journal_tries >= _JOURNAL_TRIES
+            self._journaled = deque(records)
         try:
             with anyio.fail_after(self._settings.query_timeout_s):
                 await replay_journal(self._journaled, self._order_store, self.lease.epoch, self._sink)
         except (StoreUnavailable, TimeoutError) as error:
             self._sink.emit("start_waiting", step="journal", error=str(error) or "timeout")
             return False
-        self._journaled = ()
+        self.recorder.note_replayed()
         return True
 
     async def _load(self) -> bool:

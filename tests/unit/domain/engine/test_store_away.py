@@ -7,7 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
+import pytest
+from attrs import evolve
 
+from krakenbot.domain.errors import JournalFailed
 from krakenbot.domain.execution.journal import JournalKind
 from krakenbot.domain.execution.order import OrderState
 
@@ -267,3 +270,91 @@ async def test_lost_answer_of_an_exits_row_sends_it_once_and_keeps_one_row(world
 
         assert 1 == len([i for i in world.venue.submitted if i.startswith("kbm")])
         assert agree(world)
+
+
+async def kill_with_a_sale_in_the_journal(world):
+    """Return the id of a market sale that only the journal has a row of."""
+    async with Killed(world):
+        entry_id = await open_entry(world, time_stop_s=5.0)
+        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await world.until(lambda: world.stop() is not None and world.engine.recorder.is_settled)
+        await lose_store(world)
+        await world.until(lambda: world.position() == 0, timeout_s=20.0)
+    world.store.is_away = False
+    return next(i for i in world.venue.orders if i.startswith("kbm"))
+
+
+async def test_clean_stop_before_the_replay_is_done_leaves_the_journal_to_the_next_start(world):
+    sale_id = await kill_with_a_sale_in_the_journal(world)
+    kept = list(world.journal.records)
+    world.store.is_away = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.make_engine().run)
+        await anyio.sleep(5.0)
+        tasks.cancel_scope.cancel()
+
+    assert kept == world.journal.records
+
+    world.store.is_away = False
+    async with world.running(world.make_engine()):
+        await world.until(lambda: agree(world))
+
+    assert OrderState.FILLED is world.store.orders[sale_id].state
+
+
+async def test_journal_that_is_unreadable_for_a_moment_is_replayed_by_the_same_start(world):
+    sale_id = await kill_with_a_sale_in_the_journal(world)
+    world.journal.is_readable = False
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.make_engine().run)
+        await anyio.sleep(1.5)
+        world.journal.is_readable = True
+        await world.until(lambda: agree(world))
+        tasks.cancel_scope.cancel()
+
+    assert OrderState.FILLED is world.store.orders[sale_id].state
+
+
+async def test_unreadable_journal_blocks_entries_and_ends_the_process_once_records_are_found_in_it(world):
+    await kill_with_a_sale_in_the_journal(world)
+    kept = list(world.journal.records)
+    world.journal.is_readable = False
+    engine = world.make_engine()
+
+    async def look_then_mend():
+        await world.until(lambda: engine.reconciler.ladders)
+        await anyio.sleep(30.0)
+
+        assert not engine.recorder.is_journal_usable
+        assert not engine._system_view().reconciled
+        assert kept == world.journal.records
+
+        world.journal.is_readable = True
+
+    async def both():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.run)
+            await look_then_mend()
+
+    with anyio.fail_after(90.0), pytest.raises(ExceptionGroup) as ended:
+        await both()
+
+    assert ended.group_contains(JournalFailed, match="read only now")
+    assert kept == world.journal.records
+
+
+async def test_replay_that_takes_longer_than_one_try_goes_on_where_it_was(world):
+    await kill_with_a_sale_in_the_journal(world)
+    first = world.journal.records[0]
+    world.journal.records[:] = [evolve(first, journal_id=f"n{number}") for number in range(100)]
+    real = world.store.find_order
+
+    async def slowly(cl_ord_id):
+        await anyio.sleep(1.0)
+        return await real(cl_ord_id)
+
+    world.store.find_order = slowly
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.make_engine().run)
+        await world.until(lambda: len(world.store.journaled) == 100, timeout_s=200.0)
+        tasks.cancel_scope.cancel()
