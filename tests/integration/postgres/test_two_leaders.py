@@ -15,10 +15,13 @@ from pathlib import Path
 import anyio
 import pytest
 from attrs import define, field
+from psycopg import AsyncConnection
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.domain.errors import LeaseLost
+from krakenbot.domain.values import LeaseEpoch
 
 CLOCK = SystemClock()
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(60)]
@@ -112,6 +115,110 @@ async def test_connection_of_the_lease_that_no_longer_answers_is_replaced_and_th
     finally:
         await lease.aclose()
         await database.close()
+
+
+async def test_connections_of_the_lease_that_stop_answering_again_and_again_end_nothing_but_themselves(database_urls):
+    """In a process of its own: a connection that is closed under its query ends the process with SIGSEGV."""
+    program = """
+import os, signal, sys, anyio
+from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.postgres.lease import PostgresLease
+
+async def main():
+    database = Database(sys.argv[1], name="decision", max_size=2)
+    await database.open()
+    lease = PostgresLease(database)
+    epoch = await lease.acquire("a", 300)
+    for _ in range(2):
+        backend = lease._session.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        await lease.renew(epoch, 300)
+        await anyio.sleep(0.2)
+        os.kill(backend, signal.SIGCONT)
+        await anyio.sleep(0.2)
+    await lease.aclose()
+    await database.close()
+
+anyio.run(main)
+"""
+    ended = await anyio.run_process([sys.executable, "-c", program, database_urls.decision], check=False)
+
+    assert (0, b"") == (ended.returncode, ended.stderr)
+
+
+async def test_transactions_that_hang_in_the_pool_do_not_cost_the_lease(database_urls):
+    database = Database(database_urls.decision, name="decision", max_size=1)
+    await database.open()
+    lease = PostgresLease(database)
+    try:
+        epoch = await lease.acquire("a", 30)
+        backend = await database.read(_backend)
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(3):
+                await lease.renew(epoch, 30)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+    finally:
+        await lease.aclose()
+        await database.close()
+
+
+async def _backend(connection: AsyncConnection) -> int:
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_heir_that_is_stopped_while_it_looks_does_not_hold_up_the_leader(database_urls, monkeypatch):
+    databases = [Database(database_urls.decision, name="decision", max_size=2) for _ in range(2)]
+    for database in databases:
+        await database.open()
+    leader, heir = (PostgresLease(database) for database in databases)
+    looking = anyio.Event()
+
+    async def stopped(lease_epoch: int) -> bool:
+        looking.set()
+        await anyio.sleep(5.0)
+        return False
+
+    monkeypatch.setattr(heir, "_is_dead", stopped)
+    try:
+        epoch = await leader.acquire("a", 30)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(heir.acquire, "b", 30)
+            await looking.wait()
+            with anyio.fail_after(1.5):
+                await leader.renew(epoch, 30)
+            tasks.cancel_scope.cancel()
+    finally:
+        for lease in (leader, heir):
+            await lease.aclose()
+        for database in databases:
+            await database.close()
+
+
+async def test_heir_that_took_the_leader_for_dead_sees_that_it_renewed_since(database_urls, monkeypatch):
+    databases = [Database(database_urls.decision, name="decision", max_size=2) for _ in range(2)]
+    for database in databases:
+        await database.open()
+    leader, heir = (PostgresLease(database) for database in databases)
+
+    async def renewed_meanwhile(lease_epoch: int) -> bool:
+        await leader.renew(LeaseEpoch(lease_epoch), 30)
+        return True
+
+    monkeypatch.setattr(heir, "_is_dead", renewed_meanwhile)
+    try:
+        await leader.acquire("a", 30)
+
+        with pytest.raises(LeaseLost, match="held by a"):
+            await heir.acquire("b", 30)
+    finally:
+        for lease in (leader, heir):
+            await lease.aclose()
+        for database in databases:
+            await database.close()
 
 
 async def test_heir_leaves_a_living_leader_its_lease_when_only_its_connection_broke(database_urls):
