@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -203,6 +204,27 @@ async def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(JournalFailed):
         await FileJournal(tmp_path / "file").open()
+
+
+async def test_file_that_another_process_deletes_before_it_is_locked_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start deletes files without records that nobody has locked; one that was only just made is such a file."""
+    journal, real = FileJournal(tmp_path), fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        for path in files_of(tmp_path):
+            path.unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(JournalFailed, match="deleted"):
+        await journal.append(make_record(1))
+    monkeypatch.undo()
+    await journal.append(make_record(2))
+    await journal.aclose()
+
+    assert [make_record(2)] == list(await FileJournal(tmp_path).open())
 
 
 async def test_files_without_records_do_not_pile_up(tmp_path: Path) -> None:

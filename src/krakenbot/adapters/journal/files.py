@@ -115,6 +115,8 @@ class FileJournal:
             os.posix_fallocate(descriptor, 0, self._limits.reserve_bytes)
             os.fsync(descriptor)
             _sync_folder(self._folder)
+            if not os.fstat(descriptor).st_nlink:
+                raise FileNotFoundError(f"{path.name} was deleted before it was locked")
         except OSError:
             os.close(descriptor)
             path.unlink(missing_ok=True)
