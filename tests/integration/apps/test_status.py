@@ -151,6 +151,28 @@ async def test_a_person_reads_mode_silence_funnel_and_blockers(url: str, capsys:
     assert "31.5" in quarantined
 
 
+@pytest.mark.parametrize(
+    ("waits_for", "age_s", "expected"),
+    [("host-1", 0.0, ["host-2 waits for the lease of host-1"]), ("host-1", 60.0, []), (None, 0.0, [])],
+    ids=["waits", "is gone", "leads"],
+)
+async def test_a_standby_is_shown_while_it_waits_and_never_called_silent(
+    url: str, capsys: pytest.CaptureFixture[str], waits_for: str | None, age_s: float, expected: list[str]
+) -> None:
+    at = datetime.now(UTC) - timedelta(seconds=age_s)  # noqa: TID251  # ages count from now
+    database = Database(url, name="test", role=EXECUTION_ROLE)
+    await database.open()
+    body: dict[str, object] = {"waits_for": waits_for, "holder": "host-2"}
+    await PostgresCycleStore(database).publish_status("execution-waiting", at, body)
+    await database.close()
+
+    await print_status(settings_for(url), as_json=False)
+
+    shown = capsys.readouterr().out.splitlines()
+    assert expected == [line for line in shown if "waits for the lease" in line]
+    assert not [line for line in shown if "execution-waiting" in line]
+
+
 async def test_a_machine_reads_the_same_as_json(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     await print_status(settings_for(url), as_json=True)
 

@@ -236,6 +236,9 @@ async def test_second_leader_waits_and_says_who_leads(world):
 
         world.lease.held_by_other = False
         await world.until(lambda: "loaded" in world.events.names())
+
+        assert world.store.statuses["execution-waiting"]["waits_for"] is None
+        assert "waits_for" not in world.store.statuses["execution"]
         tasks.cancel_scope.cancel()
 
 
