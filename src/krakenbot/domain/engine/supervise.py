@@ -114,6 +114,7 @@ class ExecutionEngine:
             tier=settings.tier,
             event_sink=event_sink,
         )
+        self.rate.on_tier.append(query.set_tier)
         self.gateway = CountedGateway(gateway=gateway, rate=self.rate.budget, clock=clock, symbol_of=self._symbol_of)
         self.lease = LeaseKeeper(
             clock=clock,
@@ -241,8 +242,6 @@ class ExecutionEngine:
             tasks.start_soon(self._tell_waiting)
             await self.lease.acquire()
             tasks.cancel_scope.cancel()
-        # Also when this process was killed and started anew: what a waiting one said last is over.
-        await self._put_status(WAITING_PROCESS, {"waits_for": None})
 
     async def _tell_waiting(self) -> None:
         while True:
@@ -440,6 +439,8 @@ class ExecutionEngine:
     # status
 
     async def _status(self) -> None:
+        # Also when this process was killed and started anew: what a waiting one said last is over.
+        await self._put_status(WAITING_PROCESS, {"waits_for": None})
         while True:
             await self._publish()
             await self._clock.sleep(1.0)

@@ -242,6 +242,20 @@ async def test_second_leader_waits_and_says_who_leads(world):
         tasks.cancel_scope.cancel()
 
 
+async def test_store_that_hangs_on_a_status_holds_up_neither_the_start_nor_the_renewal_of_the_lease(world):
+    async def hang(process, at, body):
+        await anyio.sleep(3600.0)
+
+    world.store.publish_status = hang
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.engine.run)
+        await world.until(lambda: "loaded" in world.events.names(), timeout_s=2.0)
+        await anyio.sleep(30.0)
+
+        assert world.engine.lease.is_held
+        tasks.cancel_scope.cancel()
+
+
 async def test_lost_lease_ends_the_engine(world):
     async def lose():
         async with world.running():
