@@ -66,6 +66,8 @@ class HoldsProbe:
         self._venue_id = venue_id
         self._epoch = lease_epoch
         self._tracker = OrderTracker()
+        self._failed: str | None = None
+        self._may_stand = False
 
     async def run(self, instrument: Instrument, bid: Decimal) -> HoldsFacts:
         """Return what a minimal stop does to the balance; the stop is cancelled before this returns or raises."""
@@ -83,10 +85,13 @@ class HoldsProbe:
             else:
                 facts = evolve(facts, reason="the private stream did not connect")
             tasks.cancel_scope.cancel()
-        return facts
+        return facts if self._failed is None else evolve(facts, reason=self._failed)
 
     async def _try(self, order: Order, instrument: Instrument, facts: HoldsFacts) -> HoldsFacts:
-        await self._store.apply(OrderChange(inserts=(order,)), self._epoch)
+        try:
+            await self._store.apply(OrderChange(inserts=(order,)), self._epoch)
+        except KrakenbotError as error:
+            return evolve(facts, reason=f"the row was not committed: {error}")
         self._tracker.add(order)
         is_gone = False
         try:
@@ -105,12 +110,15 @@ class HoldsProbe:
     async def _submit(self, order: Order) -> str | None:
         """Send the stop; return why it does not stand, None when it does."""
         await self._event(order, OrderEvent.SUBMIT_SENT)
+        self._may_stand = True
         try:
             venue_order_id = await self._gateway.submit(order)
         except VenueRejected as error:
+            self._may_stand = False
             await self._event(order, OrderEvent.REJECTED, reason=error.reason)
             return f"the venue refused the stop: {error.reason}"
         except VenueUnavailable as error:
+            self._may_stand = False
             await self._event(order, OrderEvent.NOT_SENT, reason=str(error))
             return f"the stop was not sent: {error}"
         except OutcomeUnknown as error:
@@ -134,40 +142,54 @@ class HoldsProbe:
         return held
 
     async def _withdraw(self, order: Order) -> bool:
-        """Cancel the stop and return whether the venue shows it no more; bounded."""
+        """Cancel the stop and return whether it is known to be gone; bounded.
+
+        A list of open orders without it proves nothing alone: it lags behind what was accepted.
+        """
+        if not self._may_stand:
+            return True
+        is_answered = False
         for attempt in range(_CANCELS):
-            known = self._tracker.get(order.cl_ord_id)
             try:
-                if known is None or not known.state.is_terminal:
+                if not self._is_over(order):
                     await self._gateway.cancel(order.cl_ord_id)
+                    is_answered = True
             except (VenueRejected, VenueUnavailable, OutcomeUnknown):
-                # gone, or not known: what is open decides
                 await self._clock.sleep(_LOOK_S)
+            await self._wait_for_report(order)
+            if self._is_over(order):
+                return True
             try:
                 await self._clock.sleep(_POLL_S * (attempt + 1))
-                if not any(one.cl_ord_id == order.cl_ord_id for one in await self._query.open_orders()):
-                    return await self._is_recorded(order)
+                is_listed = any(one.cl_ord_id == order.cl_ord_id for one in await self._query.open_orders())
             except (VenueRejected, VenueUnavailable):
                 continue
-        return False
+            if is_answered and not is_listed:
+                return True
+        return self._is_over(order)
 
-    async def _is_recorded(self, order: Order) -> bool:
+    def _is_over(self, order: Order) -> bool:
+        known = self._tracker.get(order.cl_ord_id)
+        return known is not None and known.state.is_terminal
+
+    async def _wait_for_report(self, order: Order) -> None:
         """Wait a moment for the report that ends the row; without it the next start of execution finds it ended."""
         for _ in range(int(_LOOK_S / _POLL_S)):
-            known = self._tracker.get(order.cl_ord_id)
-            if known is None or known.state.is_terminal or known.state is OrderState.PENDING_SUBMIT:
+            if self._is_over(order) or self._failed is not None:
                 break
             await self._clock.sleep(_POLL_S)
-        return True
 
     async def _take_reports(self, batches: AsyncIterator[ExecutionBatch], order: Order) -> None:
-        """Book the reports of our stop and of nothing else."""
-        async for batch in batches:
-            for report in batch.reports:
-                known = self._tracker.get(order.cl_ord_id)
-                ids = {order.cl_ord_id} if known is None else {order.cl_ord_id, known.venue_order_id}
-                if known is not None and (report.cl_ord_id in ids or report.order_id in ids):
-                    await self._commit(self._tracker.apply_report(report, self._clock.now()))
+        """Book the reports of our stop and of nothing else; when one cannot be booked, the probe ends and says so."""
+        try:
+            async for batch in batches:
+                for report in batch.reports:
+                    known = self._tracker.get(order.cl_ord_id)
+                    ids = {order.cl_ord_id} if known is None else {order.cl_ord_id, known.venue_order_id}
+                    if known is not None and (report.cl_ord_id in ids or report.order_id in ids):
+                        await self._commit(self._tracker.apply_report(report, self._clock.now()))
+        except KrakenbotError as error:
+            self._failed = f"what the venue reported was not committed: {error}"
 
     async def _connected(self) -> bool:
         waited_s = 0.0
