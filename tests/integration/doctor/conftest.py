@@ -1,11 +1,15 @@
-"""The doctor at a local exchange of its own and two real databases."""
+"""The doctor at one local exchange for the session and two real databases.
+
+The doctor only reads: what a test changes at the exchange it puts back, and its own key or account is its own.
+"""
 
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,17 +22,41 @@ from krakenbot.apps.doctor.gather import gather
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.domain.preflight.checkup import judge
 from krakenbot.domain.preflight.finding import Finding
+from krakenbot.ports.clock import Clock
 
 TRADE = ["query-funds", "query-open-trades", "query-closed-trades", "modify-trades", "close-trades", "create-ws-token"]
 SECRET = base64.b64encode(b"secret of a key of a loopback peer").decode()
 INGEST = {"api_key": "ingest-key", "api_secret": SECRET, "permissions": ["create-ws-token"]}
 EXECUTION = {"api_key": "execution-key", "api_secret": SECRET, "permissions": [*TRADE, "query-ledger"]}
-QUICK: dict[str, Any] = {"symbols": 2, "flow": "still", "latency_median_ms": 1, "latency_p99_ms": 2}
+QUICK: dict[str, Any] = {"symbols": 2, "flow": "still", "latency_median_ms": 1, "latency_p99_ms": 2, "limits": "off"}
 LOOPBACK = {"ip_allowlist": ["127.0.0.1"]}
+DAY_S = 86_400
+KEYS: dict[str, dict[str, Any]] = {
+    "ingest-key": {**INGEST, **LOOPBACK},
+    "execution-key": {**EXECUTION, **LOOPBACK},
+    "withdraws": {**EXECUTION, "permissions": [*TRADE, "withdraw-funds"]},
+    "adds": {**EXECUTION, "permissions": [*TRADE, "add-funds"]},
+    "cannot-trade": {**EXECUTION, "permissions": ["query-funds", "create-ws-token"]},
+    "no-token": {**EXECUTION, "permissions": [name for name in TRADE if name != "create-ws-token"]},
+    "expires": {**EXECUTION, "valid_until": int(time.time()) + 3 * DAY_S},  # noqa: TID251  # of the venue's clock
+    "elsewhere": {**EXECUTION, "ip_allowlist": ["192.0.2.7"]},
+    "window": {**EXECUTION, "nonce_window": 5_000_000_000},
+    "hour-ahead": EXECUTION,
+}
+PROBES: dict[str, dict[str, str]] = {
+    "poor": {},
+    **{name: {"BTC": "1"} for name in ("tells", "answer-lost", "cancel-lost", "unproven", "unbooked")},
+}
+"""Accounts of one key of the same name, with coins beside a hundred dollars."""
 
 
-def accounts(*keys: Mapping[str, Any], balances: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    return [{"name": "trader", "keys": list(keys), "balances": dict(balances or {"USD": "25000"})}]
+def account(name: str, keys: Mapping[str, Mapping[str, Any]], **balances: str) -> dict[str, Any]:
+    named = [{**key, "api_key": api_key} for api_key, key in keys.items()]
+    return {"name": name, "keys": named, "balances": balances}
+
+
+def probe_account(name: str, **balances: str) -> dict[str, Any]:
+    return account(name, {name: EXECUTION}, USD="100", **balances)
 
 
 @pytest.fixture(autouse=True)
@@ -37,16 +65,30 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "_CLOCK_PAUSE_S", 0.0)
 
 
-@pytest.fixture
-def start_exchange() -> Iterator[Callable[..., KrakenExchange]]:
-    """Start an exchange with accounts; all end with the test."""
-    with ExitStack() as exchanges:
-        yield lambda **options: exchanges.enter_context(running_exchange(**(QUICK | options)))
+@pytest.fixture(scope="session")
+def exchange() -> Iterator[KrakenExchange]:
+    """An exchange whose stops reserve, with a key for every fault and an account for every probe."""
+    trader = account("trader", KEYS, USD="25000", BTC="1.5", ETH="2")
+    probes = [probe_account(name, **coins) for name, coins in PROBES.items()]
+    with running_exchange(**QUICK, accounts=[trader, *probes]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def read_only_urls(clusters: Any) -> Any:
+    """Two databases that no test writes to."""
+    ingest = clusters.migrated(clusters.ingest, "kb_ingest")
+    return SimpleNamespace(ingest=ingest, decision=clusters.migrated(clusters.decision, "kb_decision"))
 
 
 @pytest.fixture
-def settings_at(database_urls: Any, tmp_path: Path) -> Callable[..., Settings]:
-    """Settings for an exchange and the test's databases, with changes by environment name."""
+def settings_at(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings for an exchange and databases, with changes by environment name.
+
+    The databases are the test's own when it asks for some, else those that nobody writes to.
+    """
+    own = "database_urls" in request.fixturenames
+    database_urls = request.getfixturevalue("database_urls" if own else "read_only_urls")
 
     def make(exchange: KrakenExchange, **changes: str | None) -> Settings:
         environment = {
@@ -76,9 +118,9 @@ def settings_at(database_urls: Any, tmp_path: Path) -> Callable[..., Settings]:
 Findings = dict[str, list[Finding]]
 
 
-async def look(settings: Settings) -> Findings:
+async def look(settings: Settings, clock: Clock | None = None) -> Findings:
     """Return the doctor's findings by check."""
-    checkup = await gather(settings, SystemClock())
+    checkup = await gather(settings, clock or SystemClock())
     found: Findings = {}
     for finding in [*configuration(settings, checkup), *judge(checkup, settings.doctor)]:
         found.setdefault(finding.check, []).append(finding)

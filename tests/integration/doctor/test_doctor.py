@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.integration.doctor.conftest import EXECUTION, INGEST, LOOPBACK, QUICK, SECRET, TRADE, accounts, look
+from tests.integration.doctor.conftest import SECRET, look
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.kraken.nonce import NonceSource, nonce_state_file
-from krakenbot.adapters.local_exchange.pytest_plugin import KrakenExchange, running_exchange
+from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
+from krakenbot.adapters.kraken.signing import Credentials
+from krakenbot.adapters.local_exchange.pytest_plugin import KrakenExchange
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
 from krakenbot.adapters.postgres.inspection import inspect
@@ -23,29 +26,8 @@ from krakenbot.domain.preflight.database import judge_clusters, judge_databases
 from krakenbot.domain.preflight.finding import Finding, Level
 from krakenbot.domain.secret import Secret
 
-pytestmark = pytest.mark.postgres
-DAY_S = 86_400
-KEYS: dict[str, dict[str, Any]] = {
-    "ingest-key": {**INGEST, **LOOPBACK},
-    "execution-key": {**EXECUTION, **LOOPBACK},
-    "withdraws": {**EXECUTION, "permissions": [*TRADE, "withdraw-funds"]},
-    "adds": {**EXECUTION, "permissions": [*TRADE, "add-funds"]},
-    "cannot-trade": {**EXECUTION, "permissions": ["query-funds", "create-ws-token"]},
-    "no-token": {**EXECUTION, "permissions": [name for name in TRADE if name != "create-ws-token"]},
-    "expires": {**EXECUTION, "valid_until": int(time.time()) + 3 * DAY_S},  # noqa: TID251  # of the venue's clock
-    "elsewhere": {**EXECUTION, "ip_allowlist": ["192.0.2.7"]},
-    "window": {**EXECUTION, "nonce_window": 5_000_000_000},
-}
-START = Callable[..., KrakenExchange]
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("doctor")]
 AT = Callable[..., Settings]
-
-
-@pytest.fixture(scope="module")
-def exchange() -> Any:
-    keys = [{**key, "api_key": name} for name, key in KEYS.items()]
-    balances = {"USD": "25000", "BTC": "1.5", "ETH": "2"}
-    with running_exchange(**QUICK, accounts=accounts(*keys, balances=balances)) as running:
-        yield running
 
 
 def the(found: dict[str, list[Finding]], check: str) -> Finding:
@@ -126,14 +108,25 @@ async def test_the_doctor_leaves_the_nonces_of_a_running_process_alone(
     settings = settings_at(exchange)
     state_file = nonce_state_file(settings.process.data_dir / "nonces", Secret("execution-key"))
     running = NonceSource(clock=SystemClock(), state_file=state_file)
-    before = running.next()
+    running.next()
     ceiling = state_file.read_text()
 
     found = await look(settings)
 
     assert the(found, "key.execution.nonce").level is Level.OK
     assert state_file.read_text() == ceiling
-    assert before < running.next() < int(ceiling), "the running process goes on by the clock"
+    key, secret = settings.keys.execution_api_key, settings.keys.execution_api_secret
+    assert key
+    assert secret
+    rest = KrakenRest(
+        settings=RestSettings(base_url=exchange.rest_url),
+        clock=SystemClock(),
+        credentials=Credentials(api_key=key, private_key=secret),
+        nonces=running,
+    )
+    async with rest:
+        info = await rest.api_key_info()
+    assert "modify-trades" in info.permissions, "the venue took the running process's next nonce"
 
 
 async def test_nonces_ahead_of_the_clock_are_not_spent(exchange: KrakenExchange, settings_at: AT) -> None:
@@ -147,14 +140,68 @@ async def test_nonces_ahead_of_the_clock_are_not_spent(exchange: KrakenExchange,
     assert "was set back" in the(found, "key.execution").found
 
 
-async def test_a_skewed_clock_is_refused(start_exchange: START, settings_at: AT) -> None:
-    skewed = start_exchange(time="stepped", start_at="2026-01-01T00:00:00Z", accounts=accounts(INGEST, EXECUTION))
+class HourAhead(SystemClock):
+    """A clock that nobody set right."""
 
-    found = await look(settings_at(skewed))
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=1)
+
+    def now_ns(self) -> int:
+        return super().now_ns() + 3_600_000_000_000
+
+
+async def test_a_skewed_clock_is_refused(exchange: KrakenExchange, settings_at: AT) -> None:
+    # a key of its own: its nonces are spent for an hour
+    keys: dict[str, str | None] = {"KRAKENBOT_KEYS__EXECUTION_API_KEY": "hour-ahead"}
+    keys |= dict.fromkeys(("KRAKENBOT_KEYS__INGEST_API_KEY", "KRAKENBOT_KEYS__INGEST_API_SECRET"))
+
+    found = await look(settings_at(exchange, **keys), HourAhead())
 
     assert the(found, "clock").level is Level.FAIL
     assert "ahead of the venue's" in the(found, "clock").found
     assert "synchronisation" in the(found, "clock").fix
+
+
+async def test_the_tier_is_what_the_private_stream_states(exchange: KrakenExchange, settings_at: AT) -> None:
+    settings = settings_at(exchange, KRAKENBOT_EXECUTION__TIER="pro")
+
+    pro = await look(settings)
+    exchange.operate("tier", account="trader", tier="intermediate")
+    try:
+        lower = await look(settings)
+    finally:
+        exchange.operate("tier", account="trader", tier="pro")
+
+    assert the(pro, "exchange.tier").found == "pro: 180 points per pair"
+    assert the(pro, "exchange.tier").level is Level.OK
+    assert the(lower, "exchange.tier").found == "intermediate: 125 points per pair"
+    assert the(lower, "exchange.tier").level is Level.WARN
+    assert 'execution.tier = "intermediate"' in the(lower, "exchange.tier").fix
+
+
+async def test_a_private_stream_that_is_away_is_refused(exchange: KrakenExchange, settings_at: AT) -> None:
+    found = await look(settings_at(exchange, KRAKENBOT_VENUE__WS_PRIVATE_URL="ws://127.0.0.1:1/v2"))
+
+    assert the(found, "exchange.private_stream").level is Level.FAIL
+    assert "venue.ws_private_url" in the(found, "exchange.private_stream").fix
+
+
+async def test_every_folder_that_is_written_to_is_looked_at(
+    exchange: KrakenExchange, settings_at: AT, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    found = await look(
+        settings_at(
+            exchange,
+            KRAKENBOT_EXECUTION__JOURNAL_DIR=str(tmp_path / "file"),
+            KRAKENBOT_WRITER__SPOOL_DIR=str(tmp_path / ("long" * 100)),
+        )
+    )
+
+    assert the(found, "disk.data").level is Level.OK
+    assert "not a folder to write to" in the(found, "disk.journal").found
+    assert "File name too long" in the(found, "disk.spool").found
 
 
 async def test_maintenance_now_and_to_come_is_a_warning(exchange: KrakenExchange, settings_at: AT) -> None:
@@ -239,13 +286,14 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("plant", sorted(PLANTS))
-async def test_each_fault_of_the_decision_database_is_refused(database_urls: Any, plant: str) -> None:
+async def test_each_fault_of_the_decision_database_is_refused(clusters: Any, plant: str) -> None:
     statement, check, words = PLANTS[plant]
-    async with await psycopg.AsyncConnection.connect(database_urls.decision, autocommit=True) as connection:
+    url = clusters.migrated(clusters.decision, "kb_decision")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute("SET search_path = krakenbot")
         await connection.execute(statement.encode())
 
-    database = Database(database_urls.decision, name="test", role=EXECUTION_ROLE)
+    database = Database(url, name="test", role=EXECUTION_ROLE)
     facts = await inspect(database, name="decision", parts=[DatabasePart.DECISION])
 
     failed = [
@@ -255,8 +303,8 @@ async def test_each_fault_of_the_decision_database_is_refused(database_urls: Any
     assert all(one.fix for one in failed)
 
 
-async def test_one_cluster_twice_is_refused_and_one_database_is_said(database_urls: Any) -> None:
-    database = Database(database_urls.decision, name="test", role=EXECUTION_ROLE)
+async def test_one_cluster_twice_is_refused_and_one_database_is_said(read_only_urls: Any) -> None:
+    database = Database(read_only_urls.decision, name="test", role=EXECUTION_ROLE)
     decision = await inspect(database, name="decision", parts=[DatabasePart.DECISION])
     ingest = await inspect(database, name="ingest", parts=[DatabasePart.DECISION])
 

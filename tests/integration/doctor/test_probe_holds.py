@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
-from tests.integration.doctor.conftest import EXECUTION, QUICK
+from tests.integration.doctor.conftest import QUICK, probe_account
 
 from krakenbot.adapters.kraken.order_gateway import KrakenOrderGateway
+from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery
 from krakenbot.adapters.local_exchange.pytest_plugin import KrakenExchange, running_exchange
 from krakenbot.adapters.postgres import databases
+from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.apps.doctor.holds import probe_holds
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.engine import holds_probe
-from krakenbot.domain.errors import OutcomeUnknown
+from krakenbot.domain.errors import OutcomeUnknown, StoreUnavailable
+from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.order import Order
 from krakenbot.domain.preflight.finding import Level
-from krakenbot.domain.values import ClOrdId, Symbol, VenueOrderId
+from krakenbot.domain.values import ClOrdId, LeaseEpoch, Symbol, VenueOrderId
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(60)]  # clusters and an exchange start within the first
+# clusters and an exchange start within the first
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(60), pytest.mark.xdist_group("doctor")]
 BTC = Symbol("BTC/USD")
 KEY = "KRAKENBOT_KEYS__EXECUTION_API_KEY"
-START = Callable[..., KrakenExchange]
 AT = Callable[..., Settings]
 
 
@@ -36,18 +39,6 @@ def without_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(databases, "_check_durability", passes)
     monkeypatch.setattr(holds_probe, "_LOOK_S", 0.2)
-
-
-def account_of(key: str, **balances: str) -> dict[str, Any]:
-    return {"name": key, "keys": [{**EXECUTION, "api_key": key}], "balances": {"USD": "100", **balances}}
-
-
-@pytest.fixture(scope="module")
-def exchange() -> Iterator[KrakenExchange]:
-    """An exchange whose stops reserve, with an account for each test."""
-    owners = [account_of(key, BTC="1") for key in ("tells", "answer-lost", "cancel-lost")]
-    with running_exchange(**QUICK, accounts=[account_of("poor"), *owners]) as running:
-        yield running
 
 
 def at_venue(exchange: KrakenExchange, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -83,13 +74,12 @@ async def test_where_a_stop_reserves_a_minimal_one_tells_and_is_gone_afterwards(
     await assert_told(exchange, settings, "tells", "reserves its coins", database_urls.decision)
 
 
-async def test_where_a_stop_reserves_nothing_a_minimal_one_tells_that_too(
-    start_exchange: START, settings_at: AT, database_urls: Any
-) -> None:
-    free = start_exchange(accounts=[account_of("free", BTC="1")], stop_holds="none_reject_at_trigger")
-    settings = settings_at(free, **{KEY: "free"})
+async def test_where_a_stop_reserves_nothing_a_minimal_one_tells_that_too(settings_at: AT, database_urls: Any) -> None:
+    options = {"accounts": [probe_account("free", BTC="1")], "stop_holds": "none_reject_at_trigger"}
+    with running_exchange(**QUICK, **options) as free:
+        settings = settings_at(free, **{KEY: "free"})
 
-    await assert_told(free, settings, "free", "does not reserve its coins", database_urls.decision)
+        await assert_told(free, settings, "free", "does not reserve its coins", database_urls.decision)
 
 
 async def test_without_the_coin_or_with_a_leader_nothing_is_sent(
@@ -134,9 +124,8 @@ async def test_a_stop_whose_answer_is_lost_is_cancelled_all_the_same(
 
 
 async def test_a_stop_that_cannot_be_cancelled_is_said(
-    exchange: KrakenExchange, settings_at: AT, monkeypatch: pytest.MonkeyPatch
+    exchange: KrakenExchange, settings_at: AT, database_urls: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     async def loses(self: KrakenOrderGateway, cl_ord_id: ClOrdId) -> None:
         raise OutcomeUnknown(cl_ord_id, "lost")
 
@@ -146,3 +135,51 @@ async def test_a_stop_that_cannot_be_cancelled_is_said(
 
     assert [("holds.cancel", Level.FAIL), ("holds", Level.OK)] == [(one.check, one.level) for one in findings]
     assert 1 == len(at_venue(exchange, "cancel-lost")[1])
+    [(_, state, _)] = await rows(database_urls.decision)
+    assert state == "open"
+
+
+async def test_a_list_that_does_not_show_the_stop_yet_does_not_prove_that_it_is_gone(
+    exchange: KrakenExchange, settings_at: AT, database_urls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loses(self: KrakenOrderGateway, cl_ord_id: ClOrdId) -> None:
+        raise OutcomeUnknown(cl_ord_id, "lost")
+
+    async def lags(self: KrakenVenueQuery) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(KrakenOrderGateway, "cancel", loses)
+    monkeypatch.setattr(KrakenVenueQuery, "open_orders", lags)
+
+    findings = await probe_holds(settings_at(exchange, **{KEY: "unproven"}), BTC)
+
+    assert [("holds.cancel", Level.FAIL), ("holds", Level.OK)] == [(one.check, one.level) for one in findings]
+    assert 1 == len(at_venue(exchange, "unproven")[1])
+    assert 1 == len(await rows(database_urls.decision))
+
+
+async def test_a_database_that_goes_away_leaves_no_stop_and_is_one_finding(
+    exchange: KrakenExchange, settings_at: AT, database_urls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, apply = KrakenOrderGateway.submit, PostgresOrderStore.apply
+    is_away = False
+
+    async def sends(self: KrakenOrderGateway, order: Order) -> VenueOrderId:
+        nonlocal is_away
+        is_away = True
+        return await submit(self, order)
+
+    async def applies(self: PostgresOrderStore, change: OrderChange, epoch: LeaseEpoch) -> None:
+        if is_away:
+            raise StoreUnavailable("gone")
+        await apply(self, change, epoch)
+
+    monkeypatch.setattr(KrakenOrderGateway, "submit", sends)
+    monkeypatch.setattr(PostgresOrderStore, "apply", applies)
+
+    [finding] = await probe_holds(settings_at(exchange, **{KEY: "unbooked"}), BTC)
+
+    assert finding.level is Level.WARN
+    assert "gone" in finding.found
+    assert [] == at_venue(exchange, "unbooked")[1]
+    assert 1 == len(await rows(database_urls.decision))

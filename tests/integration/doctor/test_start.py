@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from tests.events import Events
-from tests.integration.doctor.conftest import EXECUTION, INGEST, LOOPBACK, QUICK, TRADE, accounts
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.local_exchange.pytest_plugin import KrakenExchange
@@ -21,23 +20,9 @@ from krakenbot.apps.settings import Settings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.preflight import database as judgement
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("doctor")]
 AT = Callable[..., Settings]
 Check = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def exchange() -> Any:
-    from krakenbot.adapters.local_exchange.pytest_plugin import running_exchange
-
-    keys = [
-        {**INGEST, **LOOPBACK},
-        {**EXECUTION, **LOOPBACK},
-        {**EXECUTION, "api_key": "withdraws", "permissions": [*TRADE, "withdraw-funds"]},
-        {**EXECUTION, "api_key": "open-to-all"},
-    ]
-    with running_exchange(**QUICK, accounts=accounts(*keys)) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +32,10 @@ def durable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def check(database_urls: Any) -> AsyncIterator[Check]:
-    """Run the check with settings and return the events."""
+async def check(request: pytest.FixtureRequest) -> AsyncIterator[Check]:
+    """Run the check with settings and return the events; like `settings_at` in its databases."""
+    own = "database_urls" in request.fixturenames
+    database_urls = request.getfixturevalue("database_urls" if own else "read_only_urls")
     async with AsyncExitStack() as stack:
         decision = Database(database_urls.decision, name="decision", role=EXECUTION_ROLE, max_size=2)
         await decision.open()
@@ -92,7 +79,7 @@ async def test_warnings_are_events_and_do_not_stop_it(check: Check, exchange: Kr
         events = await check(
             settings_at(
                 exchange,
-                KRAKENBOT_KEYS__EXECUTION_API_KEY="open-to-all",
+                KRAKENBOT_KEYS__EXECUTION_API_KEY="window",
                 KRAKENBOT_VENUE__WS_PUBLIC_URL=exchange.ws_public_url,
             )
         )

@@ -24,6 +24,8 @@ from krakenbot.adapters.kraken.codec.preflight import (
     decode_volume,
 )
 from krakenbot.adapters.kraken.codec.rest import AssetPairs, decode_asset_pairs, decode_balances, decode_fee_rates
+from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, KrakenExecutionFeed
+from krakenbot.adapters.kraken.private_stream import PrivateStream, PrivateStreamSettings
 from krakenbot.adapters.kraken.rest import KrakenRest, readable
 from krakenbot.adapters.kraken.ws import Connection, ConnectionSettings
 from krakenbot.domain.errors import VenueRejected, VenueUnavailable
@@ -37,6 +39,7 @@ from krakenbot.domain.values import Asset, Symbol
 from krakenbot.ports.clock import Clock
 
 _CLOCK_SAMPLES: Final = 3
+_POLL_S: Final = 0.02
 _SYMBOLS_MAX: Final = 100
 """Symbols of which fees and bids are asked for; enough to see a mistake, and one call each."""
 
@@ -84,6 +87,17 @@ async def read_status(url: str, clock: Clock, timeout_s: float) -> StatusFrame:
     if session.found is None:
         raise VenueUnavailable(reason)
     return session.found
+
+
+class _Reasons:
+    """Keeps why the private stream closed: it would try again for ever."""
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+
+    def emit(self, name: str, **fields: object) -> None:
+        if name == "private_stream_closed":
+            self.last = str(fields["reason"])
 
 
 class KrakenPreflight:
@@ -146,6 +160,28 @@ class KrakenPreflight:
         names = (await self._asset_pairs()).names
         result: msgspec.Raw = await self._rest.private("BalanceEx")
         return readable(partial(decode_balances, names=names), result)
+
+    async def max_ratecount(self, url: str, timeout_s: float) -> int:
+        """Subscribe to the account's executions and return the trading counter's threshold that the venue states.
+
+        Raises VenueUnavailable when the stream does not answer in time, or says nothing of a threshold.
+        """
+        told = _Reasons()
+        stream = PrivateStream(
+            url=url,
+            tokens=self._rest.websockets_token,
+            clock=self._clock,
+            events=told,
+            settings=PrivateStreamSettings(),
+        )
+        feed = KrakenExecutionFeed(stream=stream, settings=ExecutionFeedSettings())
+        with anyio.move_on_after(timeout_s):
+            async with feed.open():
+                while feed.max_ratecount is None and told.last is None:
+                    await self._clock.sleep(_POLL_S)
+                if feed.max_ratecount is not None:
+                    return feed.max_ratecount
+        raise VenueUnavailable(told.last or f"no acknowledgement with a threshold within {timeout_s:g} s")
 
     async def _clock_sample(self) -> ClockSample:
         sent_at = self._clock.now()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -45,6 +45,7 @@ from krakenbot.domain.values import Asset, Symbol, VenueId
 from krakenbot.ports.clock import Clock
 
 STATUS_WAIT_S: Final = 5.0
+PRIVATE_WAIT_S: Final = 10.0
 _CLOCK_PAUSE_S: Final = 0.35
 _USD: Final = Asset("USD")
 T = TypeVar("T")
@@ -76,9 +77,9 @@ async def gather(settings: Settings, clock: Clock) -> Checkup:
     # clusters of our own that do not run are no fault: what starts them is not running
     databases = tuple(one for one, target in zip(found, targets, strict=True) if not (one.error and target.is_embedded))
     account = checkup.account
-    held = [one.positions for one in databases if one.positions is not None]
-    if account is not None and held:
-        account = evolve(account, positions={Asset(symbol.partition("/")[0]): qty for symbol, qty in held[0].items()})
+    held = next((one.positions for one in databases if one.positions is not None), None)
+    if account is not None and held is not None:
+        account = evolve(account, positions=by_asset(held))
     return evolve(checkup, databases=databases, account=account, disks=disks(settings))
 
 
@@ -123,7 +124,18 @@ def disks(settings: Settings) -> tuple[DiskFacts, ...]:
     """Return the free space of every folder that a process writes to."""
     data = settings.process.data_dir
     folders = {"data": data, "spool": settings.writer.spool_dir or data / "spool"}
+    if settings.execution is not None:
+        folders["journal"] = settings.execution.journal_dir or data / "journal"
     return tuple(_disk(purpose, path) for purpose, path in folders.items())
+
+
+def by_asset(positions: Mapping[Symbol, Decimal]) -> dict[Asset, Decimal]:
+    """Return what is held of each coin, whatever it was bought with."""
+    held: dict[Asset, Decimal] = {}
+    for symbol, qty in positions.items():
+        base = Asset(symbol.partition("/")[0])
+        held[base] = held.get(base, Decimal(0)) + qty
+    return held
 
 
 async def venue_facts(
@@ -175,7 +187,7 @@ async def _gather_venue(settings: Settings, clock: Clock) -> Checkup:
             key = await _key("execution", asked, pair[0])
             keys.append(key)
             if key.rights is not None and not isinstance(asked, str):
-                account, venue = await _account(settings, asked, venue)
+                account, venue = await _account(settings, asked, venue, with_stream=key.token == "")
     return Checkup(
         at=clock.now(),
         purpose=purpose_of(settings),
@@ -216,15 +228,26 @@ async def _key(process: str, asked: KrakenPreflight | str, key: Secret) -> KeyFa
         return KeyFacts(process=process, fingerprint=process, unreachable=str(error))
 
 
-async def _account(settings: Settings, asked: KrakenPreflight, venue: VenueFacts) -> tuple[AccountFacts, VenueFacts]:
+async def _account(
+    settings: Settings, asked: KrakenPreflight, venue: VenueFacts, *, with_stream: bool
+) -> tuple[AccountFacts, VenueFacts]:
     errors: dict[str, str] = {}
     quote = purpose_of(settings).quote
     symbols = settings.ingest.symbols or (Symbol(f"BTC/{quote}"), Symbol(f"ETH/{quote}"))
     balances = await _or_error(asked.balances, errors, "balances")
     fees = await _or_error(lambda: asked.fees(symbols), errors, "fees")
-    if "fees" in errors:
-        venue = evolve(venue, errors={**venue.errors, "fees": errors["fees"]})
-    return AccountFacts(balances=balances or {}, error=errors.get("balances")), evolve(venue, fees=fees)
+    url, max_ratecount = settings.venue.ws_private_url, None
+    if with_stream:
+        max_ratecount = await _or_error(lambda: asked.max_ratecount(url, PRIVATE_WAIT_S), errors, "private_stream")
+    balances_error = errors.pop("balances", None)
+    venue = evolve(
+        venue,
+        errors={**venue.errors, **errors},
+        fees=fees,
+        max_ratecount=max_ratecount,
+        tier=settings.execution.tier if settings.execution else None,
+    )
+    return AccountFacts(balances=balances or {}, error=balances_error), venue
 
 
 async def _or_error(ask: Callable[[], Awaitable[T]], errors: dict[str, str], name: str) -> T | None:
@@ -241,8 +264,8 @@ async def _inspect_into(found: dict[str, DatabaseFacts], target: Target, venue_i
 
 
 def _disk(purpose: str, path: Path) -> DiskFacts:
-    existing = next((one for one in (path, *path.parents) if one.exists()), path)
     try:
+        existing = next((one for one in (path, *path.parents) if one.exists()), path)
         free = shutil.disk_usage(existing).free
     except OSError as error:
         return DiskFacts(purpose=purpose, path=str(path), free_bytes=0, error=str(error.strerror or error))

@@ -35,16 +35,20 @@ _LEASE_S: Final = 120.0
 
 async def probe_holds(settings: Settings, symbol: Symbol) -> list[Finding]:
     """Return what the probe learnt; raises ConfigError when the settings cannot trade."""
-    settings.require_execution()
-    keys = settings.keys
-    if not keys.execution_api_key:
-        raise ConfigError("keys.execution_api_key is not set: --probe-holds places an order")
+    require_trading(settings)
     try:
         return judge_holds(await _probe(settings, symbol))
     except KrakenbotError as error:
         if isinstance(error, ConfigError):
             raise
         return judge_holds(HoldsFacts(symbol=symbol, reason=str(error)))
+
+
+def require_trading(settings: Settings) -> None:
+    """Raise ConfigError unless capital and an execution key are set."""
+    settings.require_execution()
+    if not settings.keys.execution_api_key:
+        raise ConfigError("keys.execution_api_key is not set: --probe-holds places an order")
 
 
 async def _probe(settings: Settings, symbol: Symbol) -> HoldsFacts:
@@ -68,7 +72,7 @@ async def _probe(settings: Settings, symbol: Symbol) -> HoldsFacts:
         preflight = KrakenPreflight(rest=rest, clock=clock)
         instrument = (await preflight.instruments()).get(symbol)
         if instrument is None:
-            raise ConfigError(f"--probe-holds {symbol}: the venue does not list it")
+            return HoldsFacts(symbol=symbol, reason="the venue does not list it")
         bid = (await preflight.bids((symbol,))).get(symbol)
         if bid is None:
             return HoldsFacts(symbol=symbol, reason="there is no bid")

@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from krakenbot.domain.execution.rate import AccountTier, tier_of_threshold, trading_limits
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.preflight.finding import Finding, Judge, fail, ok, warn
 from krakenbot.domain.values import Asset, Symbol
@@ -22,7 +23,6 @@ _MEANING: Final = {
     "cancel_only": "cancels only, nothing is matched",
     "post_only": "post-only orders and cancels, nothing is matched",
 }
-_TIERS: Final = {60: "starter", 125: "intermediate", 180: "pro"}
 _PLACEABLE: Final = 5
 """An entry is at least five minimums, so that a part of it can be protected."""
 _SHOWN: Final = 5
@@ -43,7 +43,7 @@ class VenueFacts:
 
     `errors` holds by check why it could not be read. `symbols` are the configured ones, empty for all of the
     universe. `bids` are best bids of configured symbols. `upcoming` names planned maintenances. `max_ratecount` is
-    the trading counter's threshold as the private stream states it.
+    the trading counter's threshold as the private stream states it, `tier` the account's tier as it is configured.
     """
 
     errors: Mapping[str, str] = field(factory=dict)
@@ -54,6 +54,7 @@ class VenueFacts:
     bids: Mapping[Symbol, Decimal] = field(factory=dict)
     fees: FeeFacts | None = None
     max_ratecount: int | None = None
+    tier: AccountTier | None = None
 
 
 def judge_venue(
@@ -63,10 +64,7 @@ def judge_venue(
 
     `away` is what it means that something could not be read.
     """
-    findings = [
-        away(f"exchange.{what}", error, "an answer", "Bring the venue's endpoints into reach, then ask again.")
-        for what, error in facts.errors.items()
-    ]
+    findings = [away(f"exchange.{what}", error, "an answer", _away_fix(what)) for what, error in facts.errors.items()]
     if facts.status is not None:
         findings.append(_status(facts.status))
     if facts.upcoming is not None:
@@ -78,9 +76,14 @@ def judge_venue(
     if facts.fees is not None:
         findings.append(_fees(facts.fees))
     if facts.max_ratecount is not None:
-        tier = _TIERS.get(facts.max_ratecount, "of a tier that we do not know")
-        findings.append(ok("exchange.tier", f"{tier}: {facts.max_ratecount} points per pair", "60, 125 or 180 points"))
+        findings.append(_tier(facts.max_ratecount, facts.tier))
     return findings
+
+
+def _away_fix(what: str) -> str:
+    if what == "private_stream":
+        return "Mend what is said of the execution key, or bring venue.ws_private_url into reach, then ask again."
+    return "Bring the venue's endpoints into reach, then ask again."
 
 
 def _status(status: str) -> Finding:
@@ -173,6 +176,15 @@ def _fees(fees: FeeFacts) -> Finding:
     if flat:
         return warn("exchange.fees", f"{found}; no maker's discount: {_some(flat)}", limit, "Leave these symbols out.")
     return ok("exchange.fees", found, limit)
+
+
+def _tier(max_ratecount: int, configured: AccountTier | None) -> Finding:
+    stated = tier_of_threshold(max_ratecount)
+    found = f"{stated}: {max_ratecount} points per pair"
+    if configured is not None and trading_limits(configured).threshold > max_ratecount:
+        fix = f'Set execution.tier = "{stated}": REST calls are counted by it.'
+        return warn("exchange.tier", found, f"execution.tier {configured}", fix)
+    return ok("exchange.tier", found, "known")
 
 
 def _range(values: list[Decimal]) -> str:
