@@ -26,7 +26,7 @@ from krakenbot.apps.standard_output import OutputError, discard_standard_output,
 from krakenbot.apps.status import print_status
 from krakenbot.apps.views.orders import print_order, print_orders
 from krakenbot.apps.views.positions import print_positions
-from krakenbot.apps.views.query import Question
+from krakenbot.apps.views.query import LIMIT_DEFAULT, Question
 from krakenbot.apps.views.trades import print_trades
 from krakenbot.domain.errors import ConfigError, InvariantViolated, KrakenbotError
 from krakenbot.domain.values import Symbol
@@ -89,7 +89,7 @@ def orders(
     symbol: str | None = None,
     state: str | None = None,
     since: str | None = None,
-    limit: int = 50,
+    limit: int = LIMIT_DEFAULT,
     config: Config = None,
     json: bool = False,
 ) -> int:
@@ -110,11 +110,13 @@ def orders(
     """
 
     async def run(settings: Settings) -> None:
-        if id is not None:
+        asked = Question(symbol=symbol, state=state, since=since, limit=limit)
+        if id is None:
+            await print_orders(settings, asked, as_json=json)
+        elif asked == Question():
             await print_order(settings, id, as_json=json)
         else:
-            asked = Question(symbol=symbol, state=state, since=since, limit=limit)
-            await print_orders(settings, asked, as_json=json)
+            raise ConfigError("--id shows one order: leave out --symbol, --state, --since and --limit")
 
     return _run(config, run)
 
@@ -134,7 +136,7 @@ def trades(
     *,
     symbol: str | None = None,
     since: str | None = None,
-    limit: int = 50,
+    limit: int = LIMIT_DEFAULT,
     config: Config = None,
     json: bool = False,
 ) -> int:

@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 from tests.integration.apps import view_schema
 
+from krakenbot.adapters.postgres import order_views
 from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, INGEST_ROLE
@@ -355,6 +356,16 @@ def test_positions_name_cover_worth_and_dust(run: Run) -> None:
     assert "dust: below" in run("positions")[1]
 
 
+def test_a_position_with_too_many_changes_of_cover_shows_the_last(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_views, "_CHANGES_MAX", 1)
+
+    _, out, _ = run("positions", "--symbol", "ABC/USD", "--json")
+
+    [abc] = json.loads(out)["positions"]
+    assert "protected" == abc["protection"]
+    assert 0.0 == abc["seconds"]["bare_s"]
+
+
 def test_trades_are_round_trips_net_of_fees(run: Run) -> None:
     status, out, _ = run("trades", "--json")
 
@@ -397,6 +408,8 @@ def test_json_has_exactly_the_documented_fields(run: Run, arguments: tuple[str, 
         (("trades", "--symbol", "nothing"), "--symbol nothing: not known"),
         (("orders", "--state", "canceld"), "did you mean canceled?"),
         (("orders", "--since", "yesterday"), "--since yesterday: write a span such as 30m"),
+        (("trades", "--since", "999999d"), "--since 999999d: write a span such as 30m"),
+        (("orders", "--id", "kbefirst", "--state", "live"), "--id shows one order: leave out --symbol, --state"),
         (("orders", "--limit", "0"), "--limit 0: allowed are 1 to 10000"),
         (("orders", "--id", "kbefirts"), "did you mean kbefirst?"),
     ],
@@ -419,6 +432,8 @@ def test_an_empty_database_says_so(run: Run, database_urls: Any, monkeypatch: py
     assert (0, "no positions\n", "") == run("positions")
     assert (0, "no trades yet\n", "") == run("trades")
     assert {"version": 1, "orders": []} == json.loads(run("orders", "--json")[1])
+    status, _, err = run("orders", "--symbol", "BTC/USD")
+    assert (2, True) == (status, "--symbol BTC/USD: not known to the database; the database knows none yet" in err)
 
 
 def test_a_login_without_rights_is_told_so(

@@ -72,13 +72,13 @@ LEFT JOIN krakenbot.status_instruments i ON i.symbol = p.symbol
 WHERE p.qty <> 0 AND (%(symbol)s::text IS NULL OR p.symbol = %(symbol)s)
 ORDER BY p.symbol, p.venue_id
 """
-# The change that was in force when the position opened, and all since.
+# The change that was in force when the position opened, and all since; the newest, when they are too many.
 _CHANGES: Final = """
 SELECT at, protection, protected_qty FROM krakenbot.status_protection
 WHERE venue_id = %(venue_id)s AND symbol = %(symbol)s AND event_no >= coalesce((
     SELECT max(event_no) FROM krakenbot.status_protection
     WHERE venue_id = %(venue_id)s AND symbol = %(symbol)s AND at <= %(opened_at)s), 0)
-ORDER BY event_no LIMIT %(limit)s
+ORDER BY event_no DESC LIMIT %(limit)s
 """
 _FILLS: Final = f"""
 SELECT {", ".join(f"f.{name}" for name in FILL_COLUMNS.split(", "))}, o.exit_kind
@@ -203,10 +203,11 @@ async def _position_view(connection: AsyncConnection, row: Row) -> PositionView:
         "opened_at": position.opened_at,
         "limit": _CHANGES_MAX,
     }
+    changes = await _fetch(connection, _CHANGES, params)
     return PositionView(
         venue_id=venue_id,
         position=position,
-        changes=tuple((one[0], Protection(one[1]), one[2]) for one in await _fetch(connection, _CHANGES, params)),
+        changes=tuple((one[0], Protection(one[1]), one[2]) for one in reversed(changes)),
         bid=None if bid is None else Decimal(repr(bid)),
         bid_at=bid_at,
         qty_min=qty_min,

@@ -26,6 +26,7 @@ from krakenbot.ports.order_views import OrderFilter, OrderViews
 
 FORMAT_VERSION: Final = 1
 STATUS_ROLE: Final = "krakenbot_status"
+LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 10_000
 _SPAN: Final = re.compile(r"(\d{1,6})\s*(s|m|min|h|d)")
 _UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
@@ -40,7 +41,7 @@ class Question:
     symbol: str | None = None
     state: str | None = None
     since: str | None = None
-    limit: int = 50
+    limit: int = LIMIT_DEFAULT
 
 
 @asynccontextmanager
@@ -83,11 +84,11 @@ async def known_symbol(views: OrderViews, text: str | None) -> Symbol | None:
 def since_at(text: str, now: datetime) -> datetime:
     """Return the time that "2h", "7d" or an ISO date stands for; a time without zone is UTC."""
     found = _SPAN.fullmatch(text.strip().lower())
-    if found:
-        return now - timedelta(seconds=int(found[1]) * _UNIT_S[found[2]])
     try:
+        if found:
+            return now - timedelta(seconds=int(found[1]) * _UNIT_S[found[2]])
         at = datetime.fromisoformat(text.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(
             f"--since {text}: write a span such as 30m, 2h or 7d, or a time such as 2026-11-22T10:00"
         ) from None
@@ -119,5 +120,7 @@ def _states(text: str | None) -> frozenset[OrderState]:
 
 
 def _near(text: str, known: Collection[str]) -> str:
+    if not known:
+        return "; the database knows none yet"
     near = difflib.get_close_matches(text, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; known are {len(known)}"
