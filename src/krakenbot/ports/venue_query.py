@@ -9,6 +9,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
 from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument
@@ -62,3 +63,6 @@ class VenueQuery(Protocol):
     @property
     def budget(self) -> QueryBudget:
         """Return where the counter of reads stands."""
+
+    def set_tier(self, tier: AccountTier) -> None:
+        """Count reads by the limits of another tier from now on; what was counted stays."""

@@ -18,6 +18,7 @@ from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, Krak
 from krakenbot.adapters.kraken.nonce import NonceSource
 from krakenbot.adapters.kraken.order_gateway import KrakenOrderGateway, OrderGatewaySettings
 from krakenbot.adapters.kraken.private_stream import PrivateStream, PrivateStreamSettings
+from krakenbot.adapters.kraken.ratelimit import rest_tier
 from krakenbot.adapters.kraken.rest import KrakenRest, RestSettings
 from krakenbot.adapters.kraken.signing import Credentials
 from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySettings
@@ -38,7 +39,7 @@ from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, Order
 from krakenbot.domain.execution.position import apply_fill, flat_position
 from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import ExecType, ExecutionBatch, ExecutionReport
-from krakenbot.domain.execution.tie_out import Cause, Cursor, first_cursor, tie_out
+from krakenbot.domain.execution.tie_out import Cause, first_cursor, tie_out
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.secret import Secret
@@ -139,7 +140,7 @@ async def trading(make_order: Callable[..., Order], tier: AccountTier) -> AsyncI
     async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=1) as endpoints:
         urls = endpoints.urls()
         async with KrakenRest(
-            settings=RestSettings(base_url=urls["rest_url"]),
+            settings=RestSettings(base_url=urls["rest_url"], tier=rest_tier(AccountTier.PRO)),
             clock=clock,
             credentials=Credentials(api_key=Secret("key"), private_key=Secret(PRIVATE_KEY)),
             nonces=NonceSource(clock=clock),
@@ -158,6 +159,7 @@ async def trading(make_order: Callable[..., Order], tier: AccountTier) -> AsyncI
             keeper = RateKeeper(
                 clock=clock, execution_feed=feed, tracker=tracker, tier=AccountTier.PRO, event_sink=said
             )
+            keeper.on_tier.append(query.set_tier)
             gateway = CountedGateway(
                 gateway=KrakenOrderGateway(stream=stream, settings=OrderGatewaySettings()),
                 rate=keeper.budget,
@@ -243,6 +245,7 @@ async def test_burst_of_entries_and_cancels_is_never_refused_for_its_rate_and_le
     assert min(desk.gaps) >= -1e-6
     assert (60.0, "starter", 0) == (status["threshold"], status["tier"], status["over_limit"])
     assert "tier_differs" in desk.said.lines
+    assert desk.query.budget.threshold == 15.0
     assert desk.keeper.counted_reports > 0
 
 
@@ -264,6 +267,7 @@ async def test_fills_ledger_and_balances_tie_out_to_the_last_digit(open_desk):
     async with open_desk(AccountTier.PRO) as desk:
         now = datetime.now(UTC)  # noqa: TID251 - a test has no clock of its own
         cursor = first_cursor(await desk.query.ledger(now), await desk.spot(), now)
+        assert cursor is not None
         cross = desk.instrument.round_price(desk.bid * Decimal("1.05"), Side.BUY)
         await desk.submit(limit_price=cross, post_only=False, qty=Decimal("0.03141592"))
         await desk.wait_for(lambda: sum(fill.qty for fill in desk.fills()) == Decimal("0.03141592"))
@@ -286,7 +290,6 @@ async def test_fills_ledger_and_balances_tie_out_to_the_last_digit(open_desk):
     }
     assert Decimal(1) + position.qty == balances[Asset("BTC")]
     assert Decimal(25_000) + position.realized_quote - position.cost_quote + Decimal("12.5") == balances[Asset("USD")]
-    assert isinstance(result.cursor, Cursor)
     assert result.cursor.at == later
     # A fill that we had not booked would be waited for, and then be named as another program's.
-    assert short.is_pending
+    assert (0, cursor.balances) == (short.entries, short.cursor.balances)

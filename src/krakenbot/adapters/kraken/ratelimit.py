@@ -69,6 +69,11 @@ class RestCounter:
         """Return the count beyond which the venue refuses."""
         return self._tier.threshold
 
+    def set_tier(self, tier: RestTier) -> None:
+        """Go on with the figures of another tier; what was counted stays."""
+        self._tier = tier
+        self._count.decay_per_s = tier.decay_per_s
+
     def closed_s(self, now_mono: float) -> float:
         """Return how long the venue will refuse every call: a lockout, or its word that we are throttled."""
         return max(0.0, self._closed_until_mono - now_mono)

@@ -28,8 +28,10 @@ from krakenbot.adapters.kraken.codec.rest import (
     decode_open_orders,
     decode_system_status,
 )
+from krakenbot.adapters.kraken.ratelimit import rest_tier
 from krakenbot.adapters.kraken.rest import KrakenRest, readable
 from krakenbot.domain.errors import VenueUnavailable
+from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
 from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument
@@ -111,6 +113,10 @@ class KrakenVenueQuery:
         """Return where the REST counter stands."""
         counter, mono = self._rest.counter, self._rest.mono()
         return QueryBudget(points=counter.points(mono), threshold=counter.threshold, closed_s=counter.closed_s(mono))
+
+    def set_tier(self, tier: AccountTier) -> None:
+        """Count reads by the limits of another tier from now on."""
+        self._rest.counter.set_tier(rest_tier(tier))
 
     async def _pages(self, endpoint: str, since: datetime, decode: Callable[[msgspec.Raw], Page]) -> list[Page]:
         """Read pages until the venue has no more.

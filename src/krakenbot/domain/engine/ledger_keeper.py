@@ -22,6 +22,7 @@ from krakenbot.domain.execution.tie_out import (
     LedgerEntry,
     Named,
     TieOut,
+    Unexplained,
     first_cursor,
     tie_out,
 )
@@ -35,6 +36,8 @@ from krakenbot.ports.venue_query import VenueQuery
 # A history costs four points of the REST counter and two balances two: at the lowest tier that is 18 s of it.
 _AGAIN_S = 20.0
 _LATER_S = 65.0
+# After the first cursor, so that a person soon sees that the account ties out.
+_SOON_S = 5.0
 # Pages of a long ledger wait for the counter; nothing else waits for them.
 _READ_S = 300.0
 
@@ -61,7 +64,8 @@ class LedgerKeeper:
         self._settings = settings
         self._sink = event_sink
         self._wakeup = anyio.Event()
-        self._suspected: dict[Asset, Decimal] = {}
+        self._suspected: dict[Asset, frozenset[Decimal]] = {}
+        self._amounts: dict[Asset, Decimal] = {}
         self._untied: dict[Asset, str] = {}
         self._totals: dict[tuple[Cause, Asset], tuple[Decimal, int]] = {}
         self._is_new = False
@@ -116,33 +120,37 @@ class LedgerKeeper:
             self.failed += 1
             self._sink.emit("tie_out_failed", error=str(error) or "timeout")
             return _AGAIN_S
+        if result is None and self._is_new:
+            return _SOON_S
         if result is None or self._suspected:
             return _AGAIN_S
         return _LATER_S if result.is_pending else self._settings.tie_out_interval_s
 
     async def tie_out(self) -> TieOut | None:
-        """Compare once; None when balances moved meanwhile, or when the store does not hold all fills yet."""
+        """Compare once; None when it only set the cursor, or when the store cannot hold all fills.
+
+        Trading goes on meanwhile: balances first, then the ledger that leads through them, then the fills.
+        """
         with anyio.fail_after(self._settings.store_timeout_s):
             cursor = await self._store.load_cursor(self._settings.venue_id)
         at = self._clock.now()
         with anyio.fail_after(_READ_S):
-            before = await self._balances()
+            balances = await self._balances()
             entries = await self._query.ledger((at if cursor is None else cursor.at) - OVERLAP)
-            after = await self._balances()
-        if before != after or not self._recorder.is_settled:
+        if not self._recorder.is_store_available:
             return None
         if cursor is None:
-            await self._begin(entries, after, at)
+            await self._begin(entries, balances, at)
             return None
         with anyio.fail_after(self._settings.store_timeout_s):
             fills = await self._orders.fills_between(cursor.at - OVERLAP, self._clock.now(), None)
-        result = tie_out(cursor, entries, after, fills, at)
+        result = tie_out(cursor, entries, balances, fills, at)
         self.tie_outs += 1
         if result.unexplained and self._is_new and any(entry.at <= cursor.at for entry in _fresh(entries, cursor)):
             # The first cursor was set while entries of that time were still to appear.
-            await self._begin(entries, after, at)
+            await self._begin(entries, balances, at)
             return None
-        await self._conclude(result)
+        await self._conclude(result, has_moved=result.cursor != cursor)
         return result
 
     async def _balances(self) -> dict[Asset, Decimal]:
@@ -150,31 +158,42 @@ class LedgerKeeper:
 
     async def _begin(self, entries: Sequence[LedgerEntry], balances: dict[Asset, Decimal], at: datetime) -> None:
         cursor = first_cursor(entries, balances, at)
+        if cursor is None:
+            return
         await self._save(cursor, ())
         self._is_new = True
-        self._suspected, self._untied = {}, {}
+        self._suspected, self._untied, self._amounts = {}, {}, {}
         self._sink.emit("ledger_cursor_set", at=at.isoformat(), assets=len(cursor.balances))
 
-    async def _conclude(self, result: TieOut) -> None:
-        found: dict[Asset, Decimal] = {}
-        texts: dict[Asset, str] = {}
-        for one in result.unexplained:
-            found[one.asset] = found.get(one.asset, Decimal(0)) + one.amount
-            texts.setdefault(one.asset, one.detail)
-        untied = {asset: texts[asset] for asset, amount in found.items() if self._suspected.get(asset) == amount}
+    async def _conclude(self, result: TieOut, *, has_moved: bool) -> None:
+        found = _by_asset(result.unexplained)
+        untied: dict[Asset, str] = {}
+        suspected: dict[Asset, frozenset[Decimal]] = {}
+        for asset, differences in found.items():
+            possible = frozenset[Decimal]().union(*(one.possible for one in differences))
+            again = possible & self._suspected.get(asset, frozenset())
+            # What is suspected again with another amount is neither proven nor gone.
+            suspected[asset] = again or possible
+            if again or asset in self._untied:
+                untied[asset] = differences[0].detail
         for asset in sorted(untied.keys() - self._untied.keys()):
-            self._sink.emit("ledger_unexplained", asset=asset, amount=f"{found[asset]:f}", detail=texts[asset])
+            one = found[asset][0]
+            self._sink.emit("ledger_unexplained", asset=asset, amount=f"{one.amount:f}", detail=one.detail)
         for asset in sorted(self._untied.keys() - found.keys()):
             self._sink.emit("ledger_explained", asset=asset)
-        # What is suspected again with another amount is neither proven nor gone.
-        self._untied = untied | {asset: texts[asset] for asset in self._untied.keys() & found.keys()}
-        self._suspected = found
-        if result.is_pending or found:
+        self._untied, self._suspected = untied, suspected
+        self._amounts = {asset: found[asset][0].amount for asset in untied}
+        if not has_moved:
             return
-        self._is_new = False
-        self._tied_at = result.cursor.at
         await self._save(result.cursor, result.named)
-        for change in result.named:
+        self._note(result.named)
+        if not found:
+            self._is_new = False
+            self._tied_at = result.cursor.at
+            self._sink.emit("tied_out", entries=result.entries)
+
+    def _note(self, named: tuple[Named, ...]) -> None:
+        for change in named:
             amount, count = self._totals.get((change.cause, change.asset), (Decimal(0), 0))
             self._totals[change.cause, change.asset] = (amount + change.amount, count + change.count)
             if change.cause is not Cause.OWN_TRADE:
@@ -185,11 +204,17 @@ class LedgerKeeper:
                     amount=f"{change.amount:f}",
                     detail=change.detail,
                 )
-        self._sink.emit("tied_out", entries=result.entries)
 
     async def _save(self, cursor: Cursor, named: tuple[Named, ...]) -> None:
         with anyio.fail_after(self._settings.store_timeout_s):
             await self._store.save_cursor(self._settings.venue_id, cursor, named)
+
+
+def _by_asset(unexplained: Sequence[Unexplained]) -> dict[Asset, list[Unexplained]]:
+    found: dict[Asset, list[Unexplained]] = {}
+    for one in unexplained:
+        found.setdefault(one.asset, []).append(one)
+    return found
 
 
 def _fresh(entries: Sequence[LedgerEntry], cursor: Cursor) -> list[LedgerEntry]:

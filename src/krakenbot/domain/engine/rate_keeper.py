@@ -7,7 +7,7 @@ cycle's view of the counters, and their part of the status.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from krakenbot.domain.decision.views import RateView
@@ -55,6 +55,8 @@ class RateKeeper:
         self.effective_tier = tier
         self.budget = RateBudget(trading_limits(tier))
         self.counted_reports = 0
+        # Listeners: the tier by which to count from now on.
+        self.on_tier: list[Callable[[AccountTier], None]] = []
 
     def start_from(self, changed_at: Mapping[Symbol, datetime], live: Collection[Symbol]) -> None:
         """Start symbols where an earlier process can have left them: full at the last change, or now with live orders.
@@ -125,5 +127,7 @@ class RateKeeper:
         tiers = list(AccountTier)
         self.effective_tier = min(self._tier, venue_tier, key=tiers.index)
         self.budget.set_limits(trading_limits(self.effective_tier))
+        for listener in self.on_tier:
+            listener(self.effective_tier)
         if venue_tier is not self._tier:
             self._sink.emit("tier_differs", setting=self._tier.value, venue=venue_tier.value, threshold=stated)

@@ -1,18 +1,24 @@
 """The tie-out: own fills, the venue's ledger and the balances must say the same, to the last digit.
 
-Enters: a cursor with the balances of an earlier tie-out, the ledger entries since, the balances now, own fills. Leaves:
-every difference by name, and the next cursor. Pure, and independent of the order and of repetitions of entries. Called
-by the ledger keeper.
+Enters: a cursor with the balances of an earlier tie-out, the ledger entries since, balances read a moment before, own
+fills. Leaves: every difference by name, and the next cursor. Pure, and independent of the order and of repetitions of
+entries. Called by the ledger keeper.
 
-Balance = cursor + sum of (amount - fee) over entries, per asset. An own fill = the entries that name it. What is not
-ours has the venue's own word for it: another program's trade, a deposit, Earn. What nothing explains is a difference.
+No quiet instant is needed: the ledger itself is the anchor. Each entry leads from one balance of its asset to the
+next, so all of them make one chain that begins at the cursor's balance. The balances that were read must be a point of
+that chain at the time of reading. What is too young to be judged (a trade whose fill we have not booked, a fill whose
+entries are not shown) ends the judged part; the cursor moves to there, and the rest is for the next time.
+
+An own fill = the entries that name it. What is not ours has the venue's own word for it: another program's trade, a
+deposit, Earn. What nothing explains is a difference.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from attrs import Factory, frozen
@@ -24,6 +30,9 @@ _ZERO = Decimal(0)
 # Histories lag the stream by up to 60 s (FACTS 10): entries may still appear behind a younger one.
 OVERLAP = timedelta(seconds=120)
 VISIBLE_AFTER = timedelta(seconds=60)
+# How far the venue's clock and ours may lie apart.
+_CLOCKS = timedelta(seconds=5)
+_INSTANT = timedelta(microseconds=1)
 _EARN_SUFFIXES = ("F", "S", "M", "B", "P")
 _EARN_WORDS = ("earn", "staking", "allocation", "bond", "reward", "dividend")
 _TRADE_KINDS = frozenset({"trade", "spend", "receive", "conversion", "sale"})
@@ -79,11 +88,15 @@ class Named:
 
 @frozen(kw_only=True)
 class Unexplained:
-    """A difference that nothing explains: `amount` is what is there beyond what should be."""
+    """A difference that nothing explains: `amount` is what is there beyond what should be.
+
+    While the balance moves, several amounts are `possible`; a difference that lasts has one that comes again.
+    """
 
     asset: Asset
     amount: Decimal
     detail: str
+    possible: frozenset[Decimal]
 
 
 @frozen(kw_only=True)
@@ -95,15 +108,30 @@ class Cursor:
     counted: frozenset[str] = frozenset()
 
 
-def first_cursor(entries: Iterable[LedgerEntry], balances: Mapping[Asset, Decimal], at: datetime) -> Cursor:
-    """Return the cursor to begin with: the balances as they are, and nothing before them is asked about."""
-    counted = frozenset(entry.ledger_id for entry in entries if entry.at >= at - OVERLAP)
-    return Cursor(at=at, balances={asset: qty for asset, qty in balances.items() if qty}, counted=counted)
+def first_cursor(entries: Iterable[LedgerEntry], balances: Mapping[Asset, Decimal], at: datetime) -> Cursor | None:
+    """Return the cursor to begin with: the ledger's end as it is shown, and nothing before it is asked about.
+
+    `entries` are those since `at - OVERLAP`, read after `balances`, which hold for assets without entries. None when
+    an asset's entries have no single end: some of them are still to appear.
+    """
+    distinct = {entry.ledger_id: entry for entry in entries}
+    found = {asset: qty for asset, qty in balances.items() if qty}
+    for asset, chain in _by_asset(distinct.values()).items():
+        ends = _chain_ends(None, chain)
+        if len(ends) != 1:
+            return None
+        found[asset] = next(iter(ends))
+    return Cursor(at=at, balances={asset: qty for asset, qty in found.items() if qty}, counted=frozenset(distinct))
 
 
 @frozen(kw_only=True)
 class TieOut:
-    """The result of one tie-out. `is_pending`: something is too young to be judged, so no new cursor was made."""
+    """The result of one tie-out.
+
+    `is_pending`: something was too young to be judged; look again soon. `cursor` is the old one when nothing could be
+    judged, and with a difference between fills and entries or inside the ledger. A balance that the ledger does not
+    explain does not hold it: that difference stays for every later look.
+    """
 
     named: tuple[Named, ...]
     unexplained: tuple[Unexplained, ...]
@@ -142,37 +170,123 @@ def tie_out(
     fills: Iterable[Fill],
     at: datetime,
 ) -> TieOut:
-    """Compare ledger, balances and own fills as of `at`.
+    """Compare ledger, balances and own fills.
 
-    `entries` and `fills` are all since `cursor.at - OVERLAP`; older ones are left out, the cursor has counted them.
+    `balances` were asked for at `at` or later, `entries` after them, `fills` last. `entries` and `fills` are all since
+    `cursor.at - OVERLAP`; older ones are left out, the cursor has counted them.
     """
     distinct = {entry.ledger_id: entry for entry in entries if entry.at >= cursor.at - OVERLAP}
     fresh = [distinct[name] for name in sorted(distinct) if name not in cursor.counted]
     own = {fill.exec_id: fill for fill in fills}
-    own_ids = frozenset(own)
-    changes: dict[Asset, Decimal] = dict(cursor.balances)
-    for entry in fresh:
-        changes[entry.asset] = changes.get(entry.asset, _ZERO) + entry.change
-    unexplained = [
-        Unexplained(asset=asset, amount=amount, detail=f"{amount:f} that no ledger entry explains")
-        for asset in sorted({*changes, *balances})
-        if (amount := balances.get(asset, _ZERO) - changes.get(asset, _ZERO))
+    verdict = _compare_fills(own, fresh, distinct.values(), cursor, at)
+    unresolved = [
+        *verdict.unresolved,
+        *(e.at for e in fresh if e.kind == "trade" and e.ref_id not in own and at - e.at < VISIBLE_AFTER),
     ]
-    wrong, young, in_other = _compare_fills(own, distinct.values(), cursor, at)
-    foreign_is_young = any(
-        entry.kind == "trade" and entry.ref_id not in own_ids and at - entry.at < VISIBLE_AFTER for entry in fresh
-    )
-    is_pending = young or foreign_is_young
-    kept = frozenset(name for name, entry in distinct.items() if entry.at >= at - OVERLAP)
-    advanced = Cursor(at=at, balances={a: b for a, b in balances.items() if b}, counted=kept)
+    cut = min(unresolved, default=None)
+    judged = fresh if cut is None else [entry for entry in fresh if entry.at < cut]
+    gaps = _gaps(cursor, judged)
+    is_waiting = False
+    if gaps and any(at - entry.at < VISIBLE_AFTER for entry in judged):
+        # An entry may still be missing in between: what is old enough can be judged all the same.
+        cut, is_waiting = min(at - VISIBLE_AFTER, cut or at), True
+        judged = [entry for entry in fresh if entry.at < cut]
+        gaps = _gaps(cursor, judged)
+    reached = at if cut is None else min(at, cut - _INSTANT)
+    in_other = _sum_of_whole(verdict.in_other, fresh, judged)
+    holds = bool(gaps or verdict.wrong) or reached <= cursor.at
     return TieOut(
-        named=_named(fresh, own_ids, in_other),
-        unexplained=tuple(unexplained) + wrong,
-        is_pending=is_pending,
-        cursor=cursor if is_pending or unexplained or wrong else advanced,
-        entries=len(fresh),
+        named=_named(judged, frozenset(own), in_other),
+        unexplained=(*_strange_balances(cursor, fresh, balances, at), *gaps, *verdict.wrong),
+        is_pending=is_waiting or reached <= cursor.at or reached < at - _CLOCKS,
+        cursor=cursor if holds else _advanced(cursor, judged, distinct, reached),
+        entries=len(judged),
         third_asset_fees={asset: amount for asset, amount in sorted(in_other.items()) if amount},
     )
+
+
+def _advanced(
+    cursor: Cursor, judged: Sequence[LedgerEntry], distinct: Mapping[str, LedgerEntry], reached: datetime
+) -> Cursor:
+    found = dict(cursor.balances)
+    for entry in judged:
+        found[entry.asset] = found.get(entry.asset, _ZERO) + entry.change
+    names = cursor.counted | {entry.ledger_id for entry in judged}
+    kept = frozenset(name for name in names if name in distinct and distinct[name].at >= reached - OVERLAP)
+    return Cursor(at=reached, balances={asset: qty for asset, qty in found.items() if qty}, counted=kept)
+
+
+def _sum_of_whole(
+    in_other: Mapping[ExecId, Mapping[Asset, Decimal]],
+    fresh: Iterable[LedgerEntry],
+    judged: Iterable[LedgerEntry],
+) -> dict[Asset, Decimal]:
+    """Add up fees of the fills whose last new entry is judged now, so that each counts once."""
+    ids = {entry.ledger_id: entry.ref_id for entry in judged}
+    waiting = {entry.ref_id for entry in fresh if entry.ledger_id not in ids}
+    sums: dict[Asset, Decimal] = {}
+    for exec_id in sorted(in_other.keys() & (set(ids.values()) - waiting)):
+        for asset, amount in in_other[exec_id].items():
+            sums[asset] = sums.get(asset, _ZERO) + amount
+    return sums
+
+
+def _by_asset(entries: Iterable[LedgerEntry]) -> dict[Asset, list[LedgerEntry]]:
+    found: dict[Asset, list[LedgerEntry]] = {}
+    for entry in entries:
+        found.setdefault(entry.asset, []).append(entry)
+    return found
+
+
+def _chain_ends(start: Decimal | None, chain: Sequence[LedgerEntry]) -> dict[Decimal, datetime]:
+    """Return the balances after which no entry goes on, with the time of the entry; one of them in a whole chain.
+
+    Times do not order the entries of one instant, so the balances do: each of them is left as often as it is reached,
+    but for the end. `start` is None where the chain may begin anywhere.
+    """
+    open_ends = Counter(entry.balance for entry in chain)
+    if start is not None:
+        open_ends[start] += 1
+    open_ends.subtract(Counter(entry.balance - entry.change for entry in chain))
+    ends = {balance: datetime.min.replace(tzinfo=UTC) for balance, count in open_ends.items() if count > 0}
+    for entry in chain:
+        if entry.balance in ends:
+            ends[entry.balance] = max(ends[entry.balance], entry.at)
+    return ends
+
+
+def _gaps(cursor: Cursor, judged: Iterable[LedgerEntry]) -> tuple[Unexplained, ...]:
+    """Return the assets whose entries do not lead from the cursor's balance to one end, with what is missing."""
+    found: list[Unexplained] = []
+    for asset, chain in sorted(_by_asset(judged).items()):
+        start = cursor.balances.get(asset, _ZERO)
+        folded = start + sum((entry.change for entry in chain), _ZERO)
+        ends = _chain_ends(start, chain)
+        if set(ends) == {folded}:
+            continue
+        end = max(ends, key=lambda balance: (ends[balance], balance))
+        detail = f"{end - folded:f} between two entries of the ledger"
+        found.append(Unexplained(asset=asset, amount=end - folded, detail=detail, possible=frozenset({end - folded})))
+    return tuple(found)
+
+
+def _strange_balances(
+    cursor: Cursor, fresh: Iterable[LedgerEntry], balances: Mapping[Asset, Decimal], at: datetime
+) -> tuple[Unexplained, ...]:
+    """Return the balances that are no point of their asset's chain since they were asked for."""
+    chains = _by_asset(fresh)
+    found: list[Unexplained] = []
+    for asset in sorted({*cursor.balances, *chains, *balances}):
+        chain = chains.get(asset, [])
+        before = sum((entry.change for entry in chain if entry.at < at - _CLOCKS), _ZERO)
+        points = {cursor.balances.get(asset, _ZERO) + before}
+        points |= {entry.balance for entry in chain if entry.at >= at - _CLOCKS}
+        possible = frozenset(balances.get(asset, _ZERO) - point for point in points)
+        if _ZERO not in possible:
+            amount = min(possible, key=lambda gap: (abs(gap), gap))
+            detail = f"{amount:f} that no ledger entry explains"
+            found.append(Unexplained(asset=asset, amount=amount, detail=detail, possible=possible))
+    return tuple(found)
 
 
 def _expected(fill: Fill) -> dict[Asset, Decimal]:
@@ -184,43 +298,64 @@ def _expected(fill: Fill) -> dict[Asset, Decimal]:
     return found
 
 
+@frozen(kw_only=True)
+class _Verdict:
+    """What the comparison of own fills found; `unresolved` are times from which on nothing can be judged yet."""
+
+    wrong: tuple[Unexplained, ...]
+    unresolved: tuple[datetime, ...]
+    in_other: Mapping[ExecId, Mapping[Asset, Decimal]]
+
+
 def _compare_fills(
-    own: Mapping[ExecId, Fill], entries: Iterable[LedgerEntry], cursor: Cursor, at: datetime
-) -> tuple[tuple[Unexplained, ...], bool, dict[Asset, Decimal]]:
-    """Compare each own fill with its entries: differences, whether one is too young, fees that another asset paid."""
-    by_fill: dict[str, dict[Asset, Decimal]] = {}
-    fees: dict[str, dict[Asset, Decimal]] = {}
+    own: Mapping[ExecId, Fill],
+    fresh: Iterable[LedgerEntry],
+    entries: Iterable[LedgerEntry],
+    cursor: Cursor,
+    at: datetime,
+) -> _Verdict:
+    """Compare each own fill with its entries; fills from before the cursor only where entries came after it."""
+    is_fresh = {entry.ref_id for entry in fresh}
+    shown: dict[str, list[LedgerEntry]] = {}
     for entry in entries:
-        if entry.ref_id in own:
-            sums = by_fill.setdefault(entry.ref_id, {})
-            sums[entry.asset] = sums.get(entry.asset, _ZERO) + entry.change
-            paid = fees.setdefault(entry.ref_id, {})
-            paid[entry.asset] = paid.get(entry.asset, _ZERO) + entry.fee
+        shown.setdefault(entry.ref_id, []).append(entry)
     wrong: list[Unexplained] = []
-    in_other: dict[Asset, Decimal] = {}
-    young = False
+    unresolved: list[datetime] = []
+    in_other: dict[ExecId, Mapping[Asset, Decimal]] = {}
     for exec_id, fill in sorted(own.items()):
-        expected, shown = _expected(fill), by_fill.get(exec_id)
-        if shown is None:
-            # A fill from before the cursor has had its entries then.
-            young = young or (fill.at > cursor.at and at - fill.at < VISIBLE_AFTER)
-            if fill.at > cursor.at and at - fill.at >= VISIBLE_AFTER:
-                base = assets_of(fill.symbol)[0]
-                wrong.append(Unexplained(asset=base, amount=-expected[base], detail=f"fill {exec_id} has no entry"))
+        if exec_id not in is_fresh and (fill.at <= cursor.at or exec_id in shown):
             continue
-        differs = {a: shown.get(a, _ZERO) - expected.get(a, _ZERO) for a in {*shown, *expected}}
+        differs, paid = _compare(fill, shown.get(exec_id, []))
         if not any(differs.values()):
             continue
-        if _is_fee_elsewhere(fill, differs, fees[exec_id]):
-            for asset, amount in fees[exec_id].items():
-                in_other[asset] = in_other.get(asset, _ZERO) + amount
-            continue
-        wrong.extend(
-            Unexplained(asset=asset, amount=amount, detail=f"fill {exec_id} differs by {amount:f}")
-            for asset, amount in sorted(differs.items())
-            if amount
-        )
-    return tuple(wrong), young, in_other
+        if _is_fee_elsewhere(fill, differs, paid):
+            in_other[exec_id] = paid
+        elif at - fill.at < VISIBLE_AFTER:
+            unresolved.append(min([fill.at, *(entry.at for entry in shown.get(exec_id, []))]))
+        else:
+            wrong += _differences(fill, differs, is_shown=exec_id in shown)
+    return _Verdict(wrong=tuple(wrong), unresolved=tuple(unresolved), in_other=in_other)
+
+
+def _compare(fill: Fill, entries: Iterable[LedgerEntry]) -> tuple[dict[Asset, Decimal], dict[Asset, Decimal]]:
+    """Return by asset what the entries show beyond the fill, and the fees in them."""
+    shown: dict[Asset, Decimal] = {}
+    paid: dict[Asset, Decimal] = {}
+    for entry in entries:
+        shown[entry.asset] = shown.get(entry.asset, _ZERO) + entry.change
+        paid[entry.asset] = paid.get(entry.asset, _ZERO) + entry.fee
+    expected = _expected(fill)
+    return {a: shown.get(a, _ZERO) - expected.get(a, _ZERO) for a in {*shown, *expected}}, paid
+
+
+def _differences(fill: Fill, differs: Mapping[Asset, Decimal], *, is_shown: bool) -> list[Unexplained]:
+    base = assets_of(fill.symbol)[0]
+    found: list[Unexplained] = []
+    for asset, amount in sorted(differs.items()):
+        if amount and (is_shown or asset == base):
+            detail = f"fill {fill.exec_id} differs by {amount:f}" if is_shown else f"fill {fill.exec_id} has no entry"
+            found.append(Unexplained(asset=asset, amount=amount, detail=detail, possible=frozenset({amount})))
+    return found
 
 
 def _is_fee_elsewhere(fill: Fill, differs: Mapping[Asset, Decimal], paid: Mapping[Asset, Decimal]) -> bool:

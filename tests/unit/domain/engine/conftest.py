@@ -285,6 +285,8 @@ class Venue:
         self.venue_status = "online"
         self.max_ratecount = None
         self.bookings: list[Any] = []
+        self.tiers: list[Any] = []
+        self._shown: dict[str, Any] = {}
         self.queries_fail = False
         self.is_muted = False
         self.market_share = Decimal(1)
@@ -454,7 +456,15 @@ class Venue:
                 rows.append(
                     self.booking(f"{trade.exec_id}-{asset}", asset, amount, fee, ref_id=trade.exec_id, at=trade.at)
                 )
-        return [*rows, *self.bookings]
+        return self._with_balances([*rows, *self.bookings], await self.balances())
+
+    def _with_balances(self, rows, balances):
+        """Return the rows with the balance after each; what was shown once does not change."""
+        left = {asset: row.balance for asset, row in balances.items()}
+        for row in sorted(rows, key=lambda row: row.at, reverse=True):
+            shown = self._shown.setdefault(row.ledger_id, evolve(row, balance=left.get(row.asset, Decimal(0))))
+            left[row.asset] = shown.balance - shown.change
+        return [self._shown[row.ledger_id] for row in rows]
 
     def booking(self, ledger_id, asset, amount, fee=0, *, ref_id="F-1", kind="trade", at=None):
         return LedgerEntry(
@@ -468,6 +478,9 @@ class Venue:
             fee=Decimal(fee),
             balance=Decimal(0),
         )
+
+    def set_tier(self, tier):
+        self.tiers.append(tier)
 
     @property
     def budget(self):

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.domain.execution.fills import assets_of, balance_deltas
 from krakenbot.domain.execution.position import apply_fill, flat_position
-from krakenbot.domain.execution.tie_out import Cause, Cursor, LedgerEntry, cause_of, is_earn, tie_out
+from krakenbot.domain.execution.tie_out import Cause, Cursor, LedgerEntry, cause_of, first_cursor, is_earn, tie_out
 from krakenbot.domain.values import Side
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -24,7 +25,7 @@ FEE = st.decimals("-0.5", "5", places=4)
 FILL = st.tuples(st.sampled_from(Side), AMOUNT, AMOUNT, FEE, st.sampled_from(["USD", "ABC", "FEE"]))
 
 
-def entry(name, asset="USD", amount="0", fee="0", *, kind="deposit", subtype="", ref="R", at=AFTER):
+def entry(name, asset="USD", amount="0", fee="0", *, kind="deposit", subtype="", ref="R", at=AFTER, balance="0"):
     return LedgerEntry(
         ledger_id=name,
         ref_id=ref,
@@ -34,8 +35,18 @@ def entry(name, asset="USD", amount="0", fee="0", *, kind="deposit", subtype="",
         asset=asset,
         amount=Decimal(amount),
         fee=Decimal(fee),
-        balance=Decimal(0),
+        balance=Decimal(balance),
     )
+
+
+def chained(cursor, entries):
+    """Return the entries with the balance of their asset after each, one after the other."""
+    left = dict(cursor.balances)
+    found = []
+    for one in entries:
+        left[one.asset] = left.get(one.asset, Decimal(0)) + one.change
+        found.append(evolve(one, balance=left[one.asset]))
+    return found
 
 
 def entries_of(fill):
@@ -72,7 +83,7 @@ def test_position_is_the_sum_of_fills_is_the_balance_change_exactly(make, rows, 
         make.fill(f"E-{n}", side=side, qty=str(qty), price=str(price), fee=str(fee), fee_asset=asset, at=AFTER)
         for n, (side, qty, price, fee, asset) in enumerate(rows)
     ]
-    entries = [one for fill in fills for one in entries_of(fill)]
+    entries = chained(START, [one for fill in fills for one in entries_of(fill)])
     balances = balances_after(START, entries)
     shuffled = [*entries, *entries[::2]]
     order.shuffle(shuffled)
@@ -108,7 +119,7 @@ def test_position_is_the_sum_of_fills_is_the_balance_change_exactly(make, rows, 
     ],
 )
 def test_change_that_is_not_ours_has_the_venues_word(kind, subtype, asset, cause):
-    one = entry("L1", asset, "5", "0.1", kind=kind, subtype=subtype)
+    (one,) = chained(START, [entry("L1", asset, "5", "0.1", kind=kind, subtype=subtype)])
     result = tie_out(START, [one], balances_after(START, [one]), [], LATER)
 
     assert cause == cause_of(one, frozenset())
@@ -124,15 +135,16 @@ def test_wallet_of_earn_is_known_by_its_suffix(asset, earn):
     assert not is_earn(asset.partition(".")[0])
 
 
-def test_balance_that_no_entry_explains_is_a_difference_and_stops_the_cursor():
+def test_balance_that_no_entry_explains_is_a_difference_at_every_later_look():
     result = tie_out(START, [], {"USD": Decimal("999.9999"), "BTC": Decimal(2)}, [], LATER)
 
     assert [("USD", Decimal("-0.0001"))] == [(u.asset, u.amount) for u in result.unexplained]
-    assert START == result.cursor
+    assert LATER == result.cursor.at
+    assert START.balances == result.cursor.balances
 
 
 def test_entry_that_was_counted_before_counts_once():
-    one = entry("L1", "USD", "5")
+    (one,) = chained(START, [entry("L1", "USD", "5")])
     first = tie_out(START, [one], {"USD": Decimal(1005), "BTC": Decimal(2)}, [], AFTER + timedelta(seconds=70))
     again = tie_out(first.cursor, [one], {"USD": Decimal(1005), "BTC": Decimal(2)}, [], LATER)
 
@@ -149,7 +161,7 @@ def test_entry_from_before_the_overlap_is_not_counted_again():
 
 def test_fill_whose_figures_differ_from_the_ledger_is_a_difference(make):
     fill = make.fill("E", at=AFTER)
-    entries = entries_of(make.fill("E", at=AFTER, fee="0.26"))
+    entries = chained(START, entries_of(make.fill("E", at=AFTER, fee="0.26")))
     result = tie_out(START, entries, balances_after(START, entries), [fill], LATER)
 
     assert [("USD", Decimal("-0.01"))] == [(u.asset, u.amount) for u in result.unexplained]
@@ -157,7 +169,7 @@ def test_fill_whose_figures_differ_from_the_ledger_is_a_difference(make):
 
 def test_fee_that_the_venue_took_from_another_asset_is_named(make):
     fill = make.fill("E", at=AFTER, fee="0.25", fee_asset="USD")
-    entries = entries_of(make.fill("E", at=AFTER, fee="0.0025", fee_asset="ABC"))
+    entries = chained(START, entries_of(make.fill("E", at=AFTER, fee="0.0025", fee_asset="ABC")))
     result = tie_out(START, entries, balances_after(START, entries), [fill], LATER)
 
     assert () == result.unexplained
@@ -180,11 +192,104 @@ def test_fill_from_before_the_cursor_needs_no_entry(make):
 
 
 def test_trade_that_may_still_become_ours_is_waited_for(make):
-    entries = entries_of(make.fill("E", at=AFTER))
+    entries = chained(START, entries_of(make.fill("E", at=AFTER)))
     young = tie_out(START, entries, balances_after(START, entries), [], AFTER + timedelta(seconds=59))
     old = tie_out(START, entries, balances_after(START, entries), [], AFTER + timedelta(seconds=60))
 
     assert young.is_pending
-    assert START == young.cursor
+    assert (0, AFTER - timedelta(microseconds=1)) == (young.entries, young.cursor.at)
+    assert START.balances == young.cursor.balances
     assert {Cause.FOREIGN_TRADE} == {n.cause for n in old.named}
     assert not old.is_pending
+
+
+def fills_with_entries(make, count, *, step_s=10.0):
+    fills = [make.fill(f"E-{n:02d}", at=AFTER + timedelta(seconds=n * step_s)) for n in range(count)]
+    rows = [evolve(one, at=fill.at) for fill in fills for one in entries_of(fill)]
+    return fills, chained(START, rows)
+
+
+@given(
+    read=st.integers(0, 11), booked=st.integers(0, 12), skew_s=st.floats(-4, 4), order=st.randoms(use_true_random=False)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_steady_trading_ties_out_without_a_quiet_instant(make, read, booked, skew_s, order):
+    """Balances were read in the middle of the entries, some fills are booked later, the clocks differ."""
+    fills, entries = fills_with_entries(make, 12, step_s=2.0)
+    at = fills[read].at + timedelta(seconds=skew_s)
+    balances = balances_after(START, entries[: 2 * read + 2])
+    order.shuffle(entries)
+    first = tie_out(START, entries, balances, fills[:booked], at)
+    second = tie_out(first.cursor, entries, balances_after(START, entries), fills, LATER)
+
+    assert () == first.unexplained == second.unexplained
+    assert 2 * booked == first.entries
+    assert 24 == first.entries + second.entries
+    assert LATER == second.cursor.at
+    assert {a: q for a, q in balances_after(START, entries).items() if q} == second.cursor.balances
+
+
+@pytest.mark.parametrize("lost", range(1, 7))
+def test_entry_that_the_ledger_lacks_is_a_difference_once_it_could_be_shown(make, lost):
+    fills, entries = fills_with_entries(make, 4)
+    left = [entry for n, entry in enumerate(entries) if n != lost]
+    early = tie_out(START, left, balances_after(START, entries), fills, fills[-1].at + timedelta(seconds=1))
+    late = tie_out(START, left, balances_after(START, entries), fills, LATER)
+
+    assert not {u.detail for u in early.unexplained if "between" in u.detail}
+    assert entries[lost].asset in {u.asset for u in late.unexplained}
+    assert START == late.cursor
+
+
+def test_booking_without_an_entry_between_two_entries_is_a_gap_with_its_amount(make):
+    fills, entries = fills_with_entries(make, 4)
+    moved = [evolve(e, balance=e.balance + 3) if n > 3 and e.asset == "USD" else e for n, e in enumerate(entries)]
+    balances = balances_after(START, entries)
+    result = tie_out(START, moved, balances | {"USD": balances["USD"] + 3}, fills, LATER)
+
+    assert ("USD", Decimal(3), "3.00 between two entries of the ledger") in {
+        (u.asset, u.amount, u.detail) for u in result.unexplained
+    }
+    assert START == result.cursor
+
+
+def test_balance_that_moves_is_strange_by_an_amount_that_comes_again(make):
+    fills, entries = fills_with_entries(make, 4)
+    looks = []
+    for read in (1, 3):
+        balances = balances_after(START, entries[: 2 * read + 2])
+        seen = fills[read].at + timedelta(seconds=1)
+        looks.append(tie_out(START, entries, balances | {"USD": balances["USD"] + 7}, fills, seen).unexplained)
+
+    assert [{"USD"}, {"USD"}] == [{u.asset for u in look} for look in looks]
+    assert Decimal(7) in looks[0][0].possible & looks[1][0].possible
+
+
+def test_point_of_the_chain_from_long_before_the_read_is_no_excuse(make):
+    fills, entries = fills_with_entries(make, 4)
+    stale = balances_after(START, entries[:4])
+    result = tie_out(START, entries, stale, fills, LATER)
+
+    assert {"ABC", "USD"} == {u.asset for u in result.unexplained}
+
+
+def test_fee_from_another_asset_is_named_once_over_several_tie_outs(make):
+    fills = [make.fill("E", at=AFTER, fee="0.25", fee_asset="USD")]
+    rows = entries_of(make.fill("E", at=AFTER, fee="0.0025", fee_asset="ABC"))
+    entries = chained(START, rows)
+    balances = balances_after(START, entries)
+    first = tie_out(START, entries, balances, fills, AFTER + timedelta(seconds=20))
+    again = tie_out(first.cursor, entries, balances, fills, AFTER + timedelta(seconds=40))
+
+    assert ({"ABC": Decimal("0.0025")}, {}) == (first.third_asset_fees, again.third_asset_fees)
+
+
+def test_first_cursor_is_the_ledgers_end_and_waits_for_missing_entries(make):
+    _, entries = fills_with_entries(make, 4)
+    middle = balances_after(START, entries[:4])
+    cursor = first_cursor(reversed(entries), middle, AFTER)
+    assert cursor is not None
+
+    assert balances_after(START, entries) == cursor.balances
+    assert frozenset(entry.ledger_id for entry in entries) == cursor.counted
+    assert first_cursor([*entries[:2], *entries[4:]], middle, AFTER) is None

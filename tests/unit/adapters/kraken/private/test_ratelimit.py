@@ -47,6 +47,17 @@ def test_venues_word_that_the_counter_is_full_is_believed() -> None:
     assert counter.wait_s("BalanceEx", 0.0) > 3.0
 
 
+def test_tighter_tier_holds_at_once_and_keeps_what_was_counted() -> None:
+    counter = RestCounter(tier=rest_tier(AccountTier.PRO), now_mono=0.0)
+    for _ in range(4):
+        call(counter, "Ledgers", 0.0)
+    counter.set_tier(TIER)
+
+    assert (16.0, 15.0) == (counter.points(0.0), counter.threshold)
+    assert 12.7 == pytest.approx(counter.points(10.0))
+    assert (16.0 + 4.0 - 12.0) / 0.33 == pytest.approx(counter.wait_s("Ledgers", 0.0))
+
+
 def test_lockout_closes_every_call_for_a_quarter_of_an_hour() -> None:
     counter = RestCounter(tier=TIER, now_mono=10.0)
     counter.locked_out(10.0)
