@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from attrs import evolve
 
@@ -225,6 +226,19 @@ async def test_file_that_another_process_deletes_before_it_is_locked_is_not_writ
     await journal.aclose()
 
     assert [make_record(2)] == list(await FileJournal(tmp_path).open())
+
+
+async def test_clearing_that_was_given_up_while_the_disk_hung_does_not_happen_later(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    await journal.open()
+    await journal.append(make_record(1))
+    with journal._lock, anyio.move_on_after(0.05) as waited:
+        await journal.clear()
+    await journal.append(make_record(2))
+    await journal.aclose()
+
+    assert waited.cancelled_caught
+    assert [make_record(1), make_record(2)] == list(await FileJournal(tmp_path).open())
 
 
 async def test_files_without_records_do_not_pile_up(tmp_path: Path) -> None:

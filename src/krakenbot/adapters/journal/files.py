@@ -78,8 +78,13 @@ class FileJournal:
         await self._in_thread(self._close)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
+        given_up = threading.Event()
+
         def locked() -> T:
             with self._lock:
+                if given_up.is_set():
+                    # Done late it could undo what came after it.
+                    raise OSError("given up before it began")
                 return work()
 
         try:
@@ -87,6 +92,8 @@ class FileJournal:
             return await anyio.to_thread.run_sync(locked, abandon_on_cancel=True)
         except OSError as error:
             raise JournalFailed(f"journal {self._folder}: {error}") from error
+        finally:
+            given_up.set()
 
     def _open(self) -> list[JournalRecord]:
         self._close()
