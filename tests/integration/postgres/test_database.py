@@ -128,6 +128,27 @@ async def test_cancelled_read_ends_its_query_at_the_server(database_urls):
     assert 0 == found
 
 
+async def test_cancelled_read_does_not_wait_for_a_server_that_hangs(database_urls):
+    """An exit must not wait for the row of a database that does not answer."""
+    database = Database(database_urls.decision, name="d", max_size=1)
+    await database.open()
+    backend = await database.read(_backend)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with anyio.fail_after(4), anyio.move_on_after(0.2) as scope:
+            await database.read(_sleepers)
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    await _put(database, "next")
+    await database.close()
+
+    assert scope.cancelled_caught
+
+
+async def _backend(connection):
+    return (await (await connection.execute("SELECT pg_backend_pid()")).fetchone())[0]
+
+
 async def _sleepers(connection):
     rows = await connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(50)%' AND pid <> pg_backend_pid()"

@@ -27,6 +27,8 @@ Body = Callable[[AsyncConnection], Awaitable[T]]
 
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RESOLVE_POLL_S = 0.05
+_CANCEL_WAIT_S = 1.0
+_LEFT: set[asyncio.Task[Any]] = set()
 # A number alone is not enough: one that was not yet on disk when the server crashed is given out again. When a single
 # backend is killed the server recovers without a new start, but its statistics begin anew.
 _STARTED = (
@@ -253,7 +255,10 @@ async def _check(connection: AsyncConnection) -> None:
 
 
 async def in_own_task(unit: Coroutine[Any, Any, T], *, finish: bool) -> T:
-    """Run a unit in a task of its own; on cancellation let it `finish`, or cancel it, and wait for its end."""
+    """Run a unit in a task of its own; on cancellation let it `finish`, or cancel it, and wait for its end.
+
+    One that was cancelled is left to itself after a moment: a server that hangs would hold up its caller for 10 s.
+    """
     task = asyncio.get_running_loop().create_task(unit)
     try:
         return await asyncio.shield(task)
@@ -262,7 +267,14 @@ async def in_own_task(unit: Coroutine[Any, Any, T], *, finish: bool) -> T:
             task.cancel()
         # Bounded: the unit's own timeouts end it.
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
+            await asyncio.wait([task], timeout=None if finish else _CANCEL_WAIT_S)
+        # The loop knows its tasks by weak references only.
+        _LEFT.add(task)
+        task.add_done_callback(_forget)
         raise
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _LEFT.discard(task)
+    if not task.cancelled():
+        task.exception()
