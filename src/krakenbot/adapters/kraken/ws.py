@@ -54,7 +54,8 @@ class Connection:
         self._settings = settings
         self._socket: ClientConnection | None = None
         # keeps the order of the session's frames when several tasks flush
-        self._sending = anyio.Lock()
+        # without a turn of the loop first: an order that is ready is sent before anything else is done
+        self._sending = anyio.Lock(fast_acquire=True)
         self._reason = ""
         self.refused_status: int | None = None
         """HTTP status with which the upgrade was refused; None when it was not."""

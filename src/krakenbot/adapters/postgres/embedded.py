@@ -49,7 +49,7 @@ _SETTINGS = {
     # A system that is read-only outside the clone and HOME may have no /dev/shm.
     "dynamic_shared_memory_type": "mmap",
     "max_connections": "60",
-    "shared_buffers": "64MB",
+    "shared_buffers": "256MB",
     "max_wal_size": "512MB",
     "jit": "off",
     "timezone": "UTC",

@@ -79,15 +79,18 @@ WHERE r.reconciled_at < excluded.reconciled_at
 """
 # FOR SHARE: a takeover waits for this row to be committed, so that its start-up sees it.
 _LEASE = "SELECT lease_epoch, holder, expires_at > clock_timestamp() FROM leases WHERE name = 'execution' FOR SHARE"
+# The lease and what the gate asks, in one statement.
 _GATE = """
-SELECT (SELECT generation_id FROM refresh_requests WHERE generation_id IS NOT NULL ORDER BY request_id DESC LIMIT 1),
+SELECT l.lease_epoch, l.holder, l.expires_at > clock_timestamp(),
+    (SELECT generation_id FROM refresh_requests WHERE generation_id IS NOT NULL ORDER BY request_id DESC LIMIT 1),
     g.computed_at, g.lineage_id,
     (SELECT lineage_id FROM ingest_epochs WHERE status = 'valid' ORDER BY epoch_id DESC LIMIT 1),
     e.created_at, s.mode, s.latch
-FROM (SELECT 1) one
+FROM leases l
 LEFT JOIN engine_state s ON true
 LEFT JOIN state_generations g ON g.generation_id = %s
 LEFT JOIN ingest_epochs e ON e.epoch_id = %s AND e.lineage_id = %s AND e.status = 'valid'
+WHERE l.name = 'execution' FOR SHARE OF l
 """
 
 
@@ -114,12 +117,12 @@ class PostgresOrderStore:
         async def body(connection: AsyncConnection) -> None:
             bound = [gate.lineage_id, gate.epoch_id, gate.generation_id, gate.lease_epoch]
             # All are sent together; the rows are there only if what follows lets the transaction commit.
-            lease = await connection.execute(_LEASE)
-            state = await connection.execute(_GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
+            found = await connection.execute(_GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
             await connection.execute(_INSERT_ORDER, [*order_values(order), *bound])
             await connection.execute(_INSERT_ORDER, [*order_values(protective), *bound])
-            _check_lease(await lease.fetchone(), gate.lease_epoch)
-            _check_gate(await state.fetchone(), gate)
+            row = await found.fetchone()
+            _check_lease(row, gate.lease_epoch)
+            _check_gate(row[3:] if row else None, gate)
 
         await self._database.write_pipelined(body)
 
