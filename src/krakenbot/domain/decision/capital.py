@@ -1,13 +1,15 @@
 """Capital: how much money the engine may count as its own.
 
-Enters: the account view, and bids of held symbols. Leaves: equity and free money per quote asset. Called by sizing
-and by the risk gate at each evaluation, so that compounding follows.
+Enters: the account view, and bids of held symbols. Leaves: equity and free money per quote asset, losses. Called by
+sizing and by the risk gate at each evaluation, so that compounding follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+
+from attrs import frozen
 
 from krakenbot.domain.decision.views import AccountView
 from krakenbot.domain.instrument import Instrument
@@ -36,6 +38,37 @@ def equity_of(
     configured = account.configured_quote.get(asset, Decimal(0))
     own = account.balance_quote.get(asset, Decimal(0)) + _in_asset(asset, values, instruments)
     return max(Decimal(0), min(configured, own))
+
+
+@frozen(kw_only=True)
+class Losses:
+    """Own losses, from own fills alone, so that other money on the account neither hides nor makes one.
+
+    `day_quote`: realised since midnight UTC, and what is lost on paper now; a gain on paper hides no realised loss.
+    `drawdown_quote`: below the highest realised and unrealised profit since the start. The bases are the money
+    before each of them, at most the capital limit.
+    """
+
+    day_quote: Decimal
+    day_base_quote: Decimal
+    drawdown_quote: Decimal
+    drawdown_base_quote: Decimal
+
+
+def losses_of(account: AccountView, values: Mapping[Symbol, Decimal]) -> Losses:
+    """Return what was lost, over the sum of all quote assets, which is exact with one (the default)."""
+    cost = sum((position.cost_quote for position in account.positions.values()), Decimal(0))
+    unrealized = sum(values.values(), Decimal(0)) - cost
+    day = -account.realized_today_quote - min(Decimal(0), unrealized)
+    drawdown = account.peak_pnl_quote - account.realized_total_quote - unrealized
+    configured = sum(account.configured_quote.values(), Decimal(0))
+    own = sum(account.balance_quote.values(), Decimal(0)) + sum(values.values(), Decimal(0))
+    return Losses(
+        day_quote=day,
+        day_base_quote=min(configured, own + max(Decimal(0), day)),
+        drawdown_quote=drawdown,
+        drawdown_base_quote=min(configured, own + max(Decimal(0), drawdown)),
+    )
 
 
 def free_quote(

@@ -13,7 +13,7 @@ from decimal import Decimal
 from attrs import frozen
 
 from krakenbot.domain.decision.blocker import Blocker, BlockerCode
-from krakenbot.domain.decision.capital import equity_of, free_quote, position_values
+from krakenbot.domain.decision.capital import Losses, equity_of, free_quote, losses_of, position_values
 from krakenbot.domain.decision.inputs import PipelineInput
 from krakenbot.domain.decision.plan import EntryPlan, RiskApproved, RiskRefused
 from krakenbot.domain.decision.risk_settings import RiskSettings
@@ -34,7 +34,7 @@ class RiskContext:
     inputs: PipelineInput
     exposure: Exposure
     equity: Mapping[Asset, Decimal]
-    total_equity: Decimal
+    losses: Losses
     latched: frozenset[BlockerCode]
     hold_entries_until: datetime | None
 
@@ -42,26 +42,25 @@ class RiskContext:
 def risk_context(inputs: PipelineInput, settings: RiskSettings) -> RiskContext:
     """Sum up the account, trip latches, and start or keep the hold after correlated fills.
 
-    Day loss and drawdown are judged over the sum of all quote assets, which is exact with one (the default).
+    Day loss and drawdown are those of own fills, against at most the capital limit.
     """
     account = inputs.account
     values = position_values(account, inputs.states)
     equity = {asset: equity_of(asset, account, values, inputs.instruments) for asset in account.configured_quote}
-    total = sum(equity.values(), Decimal(0))
+    losses = losses_of(account, values)
     latched = set(inputs.memory.latched)
-    start_of_day = total - account.realized_today_quote
-    if account.realized_today_quote < 0 and -account.realized_today_quote >= _share(
-        settings.day_loss_share, start_of_day
-    ):
+    if losses.day_quote > 0 and losses.day_quote >= _share(settings.day_loss_share, losses.day_base_quote):
         latched.add(BlockerCode.DAY_LOSS)
-    if account.peak_equity_quote - total >= _share(settings.drawdown_share, account.peak_equity_quote) > 0:
+    if losses.drawdown_quote > 0 and losses.drawdown_quote >= _share(
+        settings.drawdown_share, losses.drawdown_base_quote
+    ):
         latched.add(BlockerCode.DRAWDOWN)
     return RiskContext(
         at=inputs.at,
         inputs=inputs,
         exposure=exposure_of(values, account.open_entries),
         equity=equity,
-        total_equity=total,
+        losses=losses,
         latched=frozenset(latched),
         hold_entries_until=_hold(inputs, settings),
     )
@@ -154,9 +153,10 @@ def _counts(context: RiskContext, settings: RiskSettings) -> list[Blocker]:
 
 
 def _latches(context: RiskContext) -> list[Blocker]:
-    account = context.inputs.account
-    lost, below = -account.realized_today_quote, account.peak_equity_quote - context.total_equity
-    measured = {BlockerCode.DAY_LOSS: ("day loss", lost), BlockerCode.DRAWDOWN: ("drawdown from the peak", below)}
+    measured = {
+        BlockerCode.DAY_LOSS: ("day loss", context.losses.day_quote),
+        BlockerCode.DRAWDOWN: ("drawdown from the peak", context.losses.drawdown_quote),
+    }
     return [
         Blocker(code=code, detail=f"{measured[code][0]} latch", clears_when=_A_PERSON, value=float(measured[code][1]))
         for code in sorted(context.latched & measured.keys())

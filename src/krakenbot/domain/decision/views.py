@@ -72,8 +72,9 @@ class AccountView:
     `available_quote` what a new buy may use: less holds, and less what is reserved and not held yet. `untied` names
     assets whose balance the ledger does not explain.
     `open_entries` holds the notional of open, in-flight and UNKNOWN entry orders. `realized_today_quote` is negative
-    for a loss. The two counters look back 60 s. `last_unseen_fill_age_s` is the age of the last fill that the
-    executions feed did not tell of, None when there was none.
+    for a loss; `realized_total_quote` is that of all time, and `peak_pnl_quote` the highest sum of it and the profit
+    on paper since the start. The two counters look back 60 s. `last_unseen_fill_age_s` is the age of the last fill
+    that the executions feed did not tell of, None when there was none.
     """
 
     configured_quote: Mapping[Asset, Decimal]
@@ -83,7 +84,8 @@ class AccountView:
     open_entries: Mapping[Symbol, Decimal]
     unknown_symbols: frozenset[Symbol]
     realized_today_quote: Decimal
-    peak_equity_quote: Decimal
+    realized_total_quote: Decimal
+    peak_pnl_quote: Decimal
     entries_last_minute: int
     entry_fills_last_minute: int
     last_unseen_fill_age_s: float | None

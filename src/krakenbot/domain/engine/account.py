@@ -65,7 +65,7 @@ class AccountKeeper:
         self._fees_wanted: set[Symbol] = set()
         self._fees_mono: float | None = None
         self._realized_today = Decimal(0)
-        self._peak_equity = Decimal(0)
+        self._peak_pnl: Decimal | None = None
         self._entry_fills: deque[tuple[datetime, ClOrdId]] = deque(maxlen=1_000)
         self._unseen_at: datetime | None = None
         self.equity_quote: Decimal | None = None
@@ -85,9 +85,14 @@ class AccountKeeper:
         return self._realized_today
 
     @property
-    def peak_equity_quote(self) -> Decimal:
-        """Return the highest equity since start."""
-        return self._peak_equity
+    def pnl_quote(self) -> Decimal:
+        """Return own profit and loss of all time: realised, and on paper at the bid (0 where it is not known)."""
+        return self._realized_total() + self._unrealized()
+
+    @property
+    def peak_pnl_quote(self) -> Decimal:
+        """Return the highest profit and loss since start."""
+        return self.pnl_quote if self._peak_pnl is None else self._peak_pnl
 
     @property
     def age_s(self) -> float | None:
@@ -169,14 +174,12 @@ class AccountKeeper:
         return True
 
     async def _read_balances(self) -> None:
-        """Read balances; what came or went without a fill of ours is neither profit nor loss."""
+        """Read balances; an asset that came or went without a fill of ours is asked about."""
         self.funds.begin_read(self._tracker.live())
         strange = self.funds.end_read(await self._query.balances())
         self._read_mono = self._clock.mono()
         self.equity_quote = self._equity()
-        moved = strange.get(self._settings.quote_asset, Decimal(0))
-        peak = min(self._settings.capital_limit_quote, self._peak_equity + moved)
-        self._peak_equity = max(peak, self.equity_quote)
+        self._peak_pnl = max(self.peak_pnl_quote, self.pnl_quote)
         if strange:
             for ask in self.on_strange:
                 ask("balance")
@@ -195,7 +198,8 @@ class AccountKeeper:
             open_entries=self._open_entries(),
             unknown_symbols=frozenset(o.symbol for o in self._tracker.live() if o.state is OrderState.UNKNOWN),
             realized_today_quote=self._realized_today,
-            peak_equity_quote=self._peak_equity,
+            realized_total_quote=self._realized_total(),
+            peak_pnl_quote=max(self.peak_pnl_quote, self.pnl_quote),
             entries_last_minute=entries,
             entry_fills_last_minute=len({cl for fill_at, cl in self._entry_fills if fill_at >= at - _MINUTE}),
             last_unseen_fill_age_s=None if self._unseen_at is None else (at - self._unseen_at).total_seconds(),
@@ -253,6 +257,17 @@ class AccountKeeper:
             if assets_of(position.symbol)[1] == quote:
                 total += position.qty * (self._bid(position.symbol) or position.average_price or Decimal(0))
         return max(Decimal(0), min(self._settings.capital_limit_quote, total))
+
+    def _realized_total(self) -> Decimal:
+        return self._tracker.realized_quote(self._settings.quote_asset)
+
+    def _unrealized(self) -> Decimal:
+        total = Decimal(0)
+        for position in self._tracker.positions():
+            bid = self._bid(position.symbol)
+            if bid is not None and assets_of(position.symbol)[1] == self._settings.quote_asset:
+                total += position.qty * bid - position.cost_quote
+        return total
 
     def _bid(self, symbol: Symbol) -> Decimal | None:
         book, instrument = self._feed.book(symbol), self._feed.instruments().get(symbol)

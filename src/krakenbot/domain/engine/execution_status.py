@@ -76,7 +76,8 @@ def execution_status(
         "account": {
             "age_s": account.age_s,
             "equity_quote": None if account.equity_quote is None else str(account.equity_quote),
-            "peak_equity_quote": str(account.peak_equity_quote),
+            "pnl_quote": str(account.pnl_quote),
+            "peak_pnl_quote": str(account.peak_pnl_quote),
             "realized_today_quote": str(account.realized_today_quote),
             **account.money(),
         },

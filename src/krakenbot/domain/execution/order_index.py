@@ -7,11 +7,13 @@ built on it; everybody else reads it through the tracker. Closed orders are kept
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 from krakenbot.domain.errors import invariant
+from krakenbot.domain.execution.fills import assets_of
 from krakenbot.domain.execution.order import Order
 from krakenbot.domain.execution.position import Position, flat_position
-from krakenbot.domain.values import ClOrdId, Symbol, VenueOrderId
+from krakenbot.domain.values import Asset, ClOrdId, Symbol, VenueOrderId
 
 
 class OrderIndex:
@@ -51,6 +53,11 @@ class OrderIndex:
     def positions(self) -> list[Position]:
         """Return positions with a quantity, by symbol."""
         return [self._positions[symbol] for symbol in sorted(self._positions) if self._positions[symbol].qty]
+
+    def realized_quote(self, quote: Asset) -> Decimal:
+        """Return the profit and loss of all time in a quote asset, closed positions included."""
+        found = (p.realized_quote for p in self._positions.values() if assets_of(p.symbol)[1] == quote)
+        return sum(found, Decimal(0))
 
     def _put_positions(self, positions: Iterable[Position]) -> None:
         self._positions.update((position.symbol, position) for position in positions)

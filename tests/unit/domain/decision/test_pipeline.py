@@ -341,7 +341,7 @@ def test_price_and_quantity_are_decimals_on_the_increments(
     inputs = make_inputs(make_state(half_spread_bps=half_spread_bps, mid=float(bid)))
     money = {USD: Decimal(equity)}
     account = evolve(inputs.account, configured_quote=money, balance_quote=money, available_quote=money)
-    result = evaluate(evolve(inputs, account=evolve(account, peak_equity_quote=Decimal(equity))), PRIOR)
+    result = evaluate(evolve(inputs, account=account), PRIOR)
 
     if result.to_execute is not None:
         plan = result.to_execute.plan

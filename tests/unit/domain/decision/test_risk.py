@@ -58,10 +58,12 @@ def ready(make_state: MakeState, make_inputs: MakeInputs) -> PipelineInput:
         ({"open_entries": dict.fromkeys(OTHERS[:10], Decimal(1))}, BlockerCode.OPEN_ORDERS_LIMIT),
         ({"entries_last_minute": 9}, None),
         ({"entries_last_minute": 10}, BlockerCode.ORDER_RATE),
-        ({"realized_today_quote": Decimal(-252)}, None),
-        ({"realized_today_quote": Decimal(-253)}, BlockerCode.DAY_LOSS),
-        ({"peak_equity_quote": Decimal(26_315)}, None),
-        ({"peak_equity_quote": Decimal(26_316)}, BlockerCode.DRAWDOWN),
+        ({"realized_today_quote": Decimal(-249)}, None),
+        ({"realized_today_quote": Decimal(-250)}, BlockerCode.DAY_LOSS),
+        ({"realized_total_quote": Decimal(-1249)}, None),
+        ({"realized_total_quote": Decimal(-1250)}, BlockerCode.DRAWDOWN),
+        ({"peak_pnl_quote": Decimal(1249)}, None),
+        ({"peak_pnl_quote": Decimal(1250)}, BlockerCode.DRAWDOWN),
         ({"last_unseen_fill_age_s": 600.0}, None),
         ({"last_unseen_fill_age_s": 599.0}, BlockerCode.UNSEEN_FILL),
         ({"entry_fills_last_minute": 2}, None),
@@ -101,6 +103,39 @@ def test_tripped_latch_is_handed_on(ready: PipelineInput) -> None:
     assert result.memory.latched == {BlockerCode.DAY_LOSS}
 
 
+@pytest.mark.parametrize(
+    ("cost", "code"),
+    [("10249", None), ("10250", BlockerCode.DAY_LOSS), ("9000", BlockerCode.EXPOSURE)],
+)
+def test_loss_on_paper_counts_however_much_more_the_account_holds(
+    cost: str, code: BlockerCode | None, ready: PipelineInput
+) -> None:
+    """The account holds forty times the limit, and 100 of AAA that are worth 10,000 at the bid."""
+    money = {USD: Decimal(1_000_000)}
+    held = {A: HeldPosition(qty=Decimal(10_000) / Decimal(repr(ready.states[A].bid)), cost_quote=Decimal(cost))}
+    inputs = with_account(ready, balance_quote=money, available_quote=money, positions=held)
+    context = risk_context(inputs, PRIOR.risk)
+
+    assert Decimal(25_000) == context.losses.day_base_quote == context.losses.drawdown_base_quote
+    assert (code is BlockerCode.DAY_LOSS) is (BlockerCode.DAY_LOSS in context.latched)
+    worse = risk_context(with_account(inputs, realized_total_quote=Decimal(-1300)), PRIOR.risk)
+    assert BlockerCode.DRAWDOWN in worse.latched or cost == "9000"
+
+
+def test_gain_on_paper_hides_no_realised_loss_of_the_day(ready: PipelineInput) -> None:
+    held = {A: HeldPosition(qty=Decimal(1), cost_quote=Decimal(0))}
+    context = risk_context(with_account(ready, positions=held, realized_today_quote=Decimal(-250)), PRIOR.risk)
+
+    assert BlockerCode.DAY_LOSS in context.latched
+
+
+def test_base_of_a_small_account_is_what_it_had(ready: PipelineInput) -> None:
+    small = with_account(ready, balance_quote={USD: Decimal(990)}, realized_today_quote=Decimal(-10))
+
+    assert Decimal(1000) == risk_context(small, PRIOR.risk).losses.day_base_quote
+    assert BlockerCode.DAY_LOSS in risk_context(small, PRIOR.risk).latched
+
+
 def test_price_far_from_the_mid_is_refused(ready: PipelineInput) -> None:
     strict = evolve(PRIOR, risk=RiskSettings(price_band_bps=100.0))
 
@@ -127,7 +162,6 @@ def test_no_limit_is_exceeded_with_every_possible_order_filled(
         open_entries=entries,
         balance_quote={USD: Decimal(available)},
         available_quote={USD: Decimal(available)},
-        peak_equity_quote=Decimal(0),
     )
     result = evaluate(inputs, PRIOR)
 
@@ -163,9 +197,9 @@ def test_position_is_worth_its_bid_and_equity_ends_at_the_configured_capital(rea
     )
     rich = with_account(ready, balance_quote={USD: Decimal(10**9)})
 
-    assert risk_context(held, PRIOR.risk).total_equity == Decimal(1980)
-    assert risk_context(rich, PRIOR.risk).total_equity == Decimal(25_000)
-    assert risk_context(with_account(ready, configured_quote={}), PRIOR.risk).total_equity == 0
+    assert risk_context(held, PRIOR.risk).equity[USD] == Decimal(1980)
+    assert risk_context(rich, PRIOR.risk).equity[USD] == Decimal(25_000)
+    assert risk_context(with_account(ready, configured_quote={}), PRIOR.risk).equity == {}
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,12 @@ async def test_unexplained_difference_outlives_a_restart(world):
 async def test_withdrawal_of_money_is_no_drawdown(world):
     async with world.running() as engine:
         await anyio.sleep(30.0)
-        before = engine.account.peak_equity_quote
+        before = engine.account.equity_quote
         world.venue.foreign["USD"] -= Decimal(9_500)
         await anyio.sleep(30.0)
 
     assert (Decimal(1000), Decimal(500)) == (before, engine.account.equity_quote)
-    assert Decimal(500) == engine.account.peak_equity_quote
+    assert Decimal(0) == engine.account.pnl_quote == engine.account.peak_pnl_quote
 
 
 async def test_coins_of_the_user_and_earn_are_named_and_not_counted(world):
@@ -85,3 +85,20 @@ async def test_coins_of_the_user_and_earn_are_named_and_not_counted(world):
 
     assert {"ABC": "7"} == money["not_counted"]
     assert Decimal(1000) == equity
+
+
+async def test_drawdown_is_of_own_trades_however_much_the_account_holds(world):
+    """Ten times the capital limit lies on the account, so that its equity stays at the limit."""
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await anyio.sleep(30.0)
+        view = await engine.account.view()
+        status = engine.status()["account"]
+        position = engine.recorder.tracker.position("ABC/USD")
+        bid, _ = engine.account._feed.book("ABC/USD").best_bid()
+        worth = position.qty * world.instrument.price_of(bid)
+
+    assert Decimal(1000) == engine.account.equity_quote
+    assert (0, 0) == (view.realized_total_quote, view.peak_pnl_quote)
+    assert worth - position.cost_quote == Decimal(status["pnl_quote"]) < 0
