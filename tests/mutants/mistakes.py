@@ -143,12 +143,14 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     Mistake(
         name="no stop again after the venue cancelled it",
-        breaks="a stop that a dead man's switch took away is not put back",
+        breaks="a stop that a dead man's switch took away counts as standing",
         edits=(
             Edit(
-                path="domain/engine/exits.py",
-                old="        return {p.symbol for p in self._tracker.positions()} | set(self._covers) | exits",
-                new="        return exits",
+                path="domain/execution/tracker.py",
+                old="        total = self._see_cum(order.cl_ord_id, cum_qty)\n",
+                new="        total = self._see_cum(order.cl_ord_id, cum_qty)\n"
+                '        if order.role == "protective_stop" and event == "canceled":\n'
+                "            return Applied()\n",
             ),
         ),
         tests=ENGINE,
@@ -195,8 +197,8 @@ MISTAKES: tuple[Mistake, ...] = (
         edits=(
             Edit(
                 path="domain/execution/rate.py",
-                old="bound = self._limits.threshold - self._limits.reserve",
-                new="bound = self._limits.threshold",
+                old="return self.threshold - self.reserve",
+                new="return self.threshold",
             ),
         ),
         tests=(*EXECUTION, *ENGINE),

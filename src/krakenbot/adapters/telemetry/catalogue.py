@@ -148,7 +148,7 @@ _WARNING = {
     "tier_differs": "The venue's rate limit is not that of the tier in the settings.",
     "trade_gap": "Trade ids were jumped over.",
     "trade_gap_left": "Missing trades were not found, and are not asked for any more.",
-    "trades_repeated": "Trades were left out, since their run holds others with their ids: the venue began to count anew.",
+    "trades_repeated": "Trades were left out: their run holds others with their ids, as the venue counts anew.",
     "universe_empty": "No symbol may be traded: the reasons, each with a count and some names.",
     "universe_not_chosen": "The first universe waits for a database.",
 }
