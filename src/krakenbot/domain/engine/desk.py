@@ -195,6 +195,10 @@ class OrderDesk:
         """Tell whether a stop may be tightened: the points for a cancel and a sale at market must remain."""
         return self._rate.allows_trail(symbol, self._clock.mono())
 
+    def is_in_reserve(self, symbol: Symbol) -> bool:
+        """Tell whether a symbol's exits already spend the points that are kept for them."""
+        return self._rate.is_in_reserve(symbol, self._clock.mono())
+
     async def reserve_exit(self, plan: ProtectiveExit, *, parent_id: ClOrdId | None) -> ClOrdId | None:
         """Keep the row of an exit that is sent later, under the id returned; None when that failed.
 

@@ -89,6 +89,9 @@ class RestingEntries:
             return None
         if order.expire_at is not None and at >= order.expire_at:
             return "ttl over"
+        if order.cum_qty > 0 and self._desk.is_in_reserve(order.symbol):
+            # Each further partial fill would cost an amend of the stop, faster than the counter decays.
+            return "reserve of the rate counter is touched"
         instrument = self._feed.instruments().get(order.symbol)
         if instrument is None:
             return None

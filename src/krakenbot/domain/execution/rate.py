@@ -187,6 +187,10 @@ class RateBudget:
         needed = AMEND_POINTS_MAX + CANCEL_POINTS_MAX + ADD_POINTS
         return self.points(symbol, mono) + needed <= self.limits.threshold
 
+    def is_in_reserve(self, symbol: Symbol, mono: float) -> bool:
+        """Tell whether the points kept for cancels and exits are being spent."""
+        return self.points(symbol, mono) > self.limits.open_to_entries
+
     # requests
 
     def add_sent(self, symbol: Symbol, cl_ord_id: ClOrdId, mono: float) -> Spend:
