@@ -138,6 +138,16 @@ async def test_nonces_ahead_of_the_clock_are_not_spent(exchange: KrakenExchange,
     found = await look(settings)
 
     assert "was set back" in the(found, "key.execution").found
+    assert "make a new key" in the(found, "key.execution").fix
+
+
+async def test_a_secret_that_is_none_is_told_from_a_venue_that_is_away(
+    exchange: KrakenExchange, settings_at: AT
+) -> None:
+    found = await look(settings_at(exchange, KRAKENBOT_KEYS__EXECUTION_API_SECRET="not base64!"))
+
+    assert "must be base64" in the(found, "key.execution").found
+    assert "Set keys.execution_api_secret as the venue showed it" in the(found, "key.execution").fix
 
 
 class HourAhead(SystemClock):

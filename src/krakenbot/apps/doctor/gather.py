@@ -221,7 +221,7 @@ async def _private(
 
 async def _key(process: str, asked: KrakenPreflight | str, key: Secret) -> KeyFacts:
     if isinstance(asked, str):
-        return KeyFacts(process=process, fingerprint=process, unreachable=asked)
+        return KeyFacts(process=process, fingerprint=process, unusable=asked)
     try:
         return await asked.key(process, key, with_token=True)
     except VenueUnavailable as error:

@@ -50,7 +50,8 @@ class KeyRights:
 class KeyFacts:
     """One process's key. `fingerprint` tells keys apart and shows nothing of them.
 
-    `refused` holds the venue's words when it refuses the key, `unreachable` why it could not be asked. `token` is
+    `refused` holds the venue's words when it refuses the key, `unreachable` why it could not be asked, `unusable`
+    why we do not ask with it. `token` is
     None when no token was asked for, else an empty text for a good one, or why there was none.
     """
 
@@ -59,6 +60,7 @@ class KeyFacts:
     rights: KeyRights | None = None
     refused: str | None = None
     unreachable: str | None = None
+    unusable: str | None = None
     token: str | None = None
 
 
@@ -99,6 +101,9 @@ def missing_key(process: str) -> Finding:
 
 def _judge_key(key: KeyFacts, at: datetime, settings: DoctorSettings) -> list[Finding]:
     name = f"key.{key.process}"
+    if key.unusable is not None:
+        fix = f"Set keys.{key.process}_api_secret as the venue showed it, mend what is named, or make a new key."
+        return [fail(name, key.unusable, "a key that can sign", fix)]
     if key.unreachable is not None:
         return [fail(name, key.unreachable, "an answer", "Bring the venue's REST endpoint into reach, then ask again.")]
     if key.refused is not None:
