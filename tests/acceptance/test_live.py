@@ -1,6 +1,7 @@
 """Ingest and execution in one process on embedded clusters, as a trader with one server runs them.
 
-Goal: `run-execution-live` does the whole job, `status` tells of it while it runs, SIGTERM ends it in order.
+Goal: `run-execution-live` does the whole job, `status`, `doctor` and the views of the ledger tell of it while it runs,
+SIGTERM ends it in order.
 Method: the local exchange and the live process as real processes; the exchange's own record says what was traded.
 """
 
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from tests.integration.apps import view_schema
 
 from krakenbot.apps.rehearsal import setup
 
@@ -59,6 +62,52 @@ def exchange(tmp_path: Path) -> Iterator[dict[str, object]]:
     process.wait(10)
 
 
+def ask(tmp_path: Path, config: str) -> dict[str, str]:
+    """Return what each command prints as JSON beside the running process, all asked at once."""
+    all_ = ("--limit", "10000")
+    asked = {
+        verb: subprocess.Popen(
+            **command(tmp_path, verb, *more, "--json", "--config", config),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for verb, *more in (("status",), ("doctor",), ("orders", *all_), ("positions",), ("trades", *all_))
+    }
+    answers = {}
+    for verb, process in asked.items():
+        try:
+            output, errors = process.communicate(timeout=40)
+        finally:
+            process.kill()
+        assert (0, "") == (process.returncode, errors), f"{verb}: {errors[-2000:]}{output[-2000:]}"
+        answers[verb] = output
+    return answers
+
+
+def account_of(exchange: dict[str, object]) -> dict[str, Any]:
+    """Return the one account as the exchange has it."""
+    (account,) = httpx.get(f"{exchange['rest_url']}/control/truth", trust_env=False).json()["accounts"]
+    found: dict[str, Any] = account
+    return found
+
+
+def assert_views_agree(answers: dict[str, str], traded: set[str]) -> None:
+    """Check the shapes, that the doctor found no fault, and that what had been traded before is in every view."""
+    doctor = msgspec.json.decode(answers["doctor"], type=view_schema.Doctor)
+    found = {one.check: one for one in doctor.findings}
+    assert "warn" == doctor.worst, "the key of a rehearsal works from any address"
+    assert "held by execution@" in found["lease"].found
+    assert {"exchange.tier", "db.decision.durability", "disk.journal"} <= found.keys()
+    orders = msgspec.json.decode(answers["orders"], type=view_schema.Orders).orders
+    trades = msgspec.json.decode(answers["trades"], type=view_schema.Trades).trades
+    positions = msgspec.json.decode(answers["positions"], type=view_schema.Positions).positions
+    assert orders
+    # asked at once: what began between two answers may be in one of them alone, what was there before is in all
+    assert traded <= {order.symbol for order in orders if Decimal(order.cum_qty) > 0}
+    assert traded <= {trade.symbol for trade in trades}
+    assert all(Decimal(one.qty) > 0 for one in positions)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_one_process_ingests_trades_and_stops_in_order(exchange: dict[str, object], tmp_path: Path) -> None:
@@ -68,22 +117,22 @@ def test_one_process_ingests_trades_and_stops_in_order(exchange: dict[str, objec
     )
     try:
         time.sleep(25)
-        status = subprocess.run(
-            **command(tmp_path, "status", "--json", "--config", config), capture_output=True, check=False, timeout=30
-        )
+        assert live.poll() is None, "".join(live.communicate())[-3000:]
+        traded = {fill["symbol"] for fill in account_of(exchange)["fills"]}
+        answers = ask(tmp_path, config)
         live.send_signal(signal.SIGTERM)
         output, errors = live.communicate(timeout=40)
     finally:
         live.kill()
 
     assert live.returncode == 0, errors[-3000:]
-    said = json.loads(status.stdout)
+    assert_views_agree(answers, traded)
+    said = json.loads(answers["status"])
     assert {row["process"] for row in said["processes"]} == {"ingest", "execution"}
     assert said["epoch"][0]["status"] == "valid"
     events = {json.loads(line)["event"] for line in output.splitlines()}
     assert {"ingest_started", "lease_acquired", "reconciled", "entry", "fill", "stopped", "ingest_stopped"} <= events
-    truth = httpx.get(f"{exchange['rest_url']}/control/truth", trust_env=False).json()
-    (account,) = truth["accounts"]
+    account = account_of(exchange)
     assert account["fills"]
     open_orders = [order for order in account["orders"] if order["status"] in {"new", "partially_filled"}]
     assert {order["order_type"] for order in open_orders} <= {"stop-loss"}, "only protective stops are left"

@@ -22,7 +22,9 @@ from krakenbot.domain.errors import ConfigError, StoreUnavailable
 SILENT_AFTER_S = 10.0
 _QUERIES = {
     "engine": "SELECT mode, reason, since, latch FROM krakenbot.status_engine",
-    "processes": "SELECT process, at, body FROM krakenbot.status_processes ORDER BY process",
+    # one that waited for the lease and has it leaves a row that waits for nobody
+    "processes": "SELECT process, at, body FROM krakenbot.status_processes"
+    " WHERE process <> 'execution-waiting' OR body ->> 'waits_for' IS NOT NULL ORDER BY process",
     "epoch": "SELECT epoch_id, status, created_at, reasons FROM krakenbot.status_epochs ORDER BY epoch_id DESC LIMIT 1",
     "lease": "SELECT holder, lease_epoch, expires_at FROM krakenbot.status_leases",
     "positions": "SELECT symbol, qty, cost_quote, realized_quote, opened_at FROM krakenbot.status_positions"
