@@ -20,6 +20,7 @@ from krakenbot.adapters.telemetry.events import mask_secrets
 from krakenbot.apps import check_flow, databases, exchange, processes
 from krakenbot.apps import record as recording
 from krakenbot.apps.doctor.command import run_doctor
+from krakenbot.apps.ledger import accept_difference
 from krakenbot.apps.rehearsal.run import RehearsalOptions, rehearse_until_done
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.apps.standard_output import OutputError, discard_standard_output, watch_standard_output
@@ -36,6 +37,8 @@ exchange_app = App(name="exchange")
 exchange_app.default(exchange.exchange)
 exchange_app.command(check_flow.check_flow, name="check-flow")
 app.command(exchange_app)
+ledger_app = App(name="ledger", help="What the venue's ledger does not explain.")
+app.command(ledger_app)
 
 _ErrorT = TypeVar("_ErrorT", bound=BaseException)
 Config = Annotated[Path | None, Parameter(name="--config", help="TOML file with settings.")]
@@ -144,6 +147,26 @@ def trades(
 
     async def run(settings: Settings) -> None:
         await print_trades(settings, Question(symbol=symbol, since=since, limit=limit), as_json=json)
+
+    return _run(config, run)
+
+
+@ledger_app.command
+def accept(*, asset: str, reason: str, by: str | None = None, config: Config = None) -> int:
+    """Accept the difference between balance and ledger that stops an asset's entries, as it is shown now.
+
+    Parameters
+    ----------
+    asset
+        Asset that `krakenbot status` shows as not explained.
+    reason
+        Why it may stay; kept with the difference.
+    by
+        Who accepts it; without it the user of this login.
+    """
+
+    async def run(settings: Settings) -> None:
+        await accept_difference(settings, asset=asset, reason=reason, who=by)
 
     return _run(config, run)
 

@@ -35,3 +35,14 @@ async def test_cursor_moves_on_and_never_back(stores):
     await stores.ledger.save_cursor(VENUE, CURSOR, ())
 
     assert later == await stores.ledger.load_cursor(VENUE)
+
+
+async def test_acceptance_is_open_until_it_is_settled_and_only_at_its_venue(stores):
+    first = await stores.ledger.accept(VENUE, Asset("USD"), Decimal("-1.50"), "ann", "a fee of the bank")
+    second = await stores.ledger.accept(VENUE, Asset("BTC"), Decimal("1E-10"), "bob", "dust")
+    await stores.ledger.save_cursor(VENUE, CURSOR, (), {first.number: True})
+
+    assert [second] == await stores.ledger.open_acceptances(VENUE)
+    assert [] == await stores.ledger.open_acceptances(ELSEWHERE)
+    await stores.ledger.save_cursor(VENUE, CURSOR, (), {second.number: False})
+    assert [] == await stores.ledger.open_acceptances(VENUE)

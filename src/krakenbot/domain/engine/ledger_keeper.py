@@ -6,7 +6,7 @@ assets whose difference nothing explains: entries there stop, exits never do. Ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -17,6 +17,7 @@ from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.tie_out import (
     OVERLAP,
+    Acceptance,
     Cause,
     Cursor,
     LedgerEntry,
@@ -89,6 +90,7 @@ class LedgerKeeper:
             "failed": self.failed,
             "tied_at": None if self._tied_at is None else self._tied_at.isoformat(),
             "unexplained": {str(asset): text for asset, text in sorted(self._untied.items())},
+            "unexplained_amounts": {str(asset): f"{amount:f}" for asset, amount in sorted(self._amounts.items())},
             "named": [
                 {"cause": cause.value, "asset": asset, "amount": f"{amount:f}", "entries": count}
                 for (cause, asset), (amount, count) in sorted(self._totals.items())
@@ -144,14 +146,26 @@ class LedgerKeeper:
             return None
         with anyio.fail_after(self._settings.store_timeout_s):
             fills = await self._orders.fills_between(cursor.at - OVERLAP, self._clock.now(), None)
-        result = tie_out(cursor, entries, balances, fills, at)
+            acceptances = await self._store.open_acceptances(self._settings.venue_id)
+        result = tie_out(cursor, entries, balances, fills, at, acceptances=acceptances)
         self.tie_outs += 1
         if result.unexplained and self._is_new and any(entry.at <= cursor.at for entry in _fresh(entries, cursor)):
             # The first cursor was set while entries of that time were still to appear.
             await self._begin(entries, balances, at)
             return None
         await self._conclude(result, has_moved=result.cursor != cursor)
+        if not result.is_pending:
+            there = {(one.asset, amount) for one in result.unexplained for amount in one.possible}
+            there |= {(one.asset, one.amount) for one in result.accepted}
+            await self._refuse([one for one in acceptances if (one.asset, one.amount) not in there], result.cursor)
         return result
+
+    async def _refuse(self, stale: Sequence[Acceptance], cursor: Cursor) -> None:
+        """Settle acceptances of differences that are not there, so that none of them covers a later one."""
+        if stale:
+            await self._save(cursor, (), {one.number: False for one in stale})
+        for one in stale:
+            self._sink.emit("ledger_acceptance_void", asset=one.asset, amount=f"{one.amount:f}", who=one.who)
 
     async def _balances(self) -> dict[Asset, Decimal]:
         return {asset: row.balance for asset, row in (await self._query.balances()).items() if row.balance}
@@ -182,11 +196,19 @@ class LedgerKeeper:
         for asset in sorted(self._untied.keys() - found.keys()):
             self._sink.emit("ledger_explained", asset=asset)
         self._untied, self._suspected = untied, suspected
-        self._amounts = {asset: found[asset][0].amount for asset in untied}
+        self._amounts = {asset: min(suspected[asset], key=lambda amount: (abs(amount), amount)) for asset in untied}
         if not has_moved:
             return
-        await self._save(result.cursor, result.named)
+        await self._save(result.cursor, result.named, {one.number: True for one in result.accepted})
         self._note(result.named)
+        for accepted in result.accepted:
+            self._sink.emit(
+                "ledger_accepted",
+                asset=accepted.asset,
+                amount=f"{accepted.amount:f}",
+                who=accepted.who,
+                reason=accepted.reason,
+            )
         if not found:
             self._is_new = False
             self._tied_at = result.cursor.at
@@ -205,9 +227,9 @@ class LedgerKeeper:
                     detail=change.detail,
                 )
 
-    async def _save(self, cursor: Cursor, named: tuple[Named, ...]) -> None:
+    async def _save(self, cursor: Cursor, named: tuple[Named, ...], settled: Mapping[int, bool] | None = None) -> None:
         with anyio.fail_after(self._settings.store_timeout_s):
-            await self._store.save_cursor(self._settings.venue_id, cursor, named)
+            await self._store.save_cursor(self._settings.venue_id, cursor, named, settled)
 
 
 def _by_asset(unexplained: Sequence[Unexplained]) -> dict[Asset, list[Unexplained]]:

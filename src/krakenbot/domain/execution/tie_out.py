@@ -72,12 +72,16 @@ class Cause(enum.StrEnum):
     EARN = "earn"
     DUST = "dust"
     FEE_IN_ANOTHER_ASSET = "fee_in_another_asset"
+    ACCEPTED = "accepted"
     OTHER = "other"
 
 
 @frozen(kw_only=True)
 class Named:
-    """Changes of one asset with one cause: their sum and how many; `detail` has the venue's words for `OTHER`."""
+    """Changes of one asset with one cause: their sum and how many.
+
+    `detail` has the venue's words for `OTHER`, and who accepted a difference and why.
+    """
 
     cause: Cause
     asset: Asset
@@ -97,6 +101,17 @@ class Unexplained:
     amount: Decimal
     detail: str
     possible: frozenset[Decimal]
+
+
+@frozen(kw_only=True)
+class Acceptance:
+    """A person's word that a difference of this amount is known and may stay; it holds for that amount alone."""
+
+    number: int
+    asset: Asset
+    amount: Decimal
+    who: str
+    reason: str
 
 
 @frozen(kw_only=True)
@@ -139,6 +154,7 @@ class TieOut:
     cursor: Cursor
     entries: int = 0
     third_asset_fees: Mapping[Asset, Decimal] = Factory(dict)
+    accepted: tuple[Acceptance, ...] = ()
 
 
 def is_earn(asset: Asset) -> bool:
@@ -169,8 +185,10 @@ def tie_out(
     balances: Mapping[Asset, Decimal],
     fills: Iterable[Fill],
     at: datetime,
+    *,
+    acceptances: Iterable[Acceptance] = (),
 ) -> TieOut:
-    """Compare ledger, balances and own fills.
+    """Compare ledger, balances and own fills; a difference that a person accepted is named and moved over.
 
     `balances` were asked for at `at` or later, `entries` after them, `fills` last. `entries` and `fills` are all since
     `cursor.at - OVERLAP`; older ones are left out, the cursor has counted them.
@@ -194,21 +212,45 @@ def tie_out(
         gaps = _gaps(cursor, judged)
     reached = at if cut is None else min(at, cut - _INSTANT)
     in_other = _sum_of_whole(verdict.in_other, fresh, judged)
-    holds = bool(gaps or verdict.wrong) or reached <= cursor.at
+    strange = _strange_balances(cursor, fresh, balances, at, {one.asset: one.amount for one in gaps})
+    known = {one.asset: one for one in acceptances}
+    # A strange balance can only be moved over where no entry of its asset waits on the way to it.
+    waiting = {entry.asset for entry in fresh} if is_waiting else {e.asset for e in fresh if cut and e.at >= cut}
+    agreed = [one for one in strange if one.asset not in waiting and _is_accepted(one, known)]
+    agreed += [one for one in (*gaps, *verdict.wrong) if _is_accepted(one, known)]
+    left = [one for one in (*strange, *gaps, *verdict.wrong) if one not in agreed]
+    holds = any(one in left for one in (*gaps, *verdict.wrong)) or reached <= cursor.at
+    accepted = tuple(known[asset] for asset in sorted({one.asset for one in agreed}))
+    shifts = {one.asset: known[one.asset].amount for one in (*strange, *gaps) if one in agreed}
     return TieOut(
-        named=_named(judged, frozenset(own), in_other),
-        unexplained=(*_strange_balances(cursor, fresh, balances, at), *gaps, *verdict.wrong),
+        named=_named(judged, frozenset(own), in_other) + tuple(_as_named(one) for one in accepted),
+        unexplained=tuple(left),
         is_pending=is_waiting or reached <= cursor.at or reached < at - _CLOCKS,
-        cursor=cursor if holds else _advanced(cursor, judged, distinct, reached),
+        cursor=cursor if holds else _advanced(cursor, judged, distinct, reached, shifts),
         entries=len(judged),
         third_asset_fees={asset: amount for asset, amount in sorted(in_other.items()) if amount},
+        accepted=accepted,
     )
 
 
+def _is_accepted(one: Unexplained, known: Mapping[Asset, Acceptance]) -> bool:
+    return one.asset in known and known[one.asset].amount in one.possible
+
+
+def _as_named(one: Acceptance) -> Named:
+    return Named(cause=Cause.ACCEPTED, asset=one.asset, amount=one.amount, count=1, detail=f"{one.who}: {one.reason}")
+
+
 def _advanced(
-    cursor: Cursor, judged: Sequence[LedgerEntry], distinct: Mapping[str, LedgerEntry], reached: datetime
+    cursor: Cursor,
+    judged: Sequence[LedgerEntry],
+    distinct: Mapping[str, LedgerEntry],
+    reached: datetime,
+    shifts: Mapping[Asset, Decimal],
 ) -> Cursor:
-    found = dict(cursor.balances)
+    found = {
+        asset: cursor.balances.get(asset, _ZERO) + shifts.get(asset, _ZERO) for asset in {*cursor.balances, *shifts}
+    }
     for entry in judged:
         found[entry.asset] = found.get(entry.asset, _ZERO) + entry.change
     names = cursor.counted | {entry.ledger_id for entry in judged}
@@ -271,15 +313,22 @@ def _gaps(cursor: Cursor, judged: Iterable[LedgerEntry]) -> tuple[Unexplained, .
 
 
 def _strange_balances(
-    cursor: Cursor, fresh: Iterable[LedgerEntry], balances: Mapping[Asset, Decimal], at: datetime
+    cursor: Cursor,
+    fresh: Iterable[LedgerEntry],
+    balances: Mapping[Asset, Decimal],
+    at: datetime,
+    missing: Mapping[Asset, Decimal],
 ) -> tuple[Unexplained, ...]:
-    """Return the balances that are no point of their asset's chain since they were asked for."""
+    """Return the balances that are no point of their asset's chain since they were asked for.
+
+    `missing` is what lacks inside the chain, which is a difference of its own.
+    """
     chains = _by_asset(fresh)
     found: list[Unexplained] = []
     for asset in sorted({*cursor.balances, *chains, *balances}):
         chain = chains.get(asset, [])
         before = sum((entry.change for entry in chain if entry.at < at - _CLOCKS), _ZERO)
-        points = {cursor.balances.get(asset, _ZERO) + before}
+        points = {cursor.balances.get(asset, _ZERO) + before + missing.get(asset, _ZERO)}
         points |= {entry.balance for entry in chain if entry.at >= at - _CLOCKS}
         possible = frozenset(balances.get(asset, _ZERO) - point for point in points)
         if _ZERO not in possible:

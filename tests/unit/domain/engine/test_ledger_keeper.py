@@ -102,3 +102,42 @@ async def test_drawdown_is_of_own_trades_however_much_the_account_holds(world):
     assert Decimal(1000) == engine.account.equity_quote
     assert (0, 0) == (view.realized_total_quote, view.peak_pnl_quote)
     assert worth - position.cost_quote == Decimal(status["pnl_quote"]) < 0
+
+
+async def test_difference_that_a_person_accepted_frees_its_symbol_and_stays_named(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        world.venue.foreign["ABC"] += Decimal("0.0001")
+        await world.until(engine.ledger.untied, 200.0)
+        store, venue_id = engine.ledger._store, engine.ledger._settings.venue_id
+        wrong = await store.accept(venue_id, "ABC", Decimal("0.0002"), "ann", "a guess")
+        right = await store.accept(
+            venue_id, "ABC", Decimal(ledger_of(engine)["unexplained_amounts"]["ABC"]), "ann", "ok"
+        )
+        await world.until(lambda: not engine.ledger.untied(), 200.0)
+        await anyio.sleep(100.0)
+        entry_id = await world.enter()
+        world.venue.fill(entry_id, Decimal("0.4"), Decimal("100.0"))
+        await anyio.sleep(400.0)
+
+    assert {wrong.number: False, right.number: True} == store.settled
+    assert {} == ledger_of(engine)["unexplained"] == ledger_of(engine)["unexplained_amounts"]
+    assert [("accepted", "ABC", "0.0001")] == [
+        (n["cause"], n["asset"], n["amount"]) for n in ledger_of(engine)["named"]
+    ]
+    assert [("ABC", "0.0001", "ann", "ok")] == [
+        (e["asset"], e["amount"], e["who"], e["reason"]) for e in world.events.of("ledger_accepted")
+    ]
+    assert [("ABC", "0.0002")] == [(e["asset"], e["amount"]) for e in world.events.of("ledger_acceptance_void")]
+
+
+async def test_acceptance_covers_no_later_difference(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        store, venue_id = engine.ledger._store, engine.ledger._settings.venue_id
+        early = await store.accept(venue_id, "ABC", Decimal("0.0001"), "ann", "in advance")
+        await world.until(lambda: store.settled, 700.0)
+        world.venue.foreign["ABC"] += Decimal("0.0001")
+        await world.until(engine.ledger.untied, 400.0)
+
+    assert {early.number: False} == store.settled

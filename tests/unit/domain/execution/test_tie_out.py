@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from krakenbot.domain.execution.fills import assets_of, balance_deltas
 from krakenbot.domain.execution.position import apply_fill, flat_position
-from krakenbot.domain.execution.tie_out import Cause, Cursor, LedgerEntry, cause_of, first_cursor, is_earn, tie_out
+from krakenbot.domain.execution.tie_out import (
+    Acceptance,
+    Cause,
+    Cursor,
+    LedgerEntry,
+    cause_of,
+    first_cursor,
+    is_earn,
+    tie_out,
+)
 from krakenbot.domain.values import Side
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -293,3 +302,50 @@ def test_first_cursor_is_the_ledgers_end_and_waits_for_missing_entries(make):
     assert balances_after(START, entries) == cursor.balances
     assert frozenset(entry.ledger_id for entry in entries) == cursor.counted
     assert first_cursor([*entries[:2], *entries[4:]], middle, AFTER) is None
+
+
+def accepted(amount, asset="USD"):
+    return Acceptance(number=1, asset=asset, amount=Decimal(amount), who="ann", reason="known")
+
+
+@pytest.mark.parametrize("lost", range(8))
+def test_accepted_gap_is_moved_over_and_what_follows_ties_out(make, lost):
+    """Also the first and the last entry of an asset, whose lack shows as a strange balance."""
+    fills, entries = fills_with_entries(make, 5)
+    left = [entry for n, entry in enumerate(entries[:8]) if n != lost]
+    now = balances_after(START, entries[:8])
+    later = LATER + timedelta(minutes=5)
+    shown = tie_out(START, left, now, fills[:4], LATER)
+    words = [one for one in shown.unexplained if one.asset == entries[lost].asset]
+    known = [accepted(one.amount, one.asset) for one in words]
+    # The fill whose entry lacks differs in the same asset by the other sign: each is a word of its own.
+    first = tie_out(
+        START, left, now, [f for f in fills[:4] if f.exec_id != entries[lost].ref_id], LATER, acceptances=known[:1]
+    )
+    row = evolve(fills[4], at=later - timedelta(seconds=90))
+    after = chained(first.cursor, entries_of(row))
+    after = [evolve(one, at=row.at) for one in after]
+    second = tie_out(first.cursor, [*left, *after], balances_after(first.cursor, after), [row], later)
+
+    assert [entries[lost].asset] == [one.asset for one in first.accepted]
+    assert () == first.unexplained == second.unexplained
+    assert {a: q for a, q in now.items() if q} == first.cursor.balances
+    assert Cause.ACCEPTED in {one.cause for one in first.named}
+
+
+def test_acceptance_of_another_amount_changes_nothing():
+    balances = dict(START.balances) | {"USD": Decimal(990)}
+    plain = tie_out(START, [], balances, [], LATER)
+
+    assert plain == tie_out(START, [], balances, [], LATER, acceptances=[accepted("-9.99"), accepted("-10", "BTC")])
+    assert () == tie_out(START, [], balances, [], LATER, acceptances=[accepted("-10")]).unexplained
+
+
+def test_fill_without_an_entry_can_be_accepted_once(make):
+    fill = make.fill("E", at=AFTER)
+    told = tie_out(START, [], START.balances, [fill], LATER)
+    first = tie_out(START, [], START.balances, [fill], LATER, acceptances=[accepted(told.unexplained[0].amount, "ABC")])
+    second = tie_out(first.cursor, [], START.balances, [fill], LATER + timedelta(minutes=1))
+
+    assert ["ABC"] == [one.asset for one in told.unexplained]
+    assert () == first.unexplained == second.unexplained
