@@ -133,6 +133,7 @@ def test_a_run_without_fills_compares_nothing_and_ends_with_zero() -> None:
     "wrong",
     [
         {"orphan_orders": 1},
+        {"tie_out": {"tied_at": None, "unexplained": {"ABC": "1 that no ledger entry explains"}}},
         {"ledger_equals_exchange": False},
         {"failures": ["ingest ended with status 1"]},
         {"checksums": {"book_ok": 9, "book_bad": 1, "level3_ok": 9, "level3_bad": 0}},
@@ -165,6 +166,20 @@ def test_an_orphan_on_either_side_ends_non_zero_even_without_a_fill(side: str) -
 
     assert found["orphan_orders"] == 1
     assert exit_status(found) == 1
+
+
+def test_tie_out_of_the_status_is_told_and_a_difference_ends_non_zero() -> None:
+    tied = {"tied_at": "2026-03-01T00:00:01+00:00", "unexplained": {}}
+    untied = {"tied_at": None, "unexplained": {"ABC": "1 that no ledger entry explains"}}
+    clean, wrong = (
+        report(evolve(COLLECTED, processes={"execution": {"live_feed": FEED, "ledger": ledger}}))
+        for ledger in (tied, untied)
+    )
+
+    assert "up to 2026-03-01T00:00:01+00:00" in render(clean)
+    assert "tied out              not yet" in render(report())
+    assert "tied out              NO: ABC: 1 that no ledger entry explains" in render(wrong)
+    assert (0, 1) == (exit_status(clean), exit_status(wrong))
 
 
 def test_a_failed_process_ends_non_zero_and_is_said() -> None:

@@ -53,18 +53,23 @@ def build_report(
         "ledger_equals_exchange": found.equal,
         "differences": list(found.differences),
         "orphan_orders": found.orphan_orders,
+        "tie_out": _tie_out(collected.processes.get("execution")),
         "exit_reason": exit_reason,
     }
 
 
 def exit_status(report: Mapping[str, Any]) -> int:
-    """Return 0 only if no checksum is bad, nothing is orphaned, ledger and exchange agree, and no process failed."""
+    """Return 0 only if no checksum is bad, nothing orphaned, ledger and exchange agree, and no process failed.
+
+    What the exchange's ledger leaves unexplained fails the run too; a run too short for a tie-out does not.
+    """
     checksums = report["checksums"]
     clean = (
         checksums["book_bad"] == 0
         and checksums["level3_bad"] == 0
         and report["orphan_orders"] == 0
         and report["ledger_equals_exchange"] is not False
+        and not report["tie_out"]["unexplained"]
         and not report.get("failures")
     )
     return 0 if clean else 1
@@ -99,6 +104,7 @@ def render(report: Mapping[str, Any]) -> str:
         f"  ledger                {_summary(report['ledger'])}",
         f"  exchange              {_summary(report['exchange'])}",
         f"  ledger = exchange     {_verdict(report['ledger_equals_exchange'])}",
+        f"  tied out              {_tied(report['tie_out'])}",
         f"  orphan orders         {report['orphan_orders']}",
     ]
     lines += [f"    difference          {text}" for text in report["differences"][:20]]
@@ -110,6 +116,17 @@ def render(report: Mapping[str, Any]) -> str:
 def _part(status: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
     part = (status or {}).get(name, {})
     return part if isinstance(part, Mapping) else {}
+
+
+def _tie_out(status: Mapping[str, Any] | None) -> dict[str, Any]:
+    ledger = _part(status, "ledger")
+    return {"tied_at": ledger.get("tied_at"), "unexplained": dict(ledger.get("unexplained", {}))}
+
+
+def _tied(tie_out: Mapping[str, Any]) -> str:
+    if tie_out["unexplained"]:
+        return "NO: " + "; ".join(f"{asset}: {text}" for asset, text in tie_out["unexplained"].items())
+    return "not yet" if tie_out["tied_at"] is None else f"with the exchange's own ledger, up to {tie_out['tied_at']}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
