@@ -82,13 +82,15 @@ def read_only_urls(clusters: Any) -> Any:
 
 
 @pytest.fixture
-def settings_at(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Settings]:
-    """Settings for an exchange and databases, with changes by environment name.
-
-    The databases are the test's own when it asks for some, else those that nobody writes to.
-    """
+def urls(request: pytest.FixtureRequest) -> Any:
+    """The test's own databases when it asks for `database_urls`, else those that nobody writes to."""
     own = "database_urls" in request.fixturenames
-    database_urls = request.getfixturevalue("database_urls" if own else "read_only_urls")
+    return request.getfixturevalue("database_urls" if own else "read_only_urls")
+
+
+@pytest.fixture
+def settings_at(urls: Any, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings for an exchange and databases, with changes by environment name."""
 
     def make(exchange: KrakenExchange, **changes: str | None) -> Settings:
         environment = {
@@ -103,8 +105,8 @@ def settings_at(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...,
             "KRAKENBOT_KEYS__EXECUTION_API_SECRET": SECRET,
             "KRAKENBOT_EXECUTION__CAPITAL_LIMIT_QUOTE": "20000",
             "KRAKENBOT_INGEST__SYMBOLS": ",".join(exchange.symbols),
-            "DATABASE_URL": database_urls.ingest,
-            "DECISION_DATABASE_URL": database_urls.decision,
+            "DATABASE_URL": urls.ingest,
+            "DECISION_DATABASE_URL": urls.decision,
             **{name: value for name, value in changes.items() if value is not None},
         }
         for name, value in changes.items():

@@ -295,15 +295,20 @@ PLANTS = {
 }
 
 
+@pytest.fixture
+def decision_url(clusters: Any) -> str:
+    """A decision database of the test's own."""
+    return str(clusters.migrated(clusters.decision, "kb_decision"))
+
+
 @pytest.mark.parametrize("plant", sorted(PLANTS))
-async def test_each_fault_of_the_decision_database_is_refused(clusters: Any, plant: str) -> None:
+async def test_each_fault_of_the_decision_database_is_refused(decision_url: str, plant: str) -> None:
     statement, check, words = PLANTS[plant]
-    url = clusters.migrated(clusters.decision, "kb_decision")
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(decision_url, autocommit=True) as connection:
         await connection.execute("SET search_path = krakenbot")
         await connection.execute(statement.encode())
 
-    database = Database(url, name="test", role=EXECUTION_ROLE)
+    database = Database(decision_url, name="test", role=EXECUTION_ROLE)
     facts = await inspect(database, name="decision", parts=[DatabasePart.DECISION])
 
     failed = [

@@ -32,12 +32,10 @@ def durable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def check(request: pytest.FixtureRequest) -> AsyncIterator[Check]:
+async def check(urls: Any) -> AsyncIterator[Check]:
     """Run the check with settings and return the events; like `settings_at` in its databases."""
-    own = "database_urls" in request.fixturenames
-    database_urls = request.getfixturevalue("database_urls" if own else "read_only_urls")
     async with AsyncExitStack() as stack:
-        decision = Database(database_urls.decision, name="decision", role=EXECUTION_ROLE, max_size=2)
+        decision = Database(urls.decision, name="decision", role=EXECUTION_ROLE, max_size=2)
         await decision.open()
         stack.push_async_callback(decision.close)
         opened = Databases(ingest=None, publish=None, decision=decision, records=None, single=False)
