@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import anyio
+from attrs import evolve
 
 
 def ledger_of(engine):
@@ -48,6 +50,19 @@ async def test_strange_balance_is_asked_about_and_stops_its_symbol_after_the_sec
     assert 2 <= engine.ledger.tie_outs
     assert ["ABC"] == [fields["asset"] for fields in world.events.of("ledger_unexplained")]
     assert {"earn"} == {row["cause"] for row in ledger_of(engine)["named"]}
+
+
+async def test_first_look_alone_stops_nothing(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        world.venue.foreign["ABC"] += Decimal("0.0001")
+        seen = engine.ledger.tie_outs
+        await world.until(lambda: engine.ledger.tie_outs > seen or engine.ledger.untied(), 700.0)
+        suspected = engine.ledger.untied()
+        await world.until(engine.ledger.untied, 100.0)
+
+    assert {} == suspected
+    assert seen + 2 <= engine.ledger.tie_outs
 
 
 async def test_unexplained_difference_outlives_a_restart(world):
@@ -141,3 +156,56 @@ async def test_acceptance_covers_no_later_difference(world):
         await world.until(engine.ledger.untied, 400.0)
 
     assert {early.number: False} == store.settled
+
+
+async def test_fill_between_the_reads_is_no_difference(world):
+    """The ledger is read last, so it leads through the balances that were read."""
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        await anyio.sleep(60.0)
+        read_balances, read_ledger = world.venue.balances, world.venue.ledger
+
+        async def filled_after(answer):
+            world.venue.fill(entry_id, Decimal("0.1"), Decimal("100.0"))
+            await anyio.sleep(0.2)
+            return answer
+
+        async def balances():
+            return await filled_after(await read_balances())
+
+        async def ledger(since):
+            return await filled_after(await read_ledger(since))
+
+        world.venue.balances, world.venue.ledger = balances, ledger
+        result = await engine.ledger.tie_out()
+        world.venue.balances, world.venue.ledger = read_balances, read_ledger
+
+    assert () == result.unexplained
+    assert 2 == result.entries
+
+
+async def test_old_entry_that_fits_nowhere_is_a_difference_once_the_ledger_has_tied_out(world):
+    async with world.running() as engine:
+        await world.until(lambda: "tied_out" in world.events.names(), 100.0)
+        await anyio.sleep(100.0)
+        at = world.clock.now() - timedelta(seconds=90)
+        late = evolve(world.venue.booking("L-1", "USD", 5, kind="deposit", at=at), balance=Decimal(77))
+        world.venue.bookings.append(late)
+        world.venue._shown["L-1"] = late
+        engine.ledger.ask("test")
+        await world.until(engine.ledger.untied, 700.0)
+
+    assert {"USD"} == set(engine.ledger.untied())
+    assert 1 == world.events.names().count("ledger_cursor_set")
+
+
+async def test_fills_that_the_store_may_lack_are_not_compared(world):
+    async with world.running() as engine:
+        await anyio.sleep(30.0)
+        engine.recorder.is_store_available = False
+        result, before = await engine.ledger.tie_out(), engine.ledger.tie_outs
+        engine.recorder.is_store_available = True
+
+        assert result is None
+        assert await engine.ledger.tie_out() is not None
+        assert before + 1 == engine.ledger.tie_outs

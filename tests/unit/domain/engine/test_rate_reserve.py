@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 import anyio
+import pytest
 
 from krakenbot.domain.execution.order import OrderState
-from krakenbot.domain.execution.rate import AccountTier
+from krakenbot.domain.execution.rate import AccountTier, trading_limits
 
 ABC = "ABC/USD"
 
@@ -54,3 +55,22 @@ async def test_exit_goes_out_with_the_whole_counter_spent(world):
         await world.until(lambda: world.state(entry_id) is OrderState.CANCELED, 5.0)
 
         assert world.position() == world.stop().qty == Decimal("0.5")
+
+
+@pytest.mark.parametrize(
+    ("setting", "stated", "holds"),
+    [
+        (AccountTier.PRO, 60, AccountTier.STARTER),
+        (AccountTier.STARTER, 180, AccountTier.STARTER),
+        (AccountTier.PRO, 130, AccountTier.INTERMEDIATE),
+    ],
+)
+async def test_tighter_of_setting_and_venue_counts_trading_and_reads(world, setting, stated, holds):
+    world.venue.max_ratecount = stated
+    async with world.running(world.make_engine(tier=setting)) as engine:
+        await anyio.sleep(5.0)
+
+        assert holds is engine.rate.effective_tier
+        assert trading_limits(holds) == engine.rate.budget.limits
+        assert [holds] == world.venue.tiers
+        assert 1 == world.events.names().count("tier_differs")

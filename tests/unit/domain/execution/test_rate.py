@@ -26,7 +26,6 @@ from krakenbot.adapters.local_exchange.matching.rate_counter import (
 from krakenbot.adapters.local_exchange.matching.tiers import LIMITS, Tier
 from krakenbot.domain.errors import InvariantViolated
 from krakenbot.domain.execution.rate import (
-    UNANSWERED_S,
     AccountTier,
     RateBudget,
     RateLimits,
@@ -85,12 +84,13 @@ def test_trail_leaves_room_for_a_cancel_and_a_sale():
 
 
 def test_request_without_an_answer_keeps_its_points_until_it_cannot_arrive():
+    """Kraken takes deadlines up to 60 s (FACTS 12.1)."""
     budget = budget_of()
     budget.add_sent(A, "1", 0.0)
 
-    assert 1.0 == budget.points(A, UNANSWERED_S - 0.1)
-    assert 1.0 == budget.points(A, UNANSWERED_S)
-    assert 0.0 == budget.points(A, UNANSWERED_S + 1.0)
+    assert 1.0 == budget.points(A, 59.9)
+    assert 1.0 == budget.points(A, 60.0)
+    assert 0.0 == budget.points(A, 61.0)
 
 
 def test_request_that_never_left_costs_nothing():
@@ -189,6 +189,16 @@ def test_limits_are_those_of_the_exchange(tier):
     ours, theirs = trading_limits(tier), LIMITS[Tier(tier.value)]
 
     assert (theirs.threshold, theirs.decay_hundredths_per_s) == (ours.threshold, round(ours.decay_per_s * 100))
+
+
+def test_tighter_tier_slows_down_counters_that_exist_already():
+    budget = RateBudget(trading_limits(AccountTier.PRO))
+    budget.assume_full(A, 0.0)
+    budget.set_limits(trading_limits(AccountTier.STARTER))
+
+    assert 170.0 == pytest.approx(budget.points(A, 10.0))
+    assert budget.is_in_reserve(A, 144.9)
+    assert not budget.is_in_reserve(A, 145.0)
 
 
 def test_reserve_that_takes_the_whole_counter_is_an_error_of_ours():

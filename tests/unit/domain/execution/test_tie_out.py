@@ -349,3 +349,51 @@ def test_fill_without_an_entry_can_be_accepted_once(make):
 
     assert ["ABC"] == [one.asset for one in told.unexplained]
     assert () == first.unexplained == second.unexplained
+
+
+def test_entry_counted_two_looks_ago_counts_once_as_long_as_it_is_shown():
+    (one,) = chained(START, [entry("L1", "USD", "5")])
+    balances, cursor = dict(START.balances) | {"USD": Decimal(1005)}, START
+    for look_s in (20, 40, 60, 80):
+        result = tie_out(cursor, [one], balances, [], AFTER + timedelta(seconds=look_s))
+        cursor = result.cursor
+
+        assert () == result.unexplained
+        assert int(look_s == 20) == result.entries
+
+
+def test_two_lacking_entries_that_cancel_out_are_a_difference_all_the_same(make):
+    _, entries = fills_with_entries(make, 4)
+    usd = [one for one in entries if one.asset == "USD"]
+    moved = [usd[0], evolve(usd[1], balance=usd[1].balance + 3), *usd[2:]]
+    result = tie_out(START, moved, balances_after(START, usd), [], LATER)
+
+    assert [("USD", Decimal(0))] == [(one.asset, one.amount) for one in result.unexplained]
+    assert START == result.cursor
+
+
+def test_accepted_balance_waits_for_the_entries_before_it(make):
+    """A trade that may still become ours lies between the cursor and the strange change: moving over tears them."""
+    entries = chained(START, entries_of(make.fill("E", at=AFTER)))
+    balances = balances_after(START, entries)
+    balances["USD"] += 7
+    known = [accepted("7")]
+    early = tie_out(START, entries, balances, [], AFTER + timedelta(seconds=10), acceptances=known)
+    late = tie_out(early.cursor, entries, balances, [], LATER, acceptances=known)
+
+    assert ({"USD"}, ()) == ({one.asset for one in early.unexplained}, early.accepted)
+    assert START.balances == early.cursor.balances
+    assert ((), known) == (late.unexplained, list(late.accepted))
+    assert {a: q for a, q in balances.items() if q} == late.cursor.balances
+
+
+def test_young_gap_is_waited_for_and_what_is_older_is_moved_over():
+    rows = [entry(f"L{n}", "USD", "5", at=AFTER + timedelta(seconds=30 * n)) for n in range(4)]
+    entries = chained(START, rows)
+    balances = balances_after(START, entries)
+    early = tie_out(START, [*entries[:2], entries[3]], balances, [], entries[3].at + timedelta(seconds=1))
+    whole = tie_out(early.cursor, entries, balances, [], LATER)
+
+    assert ((), True, 2) == (early.unexplained, early.is_pending, early.entries)
+    assert START.at < early.cursor.at < entries[3].at
+    assert ((), 2) == (whole.unexplained, whole.entries)
