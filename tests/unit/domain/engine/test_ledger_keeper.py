@@ -188,7 +188,7 @@ async def test_old_entry_that_fits_nowhere_is_a_difference_once_the_ledger_has_t
     async with world.running() as engine:
         await world.until(lambda: "tied_out" in world.events.names(), 100.0)
         await anyio.sleep(100.0)
-        at = world.clock.now() - timedelta(seconds=90)
+        at = world.clock.now() - timedelta(seconds=110)
         late = evolve(world.venue.booking("L-1", "USD", 5, kind="deposit", at=at), balance=Decimal(77))
         world.venue.bookings.append(late)
         world.venue._shown["L-1"] = late
