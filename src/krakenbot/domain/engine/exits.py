@@ -60,6 +60,9 @@ _REST_MAX_S = 30.0
 _FAILED = frozenset({OrderState.REJECTED, OrderState.PENDING_SUBMIT, OrderState.NEVER_ACCEPTED})
 _NOT_SOLD = _FAILED | {OrderState.UNKNOWN}
 
+# In the end of a process a take-profit is no cover: nobody guards it any more.
+_UNCOVERED = frozenset({Protection.BARE, Protection.GUARDED})
+
 
 class PositionMonitor:
     """Protects and closes positions."""
@@ -136,14 +139,19 @@ class PositionMonitor:
                 self._start_steps(tasks)
 
     async def protect_all(self) -> None:
-        """Leave every position with its stop: no take-profit is left behind without its guard. For the clean stop."""
+        """Leave every position with its stop: no take-profit is left behind without its guard. For the clean stop.
+
+        Looks again while a position has no stop: a request may be refused, or its answer late. The caller bounds it.
+        """
         self._is_stopping = True
         while self._busy:
             await self._clock.sleep(self._settings.monitor_interval_s)
-        # The first look ends a resting take-profit, the second puts the stop in its place.
-        for _ in range(2):
+        while True:
             for symbol in sorted(self._held()):
                 await self._step_alone(symbol)
+            if not any(cover.protection in _UNCOVERED for cover in self._covers.values()):
+                return
+            await self._clock.sleep(self._settings.monitor_interval_s)
 
     def _start_steps(self, tasks: TaskGroup) -> None:
         wanted = self._held() | self._dirty

@@ -80,6 +80,16 @@ async def test_clean_stop_puts_the_stop_back_in_the_place_of_a_take_profit(world
     assert agree(world)
 
 
+async def test_clean_stop_sends_a_stop_that_was_refused_again(world):
+    async with world.running():
+        entry_id = await open_entry(world)
+        world.venue.script = ["reject:EService:Busy"] * 2
+        world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
+
+    assert Decimal("0.5") == world.stop().qty
+    assert agree(world)
+
+
 async def test_clean_stop_is_bounded_when_the_venue_does_not_answer(world):
     async with world.running():
         entry_id = await open_entry(world)
