@@ -137,6 +137,6 @@ def test_one_process_ingests_trades_and_stops_in_order(exchange: dict[str, objec
     open_orders = [order for order in account["orders"] if order["status"] in {"new", "partially_filled"}]
     assert {order["order_type"] for order in open_orders} <= {"stop-loss"}, "only protective stops are left"
     held = {asset: amount for asset, amount in account["balances"].items() if asset != "USD" and Decimal(amount) > 0}
-    bare = set(held) - {order["symbol"].split("/")[0] for order in open_orders}
-    told = [line for line in output.splitlines() if any(f"{asset}/USD" in line for asset in bare)]
-    assert not bare, f"every position has its stop: {held}\n" + "\n".join(told[-40:])
+    differing = set(held) ^ {order["symbol"].split("/")[0] for order in open_orders}
+    told = [line for line in output.splitlines() if any(f"{asset}/USD" in line for asset in differing)]
+    assert not differing, f"every position has its stop: {held}\n" + "\n".join(told[-40:])
