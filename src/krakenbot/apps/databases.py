@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import Databases, ProcessKind, open_databases
-from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login
+from krakenbot.adapters.postgres.embedded import EmbeddedCluster, Login, running_url
 from krakenbot.adapters.postgres.migrate import DatabasePart
 from krakenbot.adapters.postgres.migrate import migrate as migrate_database
 from krakenbot.apps.settings import Settings
@@ -53,6 +54,32 @@ async def process_databases(settings: Settings, process: ProcessKind) -> AsyncIt
         yield await stack.enter_async_context(
             open_databases(ingest_url=url, decision_url=decision_url, process=process)
         )
+
+
+def decision_target(settings: Settings, login: Login) -> str:
+    """Return where a command finds the decision database: the URL that is set, or the embedded cluster that runs.
+
+    `login` is for the embedded one. Raises ConfigError when there is neither.
+    """
+    url = settings.database.decision_url or settings.database.url
+    target = url.reveal() if url else running_url(settings.process.data_dir / CLUSTERS_FOLDER, "decision", login)
+    if target is None:
+        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-ingest, which runs embedded clusters")
+    return target
+
+
+@asynccontextmanager
+async def decision_database(
+    settings: Settings, login: Login, *, name: str, role: str, statement_timeout_s: float = 5.0
+) -> AsyncIterator[Database]:
+    """Open the decision database for one command, as `role` where the login may; raises ConfigError."""
+    target = decision_target(settings, login)
+    database = Database(target, name=name, role=role, max_size=1, statement_timeout_s=statement_timeout_s)
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()
 
 
 async def migrate(settings: Settings) -> None:

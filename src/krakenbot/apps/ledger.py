@@ -7,18 +7,16 @@ The amount is the one that execution last published, so nobody accepts a number 
 from __future__ import annotations
 
 import getpass
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from psycopg import AsyncConnection
 
-from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
-from krakenbot.adapters.postgres.embedded import Login, running_url
+from krakenbot.adapters.postgres.embedded import Login
 from krakenbot.adapters.postgres.ledger_store import PostgresLedgerStore
-from krakenbot.apps.databases import CLUSTERS_FOLDER
+from krakenbot.apps.databases import decision_database
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.values import Asset, VenueId
@@ -32,7 +30,7 @@ async def accept_difference(settings: Settings, *, asset: str, reason: str, who:
     reason = _text("--reason", reason)
     by = _text("--by", _this_user() if who is None else who)
     wanted = Asset(asset.strip().upper())
-    async with _decision(settings) as database:
+    async with decision_database(settings, Login.OWNER, name="ledger", role=EXECUTION_ROLE) as database:
         status = await database.read(_status)
         amounts = _ledger(status).get("unexplained_amounts", {})
         if wanted not in amounts:
@@ -68,18 +66,3 @@ async def _status(connection: AsyncConnection) -> dict[str, Any]:
     if row is None:
         raise ConfigError("no execution has run on this database, so no difference is known")
     return dict(row[0])
-
-
-@asynccontextmanager
-async def _decision(settings: Settings) -> AsyncIterator[Database]:
-    url = settings.database.decision_url or settings.database.url
-    folder = settings.process.data_dir / CLUSTERS_FOLDER
-    target = url.reveal() if url else running_url(folder, "decision", Login.OWNER)
-    if target is None:
-        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-ingest, which runs embedded clusters")
-    database = Database(target, name="ledger", role=EXECUTION_ROLE, max_size=1)
-    try:
-        await database.open()
-        yield database
-    finally:
-        await database.close()

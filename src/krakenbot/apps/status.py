@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from krakenbot.adapters.clock.system import SystemClock
-from krakenbot.adapters.postgres.embedded import Login, running_url
-from krakenbot.apps.databases import CLUSTERS_FOLDER
+from krakenbot.adapters.postgres.embedded import Login
+from krakenbot.apps.databases import decision_target
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.errors import ConfigError, StoreUnavailable
 
@@ -52,10 +52,7 @@ async def print_status(settings: Settings, *, as_json: bool) -> None:
 
 @asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[psycopg.AsyncConnection[dict[str, Any]]]:
-    url = settings.database.decision_url or settings.database.url
-    target = url.reveal() if url else running_url(settings.process.data_dir / CLUSTERS_FOLDER, "decision", Login.STATUS)
-    if target is None:
-        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-ingest, which runs embedded clusters")
+    target = decision_target(settings, Login.STATUS)
     try:
         connection = await psycopg.AsyncConnection.connect(
             target, row_factory=dict_row, connect_timeout=5, options="-c statement_timeout=5000"

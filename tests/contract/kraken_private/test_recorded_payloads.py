@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from krakenbot.adapters.kraken.codec import rest
+from krakenbot.adapters.kraken.codec import preflight, rest
 from krakenbot.adapters.kraken.codec.private import (
     BalancesMessage,
     ComplaintMessage,
@@ -165,7 +165,7 @@ def test_token_is_read(path: Path) -> None:
 
 @pytest.mark.parametrize("path", payloads("rest/GetApiKeyInfo"))
 def test_key_info_is_read(path: Path) -> None:
-    info = rest.decode_api_key_info(result_of(path))
+    info = preflight.decode_key_rights(result_of(path))
 
     assert set(json.loads(path.read_text())["result"]["permissions"]) == info.permissions
     assert info.may_move_funds

@@ -19,7 +19,6 @@ from attrs import frozen
 
 from krakenbot.adapters.kraken.codec.preflight import (
     decode_bids,
-    decode_key_rights,
     decode_status_frame,
     decode_volume,
 )
@@ -123,8 +122,8 @@ class KrakenPreflight:
         """
         digest = hashlib.sha256(b"krakenbot key " + api_key.reveal().encode()).hexdigest()[:16]
         try:
-            await self._rest.private("GetApiKeyInfo")
-            rights = readable(decode_key_rights, await self._rest.private("GetApiKeyInfo"))
+            await self._rest.api_key_info()
+            rights = await self._rest.api_key_info()
         except VenueRejected as error:
             return KeyFacts(process=process, fingerprint=digest, refused=error.reason)
         token = await self._token() if with_token else None

@@ -17,11 +17,10 @@ import httpx
 import msgspec
 from attrs import field, frozen
 
+from krakenbot.adapters.kraken.codec.preflight import decode_key_rights
 from krakenbot.adapters.kraken.codec.rest import (
     Answer,
-    ApiKeyInfo,
     decode_answer,
-    decode_api_key_info,
     decode_time,
     decode_token,
 )
@@ -30,6 +29,7 @@ from krakenbot.adapters.kraken.nonce import NonceSource
 from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier
 from krakenbot.adapters.kraken.signing import Credentials, sign
 from krakenbot.domain.errors import ConfigError, VenueProtocolError, VenueUnavailable
+from krakenbot.domain.preflight.keys import KeyRights
 from krakenbot.domain.secret import Secret
 from krakenbot.ports.clock import Clock
 
@@ -134,9 +134,9 @@ class KrakenRest:
         """Return the venue's time, in whole seconds."""
         return readable(decode_time, await self.public("Time"))
 
-    async def api_key_info(self) -> ApiKeyInfo:
+    async def api_key_info(self) -> KeyRights:
         """Return the rights and limits of the key."""
-        return readable(decode_api_key_info, await self.private("GetApiKeyInfo"))
+        return readable(decode_key_rights, await self.private("GetApiKeyInfo"))
 
     async def _when_there_is_room(
         self, credentials: Credentials, nonces: NonceSource, endpoint: str, params: Mapping[str, str]

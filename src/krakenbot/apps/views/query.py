@@ -14,10 +14,9 @@ from typing import Final
 
 from attrs import frozen
 
-from krakenbot.adapters.postgres.database import Database
-from krakenbot.adapters.postgres.embedded import Login, running_url
+from krakenbot.adapters.postgres.embedded import Login
 from krakenbot.adapters.postgres.order_views import PostgresOrderViews
-from krakenbot.apps.databases import CLUSTERS_FOLDER
+from krakenbot.apps.databases import decision_database
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.errors import ConfigError
 from krakenbot.domain.execution.order import OrderState
@@ -47,17 +46,10 @@ class Question:
 @asynccontextmanager
 async def open_views(settings: Settings) -> AsyncIterator[OrderViews]:
     """Open the decision database for reading, as the status role where the login may; raises ConfigError."""
-    url = settings.database.decision_url or settings.database.url
-    folder = settings.process.data_dir / CLUSTERS_FOLDER
-    target = url.reveal() if url else running_url(folder, "decision", Login.STATUS)
-    if target is None:
-        raise ConfigError("no database: set DECISION_DATABASE_URL, or start run-ingest, which runs embedded clusters")
-    database = Database(target, name="views", role=STATUS_ROLE, max_size=1, statement_timeout_s=15.0)
-    try:
-        await database.open()
+    async with decision_database(
+        settings, Login.STATUS, name="views", role=STATUS_ROLE, statement_timeout_s=15.0
+    ) as database:
         yield PostgresOrderViews(database)
-    finally:
-        await database.close()
 
 
 async def order_filter(views: OrderViews, asked: Question) -> OrderFilter:

@@ -44,6 +44,17 @@ class KeyRights:
     valid_until: datetime | None
     ip_allowlist: tuple[str, ...] | None
     nonce_window: int | None
+    name: str = ""
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Return the permissions that let the key withdraw or add funds; such a key is refused."""
+        return tuple(sorted(name for name in self.permissions if any(word in name.lower() for word in _MOVES_FUNDS)))
+
+    @property
+    def may_move_funds(self) -> bool:
+        """Tell whether the key may withdraw or add funds."""
+        return bool(self.moving)
 
 
 @frozen(kw_only=True)
@@ -111,7 +122,7 @@ def _judge_key(key: KeyFacts, at: datetime, settings: DoctorSettings) -> list[Fi
     if key.rights is None:
         return []
     findings = [
-        *_rights(key.process, key.rights.permissions),
+        *_rights(key.process, key.rights),
         _expiry(key.process, key.rights, at, settings),
         _addresses(key.process, key.rights, settings),
         _nonce(key.process, key.rights),
@@ -141,16 +152,16 @@ def _refused(process: str, words: str) -> Finding:
     )
 
 
-def _rights(process: str, permissions: frozenset[str]) -> list[Finding]:
+def _rights(process: str, rights: KeyRights) -> list[Finding]:
+    permissions = rights.permissions
     check = f"key.{process}.rights"
     shown = ", ".join(sorted(permissions)) or "none"
     findings = []
-    moving = sorted(name for name in permissions if any(word in name.lower() for word in _MOVES_FUNDS))
-    if moving:
+    if rights.may_move_funds:
         findings.append(
             fail(
                 check,
-                f"may move funds: {', '.join(moving)}",
+                f"may move funds: {', '.join(rights.moving)}",
                 "no deposit and withdrawal rights",
                 "Make a key without deposit and withdrawal rights, and delete this one.",
             )

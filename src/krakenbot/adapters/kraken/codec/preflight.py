@@ -1,4 +1,4 @@
-"""Answers that only the doctor reads: the key's rights, best bids, traded volume, the status frame.
+"""Answers that say whether a process may start: the key's rights, best bids, traded volume, the status frame.
 
 Enters: results of REST calls, one frame of the public WebSocket. Leaves: facts, or VenueProtocolError. A field that
 the venue leaves out stays unknown, it is never taken for a good one. GetApiKeyInfo is documented with names in
@@ -7,27 +7,25 @@ snake_case; names in camelCase have been seen in examples, and both are read.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, readable
 from krakenbot.adapters.kraken.codec.private import bounded
-from krakenbot.adapters.kraken.codec.rest import PairNames
+from krakenbot.adapters.kraken.codec.rest import PairNames, decode_as, instant_of
 from krakenbot.domain.errors import VenueProtocolError
 from krakenbot.domain.preflight.keys import KeyRights
 from krakenbot.domain.values import Symbol
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT_MAX: Final = 160
 _PLANNED_MAX: Final = 5
-T = TypeVar("T")
 
 
 class _KeyInfo(msgspec.Struct):
     permissions: list[str]
+    api_key_name: str = ""
     nonce_window: int | str | None = None
     nonce_window_camel: int | str | None = msgspec.field(name="nonceWindow", default=None)
     valid_until: int | str | None = None
@@ -57,28 +55,29 @@ class _StatusFrame(msgspec.Struct):
 
 def decode_key_rights(result: msgspec.Raw) -> KeyRights:
     """Return what GetApiKeyInfo says of the key; raises VenueProtocolError without a list of permissions."""
-    info = _decode(result, _KeyInfo, "GetApiKeyInfo")
+    info = decode_as(result, _KeyInfo, "GetApiKeyInfo")
     window = _whole(info.nonce_window, info.nonce_window_camel, "nonce_window")
     until = _whole(info.valid_until, info.valid_until_camel, "valid_until")
     addresses = info.ip_allowlist_camel if info.ip_allowlist is None else info.ip_allowlist
     return KeyRights(
         permissions=frozenset(info.permissions),
         expires=None if until is None else until != 0,
-        valid_until=_instant(until) if until else None,
+        valid_until=instant_of(Decimal(until)) if until else None,
         ip_allowlist=None if addresses is None else tuple(address for address in addresses if address),
         nonce_window=window,
+        name=info.api_key_name,
     )
 
 
 def decode_bids(result: msgspec.Raw, names: PairNames) -> dict[Symbol, Decimal]:
     """Return the best bids of Ticker; a pair without one is left out."""
-    rows = _decode(result, dict[str, _TickerRow], "Ticker")
+    rows = decode_as(result, dict[str, _TickerRow], "Ticker")
     return {names.symbol_of(name): bounded(row.b[0]) for name, row in rows.items() if row.b and row.b[0] > 0}
 
 
 def decode_volume(result: msgspec.Raw) -> tuple[Decimal | None, str]:
     """Return the 30-day volume of TradeVolume and its currency as the venue names it."""
-    volume = _decode(result, _Volume, "TradeVolume")
+    volume = decode_as(result, _Volume, "TradeVolume")
     return (None if volume.volume is None else bounded(volume.volume)), volume.currency
 
 
@@ -111,20 +110,3 @@ def _whole(snake: int | str | None, camel: int | str | None, name: str) -> int |
         return None if value is None or value == "" else int(Decimal(value))
     except (InvalidOperation, ValueError, OverflowError):
         raise VenueProtocolError(f"GetApiKeyInfo not as documented: $.{name}") from None
-
-
-def _instant(seconds: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(seconds=seconds)
-    except OverflowError:
-        raise VenueProtocolError("time is out of range") from None
-
-
-def _decode(text: msgspec.Raw, wanted: type[T], what: str) -> T:
-    try:
-        return msgspec.json.decode(text, type=wanted)
-    except msgspec.ValidationError as error:
-        # only the place: the text before it may quote a value
-        raise VenueProtocolError(f"{what} not as documented: {str(error).rpartition(' - at ')[2]}") from None
-    except BAD_INPUT:
-        raise VenueProtocolError(f"{what} is not JSON") from None

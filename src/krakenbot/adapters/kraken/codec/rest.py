@@ -82,22 +82,6 @@ class AssetPairs:
 
 
 @frozen(kw_only=True)
-class ApiKeyInfo:
-    """What Kraken says about the key that asks; `valid_until` is None when it does not expire."""
-
-    name: str
-    permissions: frozenset[str]
-    nonce_window: int
-    valid_until: datetime | None
-    ip_allowlist: tuple[str, ...]
-
-    @property
-    def may_move_funds(self) -> bool:
-        """Tell whether the key may withdraw or add funds; such a key is refused."""
-        return bool(self.permissions & {"withdraw-funds", "add-funds"})
-
-
-@frozen(kw_only=True)
 class Page:
     """One page of a paged answer: its rows, and how many there are in all (None when the venue does not say)."""
 
@@ -220,17 +204,9 @@ class _Ledger(msgspec.Struct):
     count: int | None = None
 
 
-class _KeyInfo(msgspec.Struct):
-    api_key_name: str = ""
-    permissions: list[str] = []
-    nonce_window: int | str = 0
-    valid_until: int | str = 0
-    ip_allowlist: list[str] = []
-
-
 def decode_answer(body: bytes) -> Answer:
     """Decode the envelope of an answer; HTML and cut JSON raise VenueProtocolError."""
-    envelope = _decode(body, _Envelope, "answer")
+    envelope = decode_as(body, _Envelope, "answer")
     warnings = tuple(text for text in envelope.error if text.startswith("W"))
     errors = tuple(text for text in envelope.error if not text.startswith("W"))
     return Answer(result=envelope.result, errors=errors, warnings=warnings)
@@ -238,17 +214,17 @@ def decode_answer(body: bytes) -> Answer:
 
 def decode_system_status(result: msgspec.Raw) -> str:
     """Return the status word of SystemStatus."""
-    return _decode(result, _Status, "SystemStatus").status
+    return decode_as(result, _Status, "SystemStatus").status
 
 
 def decode_time(result: msgspec.Raw) -> datetime:
     """Return the venue's time, in whole seconds."""
-    return _instant(Decimal(_decode(result, _Time, "Time").unixtime))
+    return instant_of(Decimal(decode_as(result, _Time, "Time").unixtime))
 
 
 def decode_token(result: msgspec.Raw) -> Secret:
     """Return the token of GetWebSocketsToken."""
-    return Secret(_decode(result, _Token, "GetWebSocketsToken").token)
+    return Secret(decode_as(result, _Token, "GetWebSocketsToken").token)
 
 
 def decode_asset_pairs(result: msgspec.Raw) -> AssetPairs:
@@ -256,10 +232,10 @@ def decode_asset_pairs(result: msgspec.Raw) -> AssetPairs:
     instruments: list[Instrument] = []
     refused: dict[str, str] = {}
     names = PairNames()
-    rows = _decode(result, dict[str, msgspec.Raw], "AssetPairs")
+    rows = decode_as(result, dict[str, msgspec.Raw], "AssetPairs")
     for key, raw in rows.items():
         try:
-            row = _decode(raw, _PairRow, "AssetPairs")
+            row = decode_as(raw, _PairRow, "AssetPairs")
             instrument = _instrument_of(row)
         except VenueProtocolError as error:
             refused[key] = str(error)
@@ -276,7 +252,7 @@ def decode_asset_pairs(result: msgspec.Raw) -> AssetPairs:
 def decode_balances(result: msgspec.Raw, names: PairNames) -> dict[Asset, VenueBalance]:
     """Return all balances of BalanceEx by WS v2 asset."""
     balances: dict[Asset, VenueBalance] = {}
-    for code, row in _decode(result, dict[Id, _BalanceRow], "BalanceEx").items():
+    for code, row in decode_as(result, dict[Id, _BalanceRow], "BalanceEx").items():
         asset = names.asset_of(code)
         before = balances.get(asset) or VenueBalance(asset=asset, balance=Decimal(0), held=Decimal(0))
         # available = balance + credit - credit_used - hold_trade, as Kraken states it
@@ -291,7 +267,7 @@ def decode_balances(result: msgspec.Raw, names: PairNames) -> dict[Asset, VenueB
 
 def decode_fee_rates(result: msgspec.Raw, names: PairNames) -> dict[Symbol, FeeRates]:
     """Return the fees of TradeVolume; a pair without a maker fee pays the taker's for both."""
-    volume = _decode(result, _TradeVolume, "TradeVolume")
+    volume = decode_as(result, _TradeVolume, "TradeVolume")
     makers = volume.fees_maker or {}
     return {
         names.symbol_of(name): FeeRates(
@@ -304,32 +280,32 @@ def decode_fee_rates(result: msgspec.Raw, names: PairNames) -> dict[Symbol, FeeR
 
 def decode_open_orders(result: msgspec.Raw, names: PairNames) -> Page:
     """Return the rows of OpenOrders."""
-    rows = _decode(result, _Open, "OpenOrders").open
+    rows = decode_as(result, _Open, "OpenOrders").open
     return Page(orders=tuple(_order_of(order_id, row, names) for order_id, row in rows.items()))
 
 
 def decode_closed_orders(result: msgspec.Raw, names: PairNames) -> Page:
     """Return one page of ClosedOrders, in the venue's order."""
-    page = _decode(result, _Closed, "ClosedOrders")
+    page = decode_as(result, _Closed, "ClosedOrders")
     orders = tuple(_order_of(order_id, row, names) for order_id, row in page.closed.items())
     return Page(orders=orders, count=page.count)
 
 
 def decode_fills(result: msgspec.Raw, names: PairNames) -> Page:
     """Return one page of TradesHistory, in the venue's order."""
-    page = _decode(result, _Trades, "TradesHistory")
+    page = decode_as(result, _Trades, "TradesHistory")
     fills = tuple(_fill_of(exec_id, row, names) for exec_id, row in page.trades.items())
     return Page(fills=fills, count=page.count)
 
 
 def decode_ledgers(result: msgspec.Raw, names: PairNames) -> Page:
     """Return one page of Ledgers, in the venue's order."""
-    page = _decode(result, _Ledger, "Ledgers")
+    page = decode_as(result, _Ledger, "Ledgers")
     entries = tuple(
         LedgerEntry(
             ledger_id=ledger_id,
             ref_id=row.refid,
-            at=_instant(row.time),
+            at=instant_of(row.time),
             kind=row.type,
             subtype=readable(row.subtype, _SUBTYPE_MAX),
             asset=names.asset_of(row.asset),
@@ -342,23 +318,8 @@ def decode_ledgers(result: msgspec.Raw, names: PairNames) -> Page:
     return Page(entries=entries, count=page.count)
 
 
-def decode_api_key_info(result: msgspec.Raw) -> ApiKeyInfo:
-    """Return what GetApiKeyInfo says of the key."""
-    info = _decode(result, _KeyInfo, "GetApiKeyInfo")
-    try:
-        nonce_window, valid_until = int(info.nonce_window), Decimal(info.valid_until)
-    except (ValueError, InvalidOperation):
-        raise VenueProtocolError("GetApiKeyInfo not as documented: $.nonce_window or $.valid_until") from None
-    return ApiKeyInfo(
-        name=info.api_key_name,
-        permissions=frozenset(info.permissions),
-        nonce_window=nonce_window,
-        valid_until=_instant(valid_until) if valid_until else None,
-        ip_allowlist=tuple(address for address in info.ip_allowlist if address),
-    )
-
-
-def _decode(text: bytes | msgspec.Raw, wanted: type[T], what: str) -> T:
+def decode_as(text: bytes | msgspec.Raw, wanted: type[T], what: str) -> T:
+    """Decode JSON into a type; raises VenueProtocolError, which names `what` and shows nothing of the text."""
     try:
         return msgspec.json.decode(text, type=wanted)
     except msgspec.ValidationError as error:
@@ -406,8 +367,8 @@ def _order_of(order_id: str, row: _OrderRow, names: PairNames) -> VenueOrder:
         limit_price=limit_price,
         trigger_price=trigger_price,
         reason=row.reason,
-        opened_at=_instant(row.opentm) if row.opentm else None,
-        closed_at=_instant(row.closetm) if row.closetm else None,
+        opened_at=instant_of(row.opentm) if row.opentm else None,
+        closed_at=instant_of(row.closetm) if row.closetm else None,
     )
 
 
@@ -449,11 +410,12 @@ def _fill_of(exec_id: str, row: _TradeRow, names: PairNames) -> VenueFill:
         # TradesHistory states fees in the quote asset; of a pair that is gone we do not know its name
         fee_asset=Asset(symbol.partition("/")[2] or "unknown"),
         is_maker=row.maker,
-        at=_instant(row.time),
+        at=instant_of(row.time),
     )
 
 
-def _instant(seconds: Decimal) -> datetime:
+def instant_of(seconds: Decimal) -> datetime:
+    """Return the time of a Unix time in seconds; raises VenueProtocolError when it is out of range."""
     try:
         return _EPOCH + timedelta(microseconds=int(bounded(seconds) * 1_000_000))
     except OverflowError:

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krakenbot.adapters.kraken.codec import rest
+from krakenbot.adapters.kraken.codec import preflight, rest
 from krakenbot.adapters.kraken.codec.private import bounded
 from krakenbot.adapters.kraken.protocol.private import PrivateSession, PrivateSessionSettings
 from krakenbot.domain.errors import VenueProtocolError
@@ -116,7 +116,7 @@ DECODERS: list[Callable[[msgspec.Raw], object]] = [
     rest.decode_time,
     rest.decode_token,
     rest.decode_asset_pairs,
-    rest.decode_api_key_info,
+    preflight.decode_key_rights,
     lambda result: rest.decode_balances(result, rest.PairNames()),
     lambda result: rest.decode_fee_rates(result, rest.PairNames()),
     lambda result: rest.decode_open_orders(result, rest.PairNames()),
