@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
 import psycopg
+from attrs import define
 from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
@@ -54,6 +55,14 @@ class CommitInDoubt(StoreUnavailable):
         super().__init__(f"the connection was lost after COMMIT and its outcome could not be found: {cause}")
         self.transaction_id = transaction_id
         self.is_reused = is_reused
+
+
+@define
+class _Unit:
+    """A transaction's connection; its id is None until its COMMIT is about to be sent, and when it wrote nothing."""
+
+    connection: AsyncConnection
+    transaction_id: str | None = None
 
 
 class Database:
@@ -154,53 +163,43 @@ class Database:
         return await in_own_task(self._transact_pipelined(body), finish=True)
 
     async def _transact_pipelined(self, body: Body[T]) -> T:
-        transaction_id: str | None = None
-        result: T
-        with translated():
-            try:
-                async with asyncio.timeout(self._unit_timeout_s), self._pool.connection() as connection:
-                    try:
-                        async with connection.pipeline():
-                            await connection.execute("BEGIN")
-                            cursor = await connection.execute(_OWN_ID)
-                            result = await body(connection)
-                            row = await cursor.fetchone()
-                            transaction_id = row[0] if row else None
-                            await connection.execute("COMMIT")
-                    except BaseException:
-                        with contextlib.suppress(psycopg.Error):
-                            await connection.execute("ROLLBACK")
-                        raise
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
-                if transaction_id is None:
-                    raise
-                if not await self.is_committed(transaction_id):
-                    raise StoreUnavailable("the connection was lost; the transaction was not committed") from None
+        async with self._unit() as unit, _rolled_back(unit.connection), unit.connection.pipeline():
+            await unit.connection.execute("BEGIN")
+            cursor = await unit.connection.execute(_OWN_ID)
+            result = await body(unit.connection)
+            row = await cursor.fetchone()
+            unit.transaction_id = row[0] if row else None
+            await unit.connection.execute("COMMIT")
         return result
 
     async def _transact(self, body: Body[T], begin: str) -> T:
-        transaction_id: str | None = None
-        result: T
+        async with self._unit() as unit:
+            await unit.connection.execute(begin.encode())
+            async with _rolled_back(unit.connection):
+                result = await body(unit.connection)
+                if begin != _BEGIN_READ:
+                    row = await (await unit.connection.execute(_OWN_ID_IF_ANY)).fetchone()
+                    unit.transaction_id = row[0] if row else None
+            await unit.connection.execute("COMMIT")
+        return result
+
+    @contextlib.asynccontextmanager
+    async def _unit(self) -> AsyncIterator[_Unit]:
+        """Give a connection for one transaction; when it is lost, find out what the COMMIT came to.
+
+        Ends without an error when the transaction was committed after all.
+        """
+        unit: _Unit | None = None
         with translated():
             try:
                 async with asyncio.timeout(self._unit_timeout_s), self._pool.connection() as connection:
-                    await connection.execute(begin.encode())
-                    try:
-                        result = await body(connection)
-                        if begin != _BEGIN_READ:
-                            row = await (await connection.execute(_OWN_ID_IF_ANY)).fetchone()
-                            transaction_id = row[0] if row else None
-                    except BaseException:
-                        with contextlib.suppress(psycopg.Error):
-                            await connection.execute("ROLLBACK")
-                        raise
-                    await connection.execute("COMMIT")
+                    unit = _Unit(connection)
+                    yield unit
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError):
-                if transaction_id is None:
+                if unit is None or unit.transaction_id is None:
                     raise
-                if not await self.is_committed(transaction_id):
+                if not await self.is_committed(unit.transaction_id):
                     raise StoreUnavailable("the connection was lost; the transaction was not committed") from None
-        return result
 
     async def is_committed(self, transaction_id: str) -> bool:
         """Tell whether a transaction was committed; raises CommitInDoubt when that can't be found out."""
@@ -241,6 +240,16 @@ class Database:
         ).fetchone()
         if row is not None and row[0]:
             await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+
+
+@contextlib.asynccontextmanager
+async def _rolled_back(connection: AsyncConnection) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):
+            await connection.execute("ROLLBACK")
+        raise
 
 
 async def _check(connection: AsyncConnection) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
+from attrs import evolve
+
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.execution.change import OrderChange, OrderEventRow
 from krakenbot.domain.execution.journal import JournalKind, JournalRecord
@@ -66,9 +68,8 @@ class WriteAhead:
         """Journal a request while the store is away; return the record's id, nothing when there is no record."""
         if self._recorder.is_store_available or (order.role is OrderRole.ENTRY and kind is not JournalKind.CANCEL):
             return ()
-        record = self._record(
-            kind,
-            order,
+        record = evolve(
+            self._record(kind, order),
             qty=qty,
             limit_price=limit_price,
             trigger_price=trigger_price,
@@ -76,25 +77,9 @@ class WriteAhead:
         )
         return (record.journal_id,) if await self._recorder.write_ahead(record) else ()
 
-    def _record(
-        self,
-        kind: JournalKind,
-        order: Order,
-        *,
-        qty: Decimal | None = None,
-        limit_price: Decimal | None = None,
-        trigger_price: Decimal | None = None,
-        deadline_at: datetime | None = None,
-    ) -> JournalRecord:
+    def _record(self, kind: JournalKind, order: Order) -> JournalRecord:
         return JournalRecord(
-            journal_id=JournalId(self._ids.order_suffix()),
-            at=self._clock.now(),
-            kind=kind,
-            order=order,
-            qty=qty,
-            limit_price=limit_price,
-            trigger_price=trigger_price,
-            deadline_at=deadline_at,
+            journal_id=JournalId(self._ids.order_suffix()), at=self._clock.now(), kind=kind, order=order
         )
 
 
