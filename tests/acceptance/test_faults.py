@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,13 @@ KEPT = {"PATH", "TMPDIR"}
 FAULT = "public drops in midstream, halfway through a trade"
 
 
-@pytest.mark.slow
-@pytest.mark.postgres
-@pytest.mark.timeout(170)
-def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
+def struck_by(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run the command, which must find that all held; return the report's rows."""
+    report = folder / "report.json"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "--symbols", "2", "--report", str(report), "--only", FAULT],
+        [sys.executable, "-m", "tests.faults", "--report", str(report), *arguments],
         cwd=ROOT,
-        env={name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(tmp_path)},  # noqa: TID251  # handed on
+        env={name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(folder)},  # noqa: TID251  # handed on
         capture_output=True,
         text=True,
         check=False,
@@ -38,7 +37,16 @@ def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
     assert found["passed"]
-    struck, last = found["faults"]
+    rows: list[dict[str, Any]] = found["faults"]
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(170)
+def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path: Path) -> None:
+    struck, last = struck_by(tmp_path, "--symbols", "2", "--only", FAULT)
+
     assert struck["fault"] == FAULT
     assert struck["injected"] == 1
     assert (struck["compared"]["books"], struck["compared"]["queues"]) == (2, 2)
@@ -51,23 +59,9 @@ def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path:
 @pytest.mark.postgres
 @pytest.mark.timeout(170)
 def test_a_lost_answer_and_a_kill_leave_no_order_unknown_and_no_fill_unbooked(tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
     wanted = ["entry: its answer is lost, it is filled in part", "kill -9 at gateway.submit:after of entry"]
-    arguments = ["--suite", "orders", "--symbols", "5", "--report", str(report), "--only", *wanted]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults", *arguments],
-        cwd=ROOT,
-        env={name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(tmp_path)},  # noqa: TID251  # handed on
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=160,
-    )
+    lost, killed = struck_by(tmp_path, "--suite", "orders", "--symbols", "5", "--only", *wanted)
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(report.read_text())
-    assert found["passed"]
-    lost, killed = found["faults"]
     assert lost["points"] == [
         "once at add_order.ack: lose",
         "once at private.executions.new: fill 40 % of order of case0",

@@ -17,6 +17,16 @@ START_PATIENCE_S = 60
 
 
 @contextmanager
+def answering(program: str) -> Iterator[int]:
+    """Run a program that serves on a port and prints it; yield the port."""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline() if process.stdout else "")
+        finally:
+            process.kill()
+
+
+@contextmanager
 def exchange_process(folder: Path, *options: str) -> Iterator[dict[str, Any]]:
     """Run `krakenbot exchange` with the bench's accounts; yield what its ready file says."""
     accounts, ready, log = folder / "accounts.json", folder / "ready.json", folder / "exchange.log"

@@ -19,13 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any
 
 import websockets
-from tests.bench._process import exchange_process
+from tests.bench._process import answering, exchange_process
 from tests.bench._subscriber import call
 
 MOST_MS = 5.0
@@ -71,8 +71,7 @@ def percentiles(times: list[float], delay_ms: int) -> dict[str, float]:
     return {name: round(over[index], 2) for name, index in points.items()}
 
 
-@contextmanager
-def bare_peer(delay_ms: int) -> Iterator[int]:
+def bare_peer(delay_ms: int) -> AbstractContextManager[int]:
     """Run a process that waits both ways' delay and answers; yield its port."""
     program = (
         "import asyncio\n"
@@ -87,11 +86,7 @@ def bare_peer(delay_ms: int) -> Iterator[int]:
         "    await server.serve_forever()\n"
         "asyncio.run(main())\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield int(process.stdout.readline() if process.stdout else "")
-        finally:
-            process.kill()
+    return answering(program)
 
 
 @contextmanager

@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -27,9 +25,11 @@ from typing import Any
 import anyio
 import psycopg
 import websockets
-from attrs import define, frozen
-from tests.bench._process import exchange_process
+from attrs import define
+from tests.bench._process import answering, exchange_process
 from tests.bench._subscriber import ACCOUNTS
+from tests.decision_rows import publish_gate
+from tests.events import Events
 
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
 from krakenbot.adapters.journal.files import FileJournal
@@ -44,12 +44,9 @@ from krakenbot.adapters.kraken.ws import Connection
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster
 from krakenbot.adapters.postgres.lease import PostgresLease
-from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
-from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
-from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.domain.decision.plan import EntryPlan, ExitProfile, QueueAction, RiskApproved, StopTrigger
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
@@ -59,8 +56,8 @@ from krakenbot.domain.execution.rate import RateBudget, trading_limits
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.secret import Secret
-from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus
-from krakenbot.domain.values import EpochId, GenerationId, LineageId, Side, Symbol, VenueId
+from krakenbot.domain.values import Side, Symbol, VenueId
+from krakenbot.ports.order_store import EntryGate
 
 ENTRIES = 300
 WARM_UP = 30
@@ -103,8 +100,7 @@ def _at(times: list[float], share: float) -> float:
     return sorted(times)[int(len(times) * share)]
 
 
-@contextmanager
-def _echo() -> Iterator[int]:
+def _echo() -> AbstractContextManager[int]:
     program = (
         "import asyncio\n"
         "from websockets.asyncio.server import serve\n"
@@ -117,23 +113,7 @@ def _echo() -> Iterator[int]:
         "        await server.serve_forever()\n"
         "asyncio.run(main())\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield int(process.stdout.readline() if process.stdout else "")
-        finally:
-            process.kill()
-
-
-class _Silent:
-    def emit(self, name: str, **fields: object) -> None:
-        """Take no notice."""
-
-
-@frozen(kw_only=True)
-class _Bound:
-    lineage_id: LineageId
-    epoch_id: EpochId
-    generation_id: GenerationId
+    return answering(program)
 
 
 @define
@@ -167,7 +147,7 @@ async def _measure(folder: Path, ready: dict[str, Any], port: int) -> tuple[list
             database = Database(cluster.url(), name="bench")
             await database.open()
             stack.push_async_callback(database.close)
-            bound = await _bind(database)
+            bound = await publish_gate(database, database, database, CLOCK.now(), Symbol("BTC/USD"))
             connection = await stack.enter_async_context(
                 await psycopg.AsyncConnection.connect(cluster.url(), autocommit=True)
             )
@@ -226,7 +206,7 @@ async def _desk(
     settings = ExecutionSettings(
         venue_id=VENUE, capital_limit_quote=Decimal(1000), max_generation_age_s=3600.0, max_epoch_age_s=3600.0
     )
-    store, sink = PostgresOrderStore(database, venue_id=VENUE), _Silent()
+    store, sink = PostgresOrderStore(database, venue_id=VENUE), Events()
     async with AsyncExitStack() as stack:
         nonces = NonceSource(clock=CLOCK, state_file=folder / "nonce")
         rest = await stack.enter_async_context(
@@ -306,49 +286,7 @@ async def _last_prices(ready: dict[str, Any]) -> dict[Symbol, Decimal]:
     return found
 
 
-async def _bind(database: Database) -> _Bound:
-    """Bring a lineage, a valid epoch and an answered generation into force, as ingest does."""
-    at = CLOCK.now()
-    lineage = PostgresLineageStore(database, database)
-    refresher, answers = PostgresStateRefresher(database, database), PostgresRefreshAnswers(database)
-    states = PostgresStateStore(database)
-    try:
-        lineage_id, run_id = await lineage.start_lineage(at)
-        symbol = (Symbol("BTC/USD"),)
-        epoch, _ = await lineage.publish_epoch(
-            lineage_id=lineage_id,
-            run_id=run_id,
-            status=EpochStatus.VALID,
-            criteria=EpochCriteria(
-                symbols=1,
-                l2_fresh=1,
-                l3_set=1,
-                l3_fresh=1,
-                pinned=0,
-                pinned_l2_fresh=0,
-                pinned_l3_fresh=0,
-                writer_lag_s=0.1,
-                symbols_configured=None,
-                l3_enabled=True,
-            ),
-            reasons=(),
-            execution=symbol,
-            l3=symbol,
-            pinned=(),
-            at=at,
-        )
-        await states.request_refresh(at, 0.0)
-        ids = await answers.wait_for_requests(1.0)
-        refreshed = await refresher.refresh(lineage_id, run_id, at)
-        await refresher.sync(refreshed.generation_id)
-        await answers.answer(ids, refreshed.generation_id)
-    finally:
-        await answers.aclose()
-        await states.aclose()
-    return _Bound(lineage_id=lineage_id, epoch_id=epoch.epoch_id, generation_id=GenerationId(refreshed.generation_id))
-
-
-def _plan(bound: _Bound, instrument: Instrument, last: Decimal) -> RiskApproved[EntryPlan]:
+def _plan(bound: EntryGate, instrument: Instrument, last: Decimal) -> RiskApproved[EntryPlan]:
     at = CLOCK.now()
     price = instrument.round_price(last * Decimal("0.8"), Side.BUY)
     qty = instrument.round_qty(max(instrument.qty_min * 5, instrument.cost_min * 5 / price) * 2)

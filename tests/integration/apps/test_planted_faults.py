@@ -16,44 +16,26 @@ import psycopg
 import pytest
 from attrs import evolve, frozen
 from psycopg.conninfo import conninfo_to_dict
+from tests.decision_rows import ABC, VENUE, entry_row, publish_gate, stop_row
 
 from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, INGEST_ROLE
 from krakenbot.adapters.postgres.embedded import Login
 from krakenbot.adapters.postgres.lease import PostgresLease
-from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
-from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
-from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.apps.rehearsal.collect import Collected, collect
 from krakenbot.apps.rehearsal.exchange_truth import exchange_book
 from krakenbot.apps.rehearsal.report import build_report, exit_status
-from krakenbot.domain.decision.plan import ExitKind, StopTrigger
 from krakenbot.domain.execution.fills import Fill
-from krakenbot.domain.execution.order import Order, OrderRole, OrderState, OrderType
+from krakenbot.domain.execution.order import OrderState
 from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent
-from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus
-from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, Symbol, VenueId, VenueOrderId
-from krakenbot.ports.order_store import EntryGate, OrderChange
+from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, VenueOrderId
+from krakenbot.ports.order_store import OrderChange
 
 pytestmark = pytest.mark.postgres
 _copies = itertools.count(1)
-VENUE = VenueId("127.0.0.1/test")
-ABC = Symbol("ABC/USD")
 FEED = {"book_ok": 5, "book_bad": 0, "level3_ok": 5, "level3_bad": 0, "frames": {"book": 5}}
-CRITERIA = EpochCriteria(
-    symbols=1,
-    l2_fresh=1,
-    l3_set=1,
-    l3_fresh=1,
-    pinned=0,
-    pinned_l2_fresh=0,
-    pinned_l3_fresh=0,
-    writer_lag_s=0.0,
-    symbols_configured=1,
-    l3_enabled=True,
-)
 TRUTH: dict[str, Any] = {
     "accounts": [
         {
@@ -95,26 +77,6 @@ PLANTS = {
 }
 
 
-def order(cl_ord_id: str, at: datetime, **changes: Any) -> Order:
-    made = Order(
-        cl_ord_id=ClOrdId(cl_ord_id),
-        venue_id=VENUE,
-        symbol=ABC,
-        side=Side.BUY,
-        role=OrderRole.ENTRY,
-        order_type=OrderType.LIMIT,
-        qty=Decimal(1),
-        limit_price=Decimal(100),
-        trigger_price=None,
-        trigger=None,
-        post_only=True,
-        state=OrderState.PENDING_SUBMIT,
-        created_at=at,
-        record={"regime": "range"},
-    )
-    return evolve(made, **changes)
-
-
 def fill(exec_id: str, qty: str, fee: str, at: datetime) -> Fill:
     return Fill(
         exec_id=ExecId(exec_id),
@@ -137,48 +99,9 @@ def fill(exec_id: str, qty: str, fee: str, at: datetime) -> Fill:
 
 async def write_ledger(ingest: Database, publish: Database, decision: Database, at: datetime) -> None:
     """One entry, filled in two parts; its stop, open; its protection after half a second."""
-    lineage_store, answers = PostgresLineageStore(ingest, publish), PostgresRefreshAnswers(publish)
-    refresher, state = PostgresStateRefresher(ingest, publish), PostgresStateStore(decision)
-    lineage_id, run_id = await lineage_store.start_lineage(at)
-    epoch, _ = await lineage_store.publish_epoch(
-        lineage_id=lineage_id,
-        run_id=run_id,
-        status=EpochStatus.VALID,
-        criteria=CRITERIA,
-        reasons=(),
-        execution=(ABC,),
-        l3=(ABC,),
-        pinned=(),
-        at=at,
-    )
-    assert await state.request_refresh(at, 0.0) is None
-    refreshed = await refresher.refresh(lineage_id, run_id, at)
-    await refresher.sync(refreshed.generation_id)
-    await answers.answer(await answers.wait_for_requests(1.0), refreshed.generation_id)
     lease = PostgresLease(decision)
-    gate = EntryGate(
-        lineage_id=lineage_id,
-        epoch_id=epoch.epoch_id,
-        generation_id=refreshed.generation_id,
-        lease_epoch=await lease.acquire("test", 30),
-        max_generation_age_s=60,
-        max_epoch_age_s=120,
-        at=at,
-    )
-    entry = order("kbe1", at)
-    stop = order(
-        "kbs1",
-        at,
-        side=Side.SELL,
-        role=OrderRole.PROTECTIVE_STOP,
-        order_type=OrderType.STOP_LOSS,
-        limit_price=None,
-        trigger_price=Decimal(95),
-        trigger=StopTrigger.LAST,
-        post_only=False,
-        parent_id=ClOrdId("kbe1"),
-        exit_kind=ExitKind.STOP_LOSS,
-    )
+    gate = evolve(await publish_gate(ingest, publish, decision, at), lease_epoch=await lease.acquire("test", 30))
+    entry, stop = entry_row("kbe1", at), stop_row("kbs1", at, "kbe1")
     orders = PostgresOrderStore(decision, venue_id=VENUE)
     await orders.insert_entry(entry, stop, gate)
 
@@ -215,8 +138,6 @@ async def write_ledger(ingest: Database, publish: Database, decision: Database, 
     )
     await PostgresCycleStore(decision).publish_status("execution", at, {"live_feed": FEED})
     await lease.aclose()
-    await state.aclose()
-    await answers.aclose()
 
 
 @frozen(kw_only=True)

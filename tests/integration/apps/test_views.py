@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 import pytest
 from attrs import evolve
+from tests.decision_rows import ABC, VENUE, entry_row, publish_gate, stop_row
 from tests.integration.apps import view_schema
 
 from krakenbot.adapters.postgres import order_views
@@ -22,34 +23,17 @@ from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, INGEST_ROLE
 from krakenbot.adapters.postgres.embedded import Login
 from krakenbot.adapters.postgres.lease import PostgresLease
-from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
-from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
-from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.apps import cli
-from krakenbot.domain.decision.plan import ExitKind, StopTrigger
+from krakenbot.domain.decision.plan import ExitKind
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState, OrderType
 from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent, apply_fill, flat_position
-from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus
-from krakenbot.domain.values import Asset, ClOrdId, ExecId, LeaseEpoch, Side, Symbol, VenueId, VenueOrderId
+from krakenbot.domain.values import Asset, ExecId, Side, Symbol, VenueOrderId
 from krakenbot.ports.order_store import EntryGate, OrderChange, OrderEventRow
 
 pytestmark = pytest.mark.postgres
-VENUE = VenueId("127.0.0.1/test")
-ABC, DUST = Symbol("ABC/USD"), Symbol("DUST/USD")
-CRITERIA = EpochCriteria(
-    symbols=1,
-    l2_fresh=1,
-    l3_set=1,
-    l3_fresh=1,
-    pinned=0,
-    pinned_l2_fresh=0,
-    pinned_l3_fresh=0,
-    writer_lag_s=0.0,
-    symbols_configured=1,
-    l3_enabled=True,
-)
+DUST = Symbol("DUST/USD")
 RECORD: dict[str, object] = {
     "regime": "range",
     "strategy": "liquidity",
@@ -61,42 +45,11 @@ RECORD: dict[str, object] = {
 
 
 def order(cl_ord_id: str, at: datetime, symbol: Symbol = ABC, **changes: Any) -> Order:
-    made = Order(
-        cl_ord_id=ClOrdId(cl_ord_id),
-        venue_id=VENUE,
-        symbol=symbol,
-        side=Side.BUY,
-        role=OrderRole.ENTRY,
-        order_type=OrderType.LIMIT,
-        qty=Decimal(1),
-        limit_price=Decimal(100),
-        trigger_price=None,
-        trigger=None,
-        post_only=True,
-        state=OrderState.PENDING_SUBMIT,
-        created_at=at,
-        state_at=at,
-        record=RECORD,
-    )
-    return evolve(made, **changes)
+    return entry_row(cl_ord_id, at, symbol=symbol, state_at=at, **({"record": RECORD} | changes))
 
 
 def stop(cl_ord_id: str, at: datetime, parent: str, symbol: Symbol = ABC) -> Order:
-    return order(
-        cl_ord_id,
-        at,
-        symbol,
-        side=Side.SELL,
-        role=OrderRole.PROTECTIVE_STOP,
-        order_type=OrderType.STOP_LOSS,
-        limit_price=None,
-        trigger_price=Decimal(95),
-        trigger=StopTrigger.LAST,
-        post_only=False,
-        parent_id=ClOrdId(parent),
-        exit_kind=ExitKind.STOP_LOSS,
-        record={"reason": "protective intent"},
-    )
+    return stop_row(cl_ord_id, at, parent, symbol=symbol, state_at=at, record={"reason": "protective intent"})
 
 
 def fill(exec_id: str, placed: Order, qty: str, price: str, at: datetime) -> Fill:
@@ -137,38 +90,6 @@ def covered(symbol: Symbol, protection: Protection, at: datetime) -> ProtectionE
     )
 
 
-async def make_gate(ingest: Database, publish: Database, decision: Database, at: datetime) -> EntryGate:
-    lineage_store, answers = PostgresLineageStore(ingest, publish), PostgresRefreshAnswers(publish)
-    refresher, state = PostgresStateRefresher(ingest, publish), PostgresStateStore(decision)
-    lineage_id, run_id = await lineage_store.start_lineage(at)
-    epoch, _ = await lineage_store.publish_epoch(
-        lineage_id=lineage_id,
-        run_id=run_id,
-        status=EpochStatus.VALID,
-        criteria=CRITERIA,
-        reasons=(),
-        execution=(ABC,),
-        l3=(ABC,),
-        pinned=(),
-        at=at,
-    )
-    assert await state.request_refresh(at, 0.0) is None
-    refreshed = await refresher.refresh(lineage_id, run_id, at)
-    await refresher.sync(refreshed.generation_id)
-    await answers.answer(await answers.wait_for_requests(1.0), refreshed.generation_id)
-    await answers.aclose()
-    await state.aclose()
-    return EntryGate(
-        lineage_id=lineage_id,
-        epoch_id=epoch.epoch_id,
-        generation_id=refreshed.generation_id,
-        lease_epoch=LeaseEpoch(0),
-        max_generation_age_s=600,
-        max_epoch_age_s=600,
-        at=at,
-    )
-
-
 async def write_ledger(ingest_url: str, decision_url: str, at: datetime) -> None:
     ingest = Database(ingest_url, name="ingest", role=INGEST_ROLE)
     publish = Database(decision_url, name="publish", role=INGEST_ROLE)
@@ -177,8 +98,12 @@ async def write_ledger(ingest_url: str, decision_url: str, at: datetime) -> None
     try:
         for pool in (ingest, publish, decision):
             await pool.open()
-        gate = await make_gate(ingest, publish, decision, at)
-        gate = evolve(gate, lease_epoch=await lease.acquire("test", 60))
+        gate = evolve(
+            await publish_gate(ingest, publish, decision, at),
+            lease_epoch=await lease.acquire("test", 60),
+            max_generation_age_s=600,
+            max_epoch_age_s=600,
+        )
         await write_orders(decision, gate, at)
     finally:
         await lease.aclose()

@@ -12,6 +12,7 @@ from decimal import Decimal
 import anyio
 import pytest
 from attrs import define, evolve, field
+from tests.events import Events
 
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
 from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, KrakenExecutionFeed
@@ -45,16 +46,6 @@ ACCOUNTS = json.dumps(
     ]
 )
 pytestmark = pytest.mark.anyio
-
-
-@define
-class Said:
-    """An event sink that keeps what was said."""
-
-    lines: list[tuple[str, dict[str, object]]] = field(factory=list)
-
-    def emit(self, name: str, **fields: object) -> None:
-        self.lines.append((name, fields))
 
 
 @define
@@ -123,7 +114,7 @@ class Trader:
 async def trading(make_order: Callable[..., Order]) -> AsyncIterator[Trader]:
     exchange, flow = build(ExchangeOptions(symbols=2), parse_accounts(ACCOUNTS), steady_clock(), None)
     latency = LatencySettings(median_ms=2.0, p99_ms=5.0)
-    clock, said = SystemClock(), Said()
+    clock, said = SystemClock(), Events()
     async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=1) as endpoints:
         urls = endpoints.urls()
         rest = KrakenRest(

@@ -12,6 +12,7 @@ from decimal import Decimal
 import anyio
 import pytest
 from attrs import define, field
+from tests.events import Events
 
 from krakenbot.adapters.clock.system import RandomIdSource, SystemClock
 from krakenbot.adapters.kraken.execution_feed import ExecutionFeedSettings, KrakenExecutionFeed
@@ -50,16 +51,6 @@ pytestmark = pytest.mark.anyio
 
 
 @define
-class Said:
-    """An event sink that keeps what was said."""
-
-    lines: list[str] = field(factory=list)
-
-    def emit(self, name: str, **_fields: object) -> None:
-        self.lines.append(name)
-
-
-@define
 class Desk:
     """A counted gateway with its keeper, the exchange behind it, and every moment at which the two were compared."""
 
@@ -70,7 +61,7 @@ class Desk:
     query: KrakenVenueQuery
     instrument: Instrument
     bid: Decimal
-    said: Said
+    said: Events
     make_order: Callable[..., Order]
     orders: dict[str, Order] = field(factory=dict)
     reports: list[ExecutionReport] = field(factory=list)
@@ -136,7 +127,7 @@ async def trading(make_order: Callable[..., Order], tier: AccountTier) -> AsyncI
     account = {"name": "trader", "keys": keys, "balances": {"USD": "25000", "BTC": "1"}, "tier": tier.value}
     exchange, flow = build(ExchangeOptions(symbols=2), parse_accounts(json.dumps([account])), steady_clock(), None)
     latency = LatencySettings(median_ms=10.0, p99_ms=60.0)
-    clock, said = SystemClock(), Said()
+    clock, said = SystemClock(), Events()
     async with serving(exchange, flow, latency, host="127.0.0.1", port=0, seed=1) as endpoints:
         urls = endpoints.urls()
         async with KrakenRest(
@@ -244,7 +235,7 @@ async def test_burst_of_entries_and_cancels_is_never_refused_for_its_rate_and_le
     assert held_back
     assert min(desk.gaps) >= -1e-6
     assert (60.0, "starter", 0) == (status["threshold"], status["tier"], status["over_limit"])
-    assert "tier_differs" in desk.said.lines
+    assert "tier_differs" in desk.said.names()
     assert desk.query.budget.threshold == 15.0
     assert desk.keeper.counted_reports > 0
 

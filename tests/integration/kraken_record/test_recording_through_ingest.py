@@ -21,6 +21,7 @@ import anyio.lowlevel
 import psycopg
 import pytest
 from attrs import define, field
+from tests.events import Events
 
 from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSettings
 from krakenbot.adapters.kraken.protocol.market_session import SessionSettings
@@ -122,13 +123,6 @@ class Play:
         return played
 
 
-class Silence:
-    """Takes the events that are for people."""
-
-    def emit(self, name: str, **fields: object) -> None:
-        pass
-
-
 class Asking(MarketRecorder):
     """Asks for the symbols as soon as the venue has listed them, as the command did that recorded."""
 
@@ -164,7 +158,7 @@ async def play_through(recording: Path, ingest_url: str, decision_url: str) -> d
     try:
         lineage_id, run_id = await PostgresLineageStore(ingest, decision).start_lineage(clock.now())
         sink = PostgresSampleSink(ingest)
-        recorder = Asking(symbols=symbols, clock=clock, feed=feed, sink=sink, events=Silence(), run_id=run_id)
+        recorder = Asking(symbols=symbols, clock=clock, feed=feed, sink=sink, events=Events(), run_id=run_id)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sink.run)
             tasks.start_soon(feed.run, recorder)

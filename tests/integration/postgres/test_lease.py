@@ -11,6 +11,7 @@ import anyio
 import psycopg
 import pytest
 from attrs import frozen
+from tests.events import Events
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.database import Database
@@ -28,11 +29,6 @@ pytestmark = pytest.mark.postgres
 @frozen(kw_only=True)
 class Urls:
     decision: str
-
-
-class Silent:
-    def emit(self, name: str, **fields: object) -> None:
-        """Take no notice."""
 
 
 @asynccontextmanager
@@ -103,7 +99,7 @@ async def test_leader_outlives_an_outage_of_the_database_that_is_shorter_than_it
         await migrate(cluster.url(Login.OWNER), {DatabasePart.DECISION})
         async with process(Urls(decision=cluster.url(Login.EXECUTION))) as lease:
             keeper = LeaseKeeper(
-                clock=SystemClock(), lease=lease, event_sink=Silent(), holder="a", ttl_s=15.0, margin_s=3.0
+                clock=SystemClock(), lease=lease, event_sink=Events(), holder="a", ttl_s=15.0, margin_s=3.0
             )
             await keeper.acquire()
             async with anyio.create_task_group() as tasks:

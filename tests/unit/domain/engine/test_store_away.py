@@ -136,14 +136,18 @@ async def test_entry_is_cancelled_through_the_journal_while_the_store_is_away(wo
         assert entry_id == world.journal.records[0].order.cl_ord_id
 
 
-async def test_killed_while_the_store_was_away_the_next_start_replays_before_its_first_ladder(world):
-    killed = Killed(world)
-    async with killed:
+async def sell_and_be_killed(world: Any) -> None:
+    """Sell a position while the store is away, and be killed: the sale is in the journal only."""
+    async with Killed(world):
         entry_id = await open_entry(world, time_stop_s=5.0)
         world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
         await world.until(lambda: world.stop() is not None and world.engine.recorder.is_settled)
         await lose_store(world)
         await world.until(lambda: world.position() == 0, timeout_s=20.0)
+
+
+async def test_killed_while_the_store_was_away_the_next_start_replays_before_its_first_ladder(world):
+    await sell_and_be_killed(world)
     sale_ids = [i for i in world.venue.orders if i.startswith("kbm")]
 
     assert 1 == len(sale_ids)
@@ -166,13 +170,7 @@ async def test_killed_while_the_store_was_away_the_next_start_replays_before_its
 
 
 async def test_killed_in_the_middle_of_the_replay_each_record_is_taken_once(world):
-    killed = Killed(world)
-    async with killed:
-        entry_id = await open_entry(world, time_stop_s=5.0)
-        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
-        await world.until(lambda: world.stop() is not None and world.engine.recorder.is_settled)
-        await lose_store(world)
-        await world.until(lambda: world.position() == 0, timeout_s=20.0)
+    await sell_and_be_killed(world)
     world.store.is_away = False
     applied: list[Any] = []
     real = world.store.apply
