@@ -2,8 +2,7 @@
 -- one stretch of an index and of few pages, however old the run, where an index in order of symbols has a page for each.
 -- Only the newest and the oldest bucket of one symbol are looked up by symbol.
 --
--- The functions keep their plans: planning takes a tenth to a fifth of a refresh, and what the plans hang on are
--- not the values but the settings of the functions.
+-- The functions keep their plans: what the plans hang on are not the values but the settings of the functions.
 
 ALTER TABLE krakenbot.feature_buckets DROP CONSTRAINT feature_buckets_pkey, ADD PRIMARY KEY (lineage_id, bucket, symbol);
 CREATE INDEX ON krakenbot.feature_buckets (lineage_id, symbol, bucket);
