@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).parents[3]
+from tests.scripts import ROOT, script
 
 
 @pytest.fixture
 def writer() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("write_settings", ROOT / "scripts/write_settings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["write_settings"] = module  # classes of a module look up their own module by name
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["write_settings"]
+    with script("write_settings") as module:
+        yield module
 
 
 def test_the_page_in_the_repository_is_current(writer: ModuleType) -> None:

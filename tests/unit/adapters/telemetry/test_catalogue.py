@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.scripts import ROOT, script
 
 from krakenbot.adapters.telemetry.catalogue import CATALOGUE, EventLevel, level_of
 from krakenbot.domain.execution.order import OrderState
 
-ROOT = Path(__file__).parents[4]
 COMMAND = "run: python scripts/write_events.py"
 
 
 @pytest.fixture(scope="module")
 def writer() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("write_events", ROOT / "scripts/write_events.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["write_events"] = module  # classes of a module look up their own module by name
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["write_events"]
+    with script("write_events") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.scripts import ROOT, script
 
 from krakenbot.domain.errors import InvariantViolated
 from krakenbot.domain.execution.order import (
@@ -21,7 +20,6 @@ from krakenbot.domain.execution.order import (
     with_fill,
 )
 
-ROOT = Path(__file__).parents[4]
 EVERYTHING = [HealthCheck.function_scoped_fixture]
 
 
@@ -123,10 +121,7 @@ def test_a_fill_of_nothing_is_an_error_of_ours(make):
 
 
 def test_the_diagram_in_the_docs_is_generated_from_the_table():
-    spec = importlib.util.spec_from_file_location("write_order_states", ROOT / "scripts/write_order_states.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with script("write_order_states") as module:
+        rendered = module.render()
 
-    assert module.render() == (ROOT / "docs/order_states.md").read_text(encoding="utf-8")
+    assert rendered == (ROOT / "docs/order_states.md").read_text(encoding="utf-8")
