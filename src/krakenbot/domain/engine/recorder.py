@@ -97,7 +97,7 @@ class Recorder:
         """
         if applied.strangers:
             self._lease.see_own_order_without_row()
-        self._put(_with_journal(applied.change, journal_ids) if journal_ids else applied.change)
+        self.put(_with_journal(applied.change, journal_ids) if journal_ids else applied.change)
         for row in applied.change.events:
             if row.from_state != row.to_state:
                 self._tell_order(row.cl_ord_id, row.to_state)
@@ -123,9 +123,18 @@ class Recorder:
         self._changed.set()
         self._changed = anyio.Event()
 
-    def put(self, change: OrderChange) -> None:
-        """Queue a change that no input of the tracker made: protection events, rows, records of the journal."""
-        self._put(change)
+    def put(self, change: OrderChange) -> int:
+        """Queue a change; return the number that `committed` has when it is committed.
+
+        What the tracker made of an input comes by `take`; this is for protection events, rows and journal records.
+        """
+        if change.is_empty:
+            return self.committed + len(self._backlog)
+        if len(self._backlog) >= self._backlog_max:
+            raise InvariantViolated(f"I14: {len(self._backlog)} changes wait for the database")
+        self._backlog.append(change)
+        self._wakeup.set()
+        return self.committed + len(self._backlog)
 
     def withdraw_queued(self, order: Order, at: datetime) -> None:
         """Give up a row that is queued and was never sent: it is committed as one that was never accepted."""
@@ -141,7 +150,7 @@ class Recorder:
 
         It stays queued in any case: one that was not committed in time is committed when the store is back.
         """
-        number = self._put(change)
+        number = self.put(change)
         with anyio.move_on_after(timeout_s):
             while self.committed < number and self.is_store_available:
                 await self._progress.wait()
@@ -290,16 +299,6 @@ class Recorder:
             self._sink.emit("store_away", backlog=len(self._backlog), error=cause)
         self.is_store_available = False
         self._tell_progress()
-
-    def _put(self, change: OrderChange) -> int:
-        """Queue a change; return the number that `committed` has when it is committed."""
-        if change.is_empty:
-            return self.committed + len(self._backlog)
-        if len(self._backlog) >= self._backlog_max:
-            raise InvariantViolated(f"I14: {len(self._backlog)} changes wait for the database")
-        self._backlog.append(change)
-        self._wakeup.set()
-        return self.committed + len(self._backlog)
 
     async def _commit(self, change: OrderChange) -> bool:
         # Shielded: a commit that has begun is finished or known to have failed.
