@@ -172,6 +172,8 @@ async def _played(case: Case) -> Outcome:
         case.findings.append(f"no agreement within {fault.recover_within_s:g} s: {case.waited_for}")
     for other in case.others:
         await other.stop(STOP_WAIT_S)
+    # A start to book what came after the stop belongs to the judging, not to the case.
+    starts = len(case.started_ns)
     stop_ns = CLOCK.now_ns()
     code = await case.process.stop(STOP_WAIT_S)
     if code != 0:
@@ -199,7 +201,7 @@ async def _played(case: Case) -> Outcome:
         points=tuple(dict.fromkeys(case.points)),
         orders=len(truth.orders),
         fills=len(truth.fills),
-        starts=len(case.started_ns),
+        starts=starts,
         recovery_s=None if recovered_ns is None else max(0.0, (recovered_ns - from_ns) / NS),
         seconds=(CLOCK.now_ns() - case.began_ns) / NS,
         waited_for=case.waited_for,
