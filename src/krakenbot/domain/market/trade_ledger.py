@@ -191,12 +191,18 @@ class TradeLedger:
     def fill(self, trade: TradeSample, source: TradeSource) -> bool:
         """Take a trade only if it is known to be missing."""
         known = self._known.get(trade.symbol)
-        for gap in known.gaps if known else ():
+        if known is None:
+            return False
+        for gap in known.gaps:
             if gap.fill(trade.trade_id, source, trade.received_at_ns):
                 self.refilled += 1
                 self._changed_gaps[gap.key] = gap
-                if known and not gap.missing:
+                if not gap.missing:
                     known.gaps.remove(gap)
+                if trade.at_ns > known.at_ns:
+                    # else its next repetition would be newer than all that is held, and ids taken to begin anew
+                    known.at_ns = trade.at_ns
+                    self._changed_heads.add(trade.symbol)
                 return True
         return False
 

@@ -113,6 +113,18 @@ def test_refused_trades_stay_named_and_are_not_asked_for() -> None:
     assert [GapCause.REFUSED] == [gap.cause for gap in ledger.drain().gaps]
 
 
+def test_refilled_trade_that_is_the_newest_of_all_is_not_taken_again_when_it_is_repeated() -> None:
+    ledger = TradeLedger()
+    taken(ledger, 1, 3)
+    ledger.drain()
+    late = make_trade(2, at_ns=4)
+
+    assert ledger.take(RUN, late, TradeSource.SNAPSHOT)
+    assert not ledger.take(RUN, late, TradeSource.SNAPSHOT)
+    assert {BTC: TradeHead(trade_id=3, at_ns=4)} == ledger.drain().heads
+    assert 0 == ledger.restarts
+
+
 def test_ids_that_begin_anew_are_taken_when_their_time_is_newer_than_all_held() -> None:
     ledger = TradeLedger()
     ledger.load({BTC: TradeHead(trade_id=500, at_ns=500)}, ())
