@@ -6,8 +6,10 @@ to some that begin at `ZERO_S`, and stretched so that a turn takes whole seconds
 whole seconds are exchanged and nothing else.
 
 At the end of a turn each book is led back to where it began by one update of its own, right after its last: every
-level or order that is there now goes, those of the first snapshot come, and the checksum is that of the snapshot. So
-the next turn follows as if nothing had been played again; ids of trades go on where they ended.
+level or order that is there now goes, those of the first snapshot come, and the checksum is that of the snapshot.
+The last price of a symbol that has traded is led back by a trade and a ticker, right after the last of either: a
+ticker whose `last` moves without a trade is what shows a dead subscription of trades. So the next turn follows as if
+nothing had been played again; ids of trades go on where they ended.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from attrs import define, field
 
 from krakenbot.adapters.local_exchange.playback.reader import Recording
 
-VERSION = 1
+VERSION = 2
 """Raise it when the wire is to be made anew."""
 FRAMES, INDEX, KEYS, SIZES = "frames", "index.json", "keys", "sizes"
 NS_PER_S = 1_000_000_000
@@ -43,6 +45,7 @@ _SYMBOL = re.compile(r'"symbol":"([^"]+)"')
 STAMP = re.compile(r'"timestamp":"([0-9T:-]{19})(?:\.(\d{1,9}))?Z"')
 TRADE_ID = re.compile(r'"trade_id":(\d+)')
 Key = tuple[str, str]
+_LAST_PRICE = "last price"
 
 
 def key_of(text: str) -> Key:
@@ -142,9 +145,11 @@ class _Maker:
         self.slices: list[Slice] = []
         self._number_of: dict[Key, int] = {}
         self._books: dict[Key, _Seen] = {}
+        self._traded: dict[str, str] = {}
         updates, last = self._survey()
-        # the books' ways back are messages too
-        messages = updates + len(self._books)
+        # the ways back are messages too
+        messages = updates + len(self._books) + 2 * len(self._traded)
+        self.trades.update(list(self._traded))
         period_s = max(1, int(messages / rate_per_s))
         self._speed = self._span_ns / NS_PER_S / period_s
         self._write(folder / FRAMES, last)
@@ -175,7 +180,7 @@ class _Maker:
         return STAMP.sub(moved, text)
 
     def _survey(self) -> tuple[int, dict[Key, int]]:
-        """Read snapshots and span; return the number of updates, and which is the last of each book."""
+        """Read snapshots and span; return the number of updates, and which is the last of each book and last price."""
         updates, last_ns = 0, 0
         last: dict[Key, int] = {}
         self._first_ns = 0
@@ -189,8 +194,11 @@ class _Maker:
             if key[0] in {"book", "level3"}:
                 last[key] = updates
                 self._books.setdefault(key, _Seen(_row_of(self.snapshots[key]).data[0], key))
-            elif key[0] == "trade":
+            else:
+                last[_LAST_PRICE, key[1]] = updates
+            if key[0] == "trade":
                 self.trades[key[1]] += len(TRADE_ID.findall(frame.f))
+                self._traded[key[1]] = frame.f
             updates += 1
             self._first_ns = self._first_ns or frame.t
             last_ns = frame.t
@@ -214,6 +222,10 @@ class _Maker:
                     book.take(row)
                     if last[key] == number:
                         self._add(out, key, book.way_back(row.timestamp))
+                elif last[_LAST_PRICE, key[1]] == number and (trade := self._traded.get(key[1])) is not None:
+                    ticker = self.snapshots["ticker", key[1]]
+                    for channel, back in _price_back(trade, ticker, text):
+                        self._add(out, (channel, key[1]), back)
 
     def _add(self, out: Any, key: Key, text: str) -> None:
         part = self.slices[-1]
@@ -226,6 +238,27 @@ class _Maker:
         self.frame_sizes.append(len(content))
         part.frames += 1
         part.size += len(content)
+
+
+def _price_back(trade: str, ticker: str, at: str) -> Iterator[tuple[str, str]]:
+    """Yield a trade and a ticker that lead a last price back to that of the ticker's snapshot.
+
+    `trade` is the symbol's last trade frame, and `at` the frame after which they come.
+    """
+    began, sold, moment = (_rows_of(text).data for text in (ticker, trade, at))
+    now = {"timestamp": moment[-1]["timestamp"]}
+    number = max(int(bytes(row["trade_id"])) for row in sold) + 1
+    price_and_id = {"price": began[0]["last"], "trade_id": number}
+    rows = {"trade": {**sold[-1], **price_and_id, **now}, "ticker": {**began[0], **now}}
+    for channel, row in rows.items():
+        yield channel, msgspec.json.encode({"channel": channel, "type": "update", "data": [row]}).decode()
+
+
+class _Rows(msgspec.Struct):
+    data: list[dict[str, msgspec.Raw]]
+
+
+_rows_of = msgspec.json.Decoder(_Rows).decode
 
 
 class _Row(msgspec.Struct):
