@@ -271,7 +271,8 @@ class ProbedListener:
 
     def on_connection(self, stream: str, *, up: bool, reason: str) -> None:
         """Tell both."""
-        if stream == "public" and not up:
+        # of several public connections nobody here knows which one brings whose trades
+        if stream.startswith("public") and not up:
             self._probes.on_public_lost()
         self._listener.on_connection(stream, up=up, reason=reason)
 

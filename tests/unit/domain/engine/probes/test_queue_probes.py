@@ -176,6 +176,27 @@ async def test_what_cannot_be_followed_to_its_end_is_censored(lose, reason):
     assert 0 == len(world.books[ABC].places)
 
 
+@pytest.mark.parametrize(
+    ("tell", "reasons"),
+    [
+        (lambda listener: listener.on_connection("public", up=False, reason="x"), {"trades lost"}),
+        (lambda listener: listener.on_connection("public-2", up=False, reason="x"), {"trades lost"}),
+        (lambda listener: listener.on_connection("public-2", up=True, reason=""), set()),
+        # its books say themselves that they were lost
+        (lambda listener: listener.on_connection("level3", up=False, reason="x"), set()),
+        (lambda listener: listener.on_validity(ABC, "l3", valid=False, reason="x"), {"book invalid: x"}),
+        (lambda listener: listener.on_validity(ABC, "l2", valid=False, reason="x"), set()),
+        (lambda listener: listener.on_validity(ABC, "l3", valid=True, reason=""), set()),
+    ],
+)
+async def test_losses_that_the_feed_tells_of_censor_what_they_concern(tell, reasons):
+    world = make()
+    world.go(0.25, (ABC,))
+    tell(world.probes.listen(world))
+
+    assert reasons == {probe.end_reason for probe in await world.flush()}
+
+
 async def test_fill_is_priced_at_every_horizon_and_stored_whole():
     world = make(max_per_symbol=1)
     world.go(0.25, (ABC,))
