@@ -69,6 +69,7 @@ class Rig:
     downs: list[str] = field(factory=list)
     refuse_token: Exception | None = None
     session: Session = field(factory=Session)
+    jitter: float = 0.0
     refused_status: int | None = None
     retry_after_s: float = 0.0
     was_open: bool = True
@@ -76,7 +77,7 @@ class Rig:
 
     def stream(self, name="level3"):
         around = Surroundings(
-            clock=self.clock, state=self.state, attempts=self.attempts, jitter=lambda: 0.0, carrier=self.carry
+            clock=self.clock, state=self.state, attempts=self.attempts, jitter=lambda: self.jitter, carrier=self.carry
         )
         return MarketStream(
             name=name, url="", around=around, open_session=self.open, is_needed=lambda _: bool(self.plan)
@@ -150,6 +151,20 @@ async def test_refused_key_is_tried_ever_more_rarely_and_an_absent_venue_as_ever
     assert [45, 90, 180, 360, 450] == denied.pauses
     assert [0.125, 0.25, 0.5] == away.pauses
     assert "EAPI:Invalid key" in denied.downs[0]
+
+
+@pytest.mark.parametrize(
+    ("rig", "pauses"),
+    [
+        (Rig(plan=[(0, "refused")] * 4, jitter=0.5), [0.188, 0.375, 0.75]),
+        (Rig(plan=[(0, "refused")] * 4, jitter=0.5, state=MarketState(venue_status="cancel_only")), [6.25] * 3),
+        (Rig(plan=[(0, "")] * 3, jitter=1.0, refuse_token=VenueRejected("EAPI:Invalid key")), [75, 150]),
+    ],
+)
+async def test_every_pause_is_jittered_so_that_many_clients_do_not_come_back_together(rig, pauses):
+    await rig.play()
+
+    assert pauses == rig.pauses
 
 
 async def test_ban_of_one_connection_holds_back_the_others():

@@ -35,6 +35,19 @@ def test_first_failure_costs_nothing_and_the_third_a_quarantine(troubles):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("is_refused", "middle_s"), [(False, 60.0), (True, 120.0)])
+def test_attempts_out_of_quarantine_are_jittered(troubles, is_refused, middle_s):
+    for now in range(2):
+        fail(troubles, float(now), is_refused=is_refused)
+    early = troubles.failed(KEY, "bad", 2.0, lambda: 0.0, is_refused=is_refused) - 2.0
+    again = Troubles(settings=troubles.settings)
+    for now in range(2):
+        fail(again, float(now), is_refused=is_refused)
+    late = again.failed(KEY, "bad", 2.0, lambda: 1.0, is_refused=is_refused) - 2.0
+
+    assert (0.75 * middle_s, 1.25 * middle_s) == (early, late)
+
+
 def test_success_ends_the_quarantine_and_a_lasting_one_forgets_it(troubles):
     for now in range(3):
         fail(troubles, float(now))
