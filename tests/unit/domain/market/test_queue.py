@@ -62,6 +62,15 @@ def test_new_order_would_stand_behind_the_whole_level():
     assert (0, 0, 60, 3) == (lower.ahead_lots, lower.ahead_orders, lower.better_lots, lower.better_orders)
 
 
+def test_position_in_a_book_that_is_not_valid_is_unknown_and_not_the_front():
+    queue = make_queue()
+    queue.invalidate("checksum mismatch")
+
+    assert queue.position_at(Side.BUY, 999, 5) is None
+    assert queue.position_of("C") is None
+    assert L3Book(price_precision=1, qty_precision=1, depth=10).position_at(Side.SELL, 1001) is None
+
+
 def test_modify_keeps_the_place():
     queue = make_queue()
     change(queue, Order("B", 99.9, 1.5, T.format(9), "modify"), "99910", "99915", "99930")
@@ -237,3 +246,16 @@ def test_order_leaves_a_level_whose_price_was_met_long_ago():
 
     assert ["B", "C"] == [order_id for order_id, _ in queue.orders(Side.BUY, 999)]
     assert 520 > max(len(queue._bids.prices), len(queue._bids.key_at))
+
+
+def test_order_that_grows_at_the_touch_or_moves_to_it_or_from_it_counts_there():
+    queue = make_queue()
+    change(queue, Order("D", 99.8, 4.0, T.format(4), "add"), "99910", "99920", "99930", "99840")
+    queue.take_touch_counters()
+    change(queue, Order("B", 99.9, 2.5, T.format(9), "modify"), "99910", "99925", "99930", "99840")
+    grown = queue.take_touch_counters()
+    change(queue, Order("A", 99.8, 1.0, T.format(9), "modify"), "99925", "99930", "99840", "99810")
+    left = queue.take_touch_counters()
+    change(queue, Order("D", 99.9, 4.0, T.format(9), "modify"), "99925", "99930", "99940", "99810")
+
+    assert ((5, 0, 0, 0), (0, 10, 0, 0), (40, 0, 0, 0)) == (grown, left, queue.take_touch_counters())
