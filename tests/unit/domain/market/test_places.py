@@ -227,6 +227,17 @@ def test_front_order_that_grew_is_amended_at_once_and_takes_no_trade():
     assert (Amount(0, -4), Amount(), Amount(2, 24)) == (place.amended, place.pending, place.ahead)
 
 
+def test_front_order_that_moves_to_another_price_is_amended_at_once_and_takes_no_trade():
+    desk = Desk("A", "B")
+    place = make_place(desk)
+    desk.tell(("modify", "A", PRICE - 1, 10))
+    at_once = place.amended, place.pending
+    desk.trade(10)
+
+    assert (Amount(1, 10), Amount()) == at_once
+    assert (Amount(), Amount(), Amount(1, 10)) == (place.traded, place.cancelled, place.ahead)
+
+
 def test_what_trades_behind_the_place_has_reached_it():
     desk = Desk("A")
     place = make_place(desk)

@@ -103,6 +103,9 @@ def test_an_invalid_book_gives_no_row_and_its_seconds_are_stated_later() -> None
     row = sampler.sample_book(INSTRUMENT, book, 5 * NS_PER_S)
     assert row is not None
     assert (row.crossed_s, row.invalid_s) == (1.0, 3.0)
+    again = sampler.sample_book(INSTRUMENT, book, 6 * NS_PER_S)
+    assert again is not None
+    assert (again.crossed_s, again.invalid_s) == (0.0, 0.0)
 
 
 def test_a_one_sided_book_gives_no_row() -> None:

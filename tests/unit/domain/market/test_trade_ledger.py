@@ -113,6 +113,26 @@ def test_refused_trades_stay_named_and_are_not_asked_for() -> None:
     assert [GapCause.REFUSED] == [gap.cause for gap in ledger.drain().gaps]
 
 
+def test_part_of_a_loss_that_is_named_again_takes_nothing_out_of_what_is_missing() -> None:
+    ledger = TradeLedger()
+    taken(ledger, 1)
+    for ids in ((5, 10), (6, 7)):
+        ledger.lose_range(RUN, BTC, ids, cause=GapCause.QUEUE_FULL, since_ns=1, noticed_at_ns=1)
+
+    assert set(range(2, 11)) == missing(ledger)
+    assert 9 == ledger.missing_count
+
+
+def test_trade_that_is_newer_than_its_follower_is_not_taken_again_when_it_is_repeated() -> None:
+    ledger = TradeLedger()
+    ledger.take(RUN, make_trade(1, at_ns=20), TradeSource.FEED)
+    ledger.take(RUN, make_trade(2, at_ns=10), TradeSource.FEED)
+
+    assert not ledger.take(RUN, make_trade(1, at_ns=20), TradeSource.SNAPSHOT)
+    assert {BTC: TradeHead(trade_id=2, at_ns=20)} == ledger.drain().heads
+    assert 0 == ledger.restarts
+
+
 def test_refilled_trade_that_is_the_newest_of_all_is_not_taken_again_when_it_is_repeated() -> None:
     ledger = TradeLedger()
     taken(ledger, 1, 3)
