@@ -18,6 +18,7 @@ from krakenbot.apps.container import ExecutionContainer, IngestContainer, make_e
 from krakenbot.apps.databases import process_databases
 from krakenbot.apps.doctor.start import check_start
 from krakenbot.apps.lifecycle import run_until_signal
+from krakenbot.apps.process_memory import map_large_blocks
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.supervise import ExecutionEngine
@@ -49,6 +50,7 @@ async def run_both(settings: Settings) -> None:
 
 async def _run(settings: Settings, process: str, kind: ProcessKind, *makers: EngineMaker) -> None:
     """Open what the engines need, run them side by side until one ends or a signal comes, and say why it ended."""
+    map_large_blocks()
     clock = SystemClock()
     events = make_events(settings, clock, process)
 

@@ -22,6 +22,7 @@ from krakenbot.adapters.kraken.recording_parts import RecordingParts
 from krakenbot.adapters.kraken.ws import MIB
 from krakenbot.apps.container import make_events, make_token_source
 from krakenbot.apps.lifecycle import run_until_signal
+from krakenbot.apps.process_memory import map_large_blocks
 from krakenbot.apps.processes import open_ingest_rest
 from krakenbot.apps.settings import Settings
 from krakenbot.domain.errors import ConfigError
@@ -59,6 +60,7 @@ async def record(settings: Settings, options: RecordOptions) -> None:
     symbols = options.symbols or settings.ingest.symbols
     if not symbols:
         raise ConfigError("nothing to record: name symbols with --symbol, or set ingest.symbols")
+    map_large_blocks()
     parts = RecordingParts(options.folder, part_bytes=options.part_mib * MIB, part_age_s=options.part_age_s)
     clock = SystemClock()
     events = make_events(settings, clock, "record")
