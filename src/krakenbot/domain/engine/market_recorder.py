@@ -16,11 +16,14 @@ from krakenbot.domain.market.sampler import Sampler
 from krakenbot.domain.market.samples import Sample, TickerSample, TradeSample
 from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.market.trade_ledger import TradeSource
-from krakenbot.domain.values import RunId, Symbol
+from krakenbot.domain.values import NS_PER_S, RunId, Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.market_feed import MarketFeed, Reconnect
 from krakenbot.ports.sample_sink import SampleSink
+
+AHEAD_NS = 60 * NS_PER_S
+"""A trade's time counts as at most so far ahead of the clock."""
 
 
 class MarketRecorder:
@@ -33,7 +36,8 @@ class MarketRecorder:
         self._events = events
         self._run_id = run_id
         self._samplers: dict[Symbol, Sampler] = {}
-        self._last_trade_id: dict[Symbol, int] = {}
+        # id and venue time
+        self._newest_trade: dict[Symbol, tuple[int, int]] = {}
         self._volumes: dict[Symbol, tuple[float, float]] = {}
         self.with_book: set[Symbol] = set()
         """Symbols that have had a valid L2 book since start."""
@@ -90,19 +94,23 @@ class MarketRecorder:
     def on_trades(self, trades: Sequence[PublicTrade], *, is_snapshot: bool) -> None:
         """Queue trades, also late ones, whose repetitions the sink leaves out; a jump of their ids is counted and said.
 
-        A trade is never left out here for its id: a snapshot brings what a gap had cost, in whatever order.
+        A trade is never left out here for its id: a snapshot brings what a gap had cost, in whatever order. An id that
+        has passed, of a trade newer than all others, says that ids began anew or that the highest one was wrong: jumps
+        are counted from there.
         """
         received_at_ns = self._clock.now_ns()
+        latest_ns = received_at_ns + AHEAD_NS
         instruments = self._feed.instruments()
         rows: list[Sample] = []
         for trade in sorted(trades, key=lambda trade: trade.trade_id):
             instrument = instruments.get(trade.symbol)
             if instrument is None:
                 continue
-            last = self._last_trade_id.get(trade.symbol)
-            if last is not None and trade.trade_id > last + 1:
-                self._miss(trade, last, is_snapshot=is_snapshot)
-            self._last_trade_id[trade.symbol] = trade.trade_id if last is None else max(last, trade.trade_id)
+            last_id, last_ns = self._newest_trade.get(trade.symbol, (trade.trade_id - 1, 0))
+            if trade.trade_id > last_id + 1:
+                self._miss(trade, last_id, is_snapshot=is_snapshot)
+            if trade.trade_id > last_id or trade.at_ns > last_ns:
+                self._newest_trade[trade.symbol] = trade.trade_id, min(trade.at_ns, latest_ns)
             rows.append(
                 TradeSample(
                     symbol=trade.symbol,

@@ -399,6 +399,26 @@ async def test_no_trade_is_lost_to_an_id_far_ahead_or_to_the_order_of_a_snapshot
     assert kept == {5, 6, 7, 8, 2**62}
 
 
+@pytest.mark.parametrize("wild_at_ns", [8, 2**62])
+async def test_jumps_are_said_again_after_an_id_far_ahead(clock: Any, wild_at_ns: int) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(1.2)
+        listener = world.feed.told
+        wild = evolve(trade(2**62), at_ns=wild_at_ns)
+        after_ns = clock.now_ns() + 61 * NS_PER_S
+        listener.on_trades([trade(7)], is_snapshot=False)
+        listener.on_trades([wild], is_snapshot=False)
+        listener.on_trades([evolve(trade(8), at_ns=after_ns)], is_snapshot=False)
+        listener.on_trades([trade(5)], is_snapshot=True)
+        listener.on_trades([evolve(trade(11), at_ns=after_ns)], is_snapshot=False)
+        await anyio.sleep(1.0)
+
+    gaps = [(gap["after"], gap["before"]) for gap in world.seen.of("trade_gap")]
+    assert gaps == [(7, 2**62), (8, 11)]
+
+
 async def test_samples_keep_clear_of_the_edges_of_a_second(clock: Any) -> None:
     clock.offset_s = 0.999 - clock.mono() % 1.0
     world = World(clock)
