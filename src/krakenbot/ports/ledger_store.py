@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
-from krakenbot.domain.execution.tie_out import Acceptance, Cursor, Named
+from krakenbot.domain.execution.ledger import Acceptance, Cursor, Named
 from krakenbot.domain.values import Asset, VenueId
 
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from attrs import frozen
 
+from krakenbot.domain.execution.ledger import LedgerEntry
 from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
-from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import Asset, Symbol
 

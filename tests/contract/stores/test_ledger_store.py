@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from krakenbot.domain.execution.tie_out import Cause, Cursor, Named
+from krakenbot.domain.execution.ledger import Cause, Cursor, Named
 from krakenbot.domain.values import Asset, VenueId
 
 VENUE, ELSEWHERE = VenueId("loopback:test"), VenueId("elsewhere")

@@ -18,7 +18,7 @@ from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
 from krakenbot.adapters.postgres.embedded import Login
 from krakenbot.adapters.postgres.ledger_store import PostgresLedgerStore
 from krakenbot.apps import cli
-from krakenbot.domain.execution.tie_out import Cause, Cursor, Named
+from krakenbot.domain.execution.ledger import Cause, Cursor, Named
 from krakenbot.domain.values import Asset, VenueId
 
 pytestmark = pytest.mark.postgres

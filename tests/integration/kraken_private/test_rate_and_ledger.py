@@ -36,11 +36,13 @@ from krakenbot.domain.engine.rate_keeper import RateKeeper
 from krakenbot.domain.errors import VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.fills import Fill, fill_from_report
 from krakenbot.domain.execution.ids import make_cl_ord_id
+from krakenbot.domain.execution.ledger import Cause
+from krakenbot.domain.execution.ledger_chain import first_cursor
 from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, OrderType
 from krakenbot.domain.execution.position import apply_fill, flat_position
 from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import ExecType, ExecutionBatch, ExecutionReport
-from krakenbot.domain.execution.tie_out import Cause, first_cursor, tie_out
+from krakenbot.domain.execution.tie_out import tie_out
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.secret import Secret

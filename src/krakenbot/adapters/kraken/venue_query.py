@@ -31,9 +31,9 @@ from krakenbot.adapters.kraken.codec.rest import (
 from krakenbot.adapters.kraken.ratelimit import rest_tier
 from krakenbot.adapters.kraken.rest import KrakenRest, readable
 from krakenbot.domain.errors import VenueUnavailable
+from krakenbot.domain.execution.ledger import LedgerEntry
 from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
-from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import Asset, Symbol
 from krakenbot.ports.event_sink import EventSink

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from krakenbot.domain.execution.tie_out import Acceptance, Cursor, Named
+from krakenbot.domain.execution.ledger import Acceptance, Cursor, Named
 from krakenbot.domain.values import Asset, VenueId
 
 

@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from krakenbot.adapters.postgres.database import Database
-from krakenbot.domain.execution.tie_out import Acceptance, Cursor, Named
+from krakenbot.domain.execution.ledger import Acceptance, Cursor, Named
 from krakenbot.domain.values import Asset, VenueId
 
 _SAVE = """

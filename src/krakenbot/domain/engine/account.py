@@ -20,8 +20,8 @@ from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavai
 from krakenbot.domain.execution.exits import sellable_qty
 from krakenbot.domain.execution.fills import Fill, FillSource, assets_of
 from krakenbot.domain.execution.funds import Funds, open_cost
+from krakenbot.domain.execution.ledger import is_earn
 from krakenbot.domain.execution.order import OrderRole, OrderState
-from krakenbot.domain.execution.tie_out import is_earn
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import Asset, ClOrdId, Side, Symbol
 from krakenbot.ports.clock import Clock

@@ -11,22 +11,24 @@ from datetime import datetime
 from decimal import Decimal
 
 import anyio
+from attrs import frozen
 
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
-from krakenbot.domain.execution.tie_out import (
+from krakenbot.domain.execution.ledger import (
+    CLOCKS,
     OVERLAP,
+    VISIBLE_AFTER,
     Acceptance,
     Cause,
     Cursor,
     LedgerEntry,
     Named,
-    TieOut,
     Unexplained,
-    first_cursor,
-    tie_out,
 )
+from krakenbot.domain.execution.ledger_chain import first_cursor
+from krakenbot.domain.execution.tie_out import TieOut, tie_out
 from krakenbot.domain.values import Asset
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
@@ -37,14 +39,46 @@ from krakenbot.ports.venue_query import VenueQuery
 # A history costs four points of the REST counter and two balances two: at the lowest tier that is 18 s of it.
 _AGAIN_S = 20.0
 _LATER_S = 65.0
-# After the first cursor, so that a person soon sees that the account ties out.
-_SOON_S = 5.0
-# Pages of a long ledger wait for the counter; nothing else waits for them.
+# Pages of a long ledger wait for the counter; nothing else waits for them. The next look goes on where they ended.
 _READ_S = 300.0
+# A balance may be ahead of its entry for as long as the ledger lags.
+_LAG_S = (VISIBLE_AFTER + CLOCKS).total_seconds()
+
+
+@frozen(kw_only=True)
+class _Suspicion:
+    """Amounts that every look since `since_mono` has found possible."""
+
+    possible: frozenset[Decimal]
+    since_mono: float
+
+
+@frozen(kw_only=True)
+class _FirstLook:
+    """What the first look saw, until a later one has seen all that was hidden then.
+
+    `firm` are assets whose entries said where to begin; for the others their balance did.
+    """
+
+    at: datetime
+    shown: frozenset[str]
+    firm: frozenset[Asset]
+
+    def lacked(self, unexplained: Sequence[Unexplained], entries: Sequence[LedgerEntry]) -> bool:
+        """Tell whether a balance to begin with already held an entry that shows only now, and that is a difference."""
+        doubted = {one.asset for one in unexplained} - self.firm
+        return any(
+            entry.asset in doubted and entry.at <= self.at + CLOCKS and entry.ledger_id not in self.shown
+            for entry in entries
+        )
 
 
 class LedgerKeeper:
-    """Runs tie-outs. `untied` says what is wrong by asset; a difference counts when two tie-outs in a row find it."""
+    """Runs tie-outs. `untied` says what is wrong by asset.
+
+    A difference counts when two tie-outs in a row find it; one that a late entry may explain, when they have found it
+    for as long as an entry can be late.
+    """
 
     def __init__(
         self,
@@ -65,11 +99,11 @@ class LedgerKeeper:
         self._settings = settings
         self._sink = event_sink
         self._wakeup = anyio.Event()
-        self._suspected: dict[Asset, frozenset[Decimal]] = {}
+        self._suspected: dict[Asset, _Suspicion] = {}
         self._amounts: dict[Asset, Decimal] = {}
         self._untied: dict[Asset, str] = {}
         self._totals: dict[tuple[Cause, Asset], tuple[Decimal, int]] = {}
-        self._is_new = False
+        self._first: _FirstLook | None = None
         self._tied_at: datetime | None = None
         self.tie_outs = 0
         self.failed = 0
@@ -122,14 +156,13 @@ class LedgerKeeper:
             self.failed += 1
             self._sink.emit("tie_out_failed", error=str(error) or "timeout")
             return _AGAIN_S
-        if result is None and self._is_new:
-            return _SOON_S
-        if result is None or self._suspected:
+        if result is None:
             return _AGAIN_S
-        return _LATER_S if result.is_pending else self._settings.tie_out_interval_s
+        is_open = result.is_pending or bool(self._suspected) or self._first is not None
+        return min(_LATER_S, self._settings.tie_out_interval_s) if is_open else self._settings.tie_out_interval_s
 
     async def tie_out(self) -> TieOut | None:
-        """Compare once; None when it only set the cursor, or when the store cannot hold all fills.
+        """Compare once; None when the ledger does not say where to begin, or the store cannot hold all fills.
 
         Trading goes on meanwhile: balances first, then the ledger that leads through them, then the fills.
         """
@@ -138,22 +171,26 @@ class LedgerKeeper:
         at = self._clock.now()
         with anyio.fail_after(_READ_S):
             balances = await self._balances()
-            entries = await self._query.ledger((at if cursor is None else cursor.at) - OVERLAP)
+            entries = await self._query.ledger((at - OVERLAP if cursor is None else cursor.at) - OVERLAP)
         if not self._recorder.is_store_available:
             return None
         if cursor is None:
-            await self._begin(entries, balances, at)
+            cursor = await self._begin(entries, balances, at)
+        if cursor is None:
             return None
         with anyio.fail_after(self._settings.store_timeout_s):
             fills = await self._orders.fills_between(cursor.at - OVERLAP, self._clock.now(), None)
             acceptances = await self._store.open_acceptances(self._settings.venue_id)
         result = tie_out(cursor, entries, balances, fills, at, acceptances=acceptances)
+        if self._first is not None and self._first.lacked(result.unexplained, entries):
+            cursor = await self._begin(entries, balances, at)
+            if cursor is None:
+                return None
+            result = tie_out(cursor, entries, balances, fills, at, acceptances=acceptances)
         self.tie_outs += 1
-        if result.unexplained and self._is_new and any(entry.at <= cursor.at for entry in _fresh(entries, cursor)):
-            # The first cursor was set while entries of that time were still to appear.
-            await self._begin(entries, balances, at)
-            return None
         await self._conclude(result, has_moved=result.cursor != cursor)
+        if self._first is not None and at - self._first.at > VISIBLE_AFTER + CLOCKS:
+            self._first = None
         if not result.is_pending:
             there = {(one.asset, amount) for one in result.unexplained for amount in one.possible}
             there |= {(one.asset, one.amount) for one in result.accepted}
@@ -170,25 +207,36 @@ class LedgerKeeper:
     async def _balances(self) -> dict[Asset, Decimal]:
         return {asset: row.balance for asset, row in (await self._query.balances()).items() if row.balance}
 
-    async def _begin(self, entries: Sequence[LedgerEntry], balances: dict[Asset, Decimal], at: datetime) -> None:
+    async def _begin(
+        self, entries: Sequence[LedgerEntry], balances: dict[Asset, Decimal], at: datetime
+    ) -> Cursor | None:
         cursor = first_cursor(entries, balances, at)
         if cursor is None:
-            return
+            return None
         await self._save(cursor, ())
-        self._is_new = True
+        self._first = _FirstLook(
+            at=at,
+            shown=frozenset(entry.ledger_id for entry in entries),
+            firm=frozenset(entry.asset for entry in entries if cursor.at < entry.at < at - VISIBLE_AFTER),
+        )
         self._suspected, self._untied, self._amounts = {}, {}, {}
-        self._sink.emit("ledger_cursor_set", at=at.isoformat(), assets=len(cursor.balances))
+        self._sink.emit("ledger_cursor_set", at=cursor.at.isoformat(), assets=len(cursor.balances))
+        return cursor
 
     async def _conclude(self, result: TieOut, *, has_moved: bool) -> None:
         found = _by_asset(result.unexplained)
         untied: dict[Asset, str] = {}
-        suspected: dict[Asset, frozenset[Decimal]] = {}
+        suspected: dict[Asset, _Suspicion] = {}
+        mono = self._clock.mono()
         for asset, differences in found.items():
             possible = frozenset[Decimal]().union(*(one.possible for one in differences))
-            again = possible & self._suspected.get(asset, frozenset())
+            before = self._suspected.get(asset)
+            again = frozenset[Decimal]() if before is None else possible & before.possible
+            since_mono = before.since_mono if before is not None and again else mono
             # What is suspected again with another amount is neither proven nor gone.
-            suspected[asset] = again or possible
-            if again or asset in self._untied:
+            suspected[asset] = _Suspicion(possible=again or possible, since_mono=since_mono)
+            is_due = mono - since_mono >= _LAG_S or not all(one.may_be_late for one in differences)
+            if (again and is_due) or asset in self._untied:
                 untied[asset] = differences[0].detail
         for asset in sorted(untied.keys() - self._untied.keys()):
             one = found[asset][0]
@@ -196,7 +244,9 @@ class LedgerKeeper:
         for asset in sorted(self._untied.keys() - found.keys()):
             self._sink.emit("ledger_explained", asset=asset)
         self._untied, self._suspected = untied, suspected
-        self._amounts = {asset: min(suspected[asset], key=lambda amount: (abs(amount), amount)) for asset in untied}
+        self._amounts = {
+            asset: min(suspected[asset].possible, key=lambda amount: (abs(amount), amount)) for asset in untied
+        }
         if not has_moved:
             return
         await self._save(result.cursor, result.named, {one.number: True for one in result.accepted})
@@ -210,7 +260,6 @@ class LedgerKeeper:
                 reason=accepted.reason,
             )
         if not found:
-            self._is_new = False
             self._tied_at = result.cursor.at
             self._sink.emit("tied_out", entries=result.entries)
 
@@ -237,7 +286,3 @@ def _by_asset(unexplained: Sequence[Unexplained]) -> dict[Asset, list[Unexplaine
     for one in unexplained:
         found.setdefault(one.asset, []).append(one)
     return found
-
-
-def _fresh(entries: Sequence[LedgerEntry], cursor: Cursor) -> list[LedgerEntry]:
-    return [entry for entry in entries if entry.ledger_id not in cursor.counted]

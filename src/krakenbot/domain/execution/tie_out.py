@@ -15,128 +15,30 @@ deposit, Earn. What nothing explains is a difference.
 
 from __future__ import annotations
 
-import enum
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from attrs import Factory, frozen
 
 from krakenbot.domain.execution.fills import Fill, assets_of, balance_deltas
+from krakenbot.domain.execution.ledger import (
+    CLOCKS,
+    OVERLAP,
+    VISIBLE_AFTER,
+    Acceptance,
+    Cause,
+    Cursor,
+    LedgerEntry,
+    Named,
+    Unexplained,
+    cause_of,
+)
+from krakenbot.domain.execution.ledger_chain import gaps_of, strange_balances
 from krakenbot.domain.values import Asset, ExecId
 
 _ZERO = Decimal(0)
-# Histories lag the stream by up to 60 s (FACTS 10): entries may still appear behind a younger one.
-OVERLAP = timedelta(seconds=120)
-VISIBLE_AFTER = timedelta(seconds=60)
-# How far the venue's clock and ours may lie apart.
-_CLOCKS = timedelta(seconds=5)
 _INSTANT = timedelta(microseconds=1)
-_EARN_SUFFIXES = ("F", "S", "M", "B", "P")
-_EARN_WORDS = ("earn", "staking", "allocation", "bond", "reward", "dividend")
-_TRADE_KINDS = frozenset({"trade", "spend", "receive", "conversion", "sale"})
-
-
-@frozen(kw_only=True)
-class LedgerEntry:
-    """One booking of the venue's ledger; `amount` is signed and before `fee`, `balance` is after both.
-
-    `ref_id` is the exec_id of a trade; `kind` and `subtype` are the venue's words.
-    """
-
-    ledger_id: str
-    ref_id: str
-    at: datetime
-    kind: str
-    subtype: str
-    asset: Asset
-    amount: Decimal
-    fee: Decimal
-    balance: Decimal
-
-    @property
-    def change(self) -> Decimal:
-        """Return what the entry did to the balance."""
-        return self.amount - self.fee
-
-
-class Cause(enum.StrEnum):
-    """What a change of a balance is named."""
-
-    OWN_TRADE = "own_trade"
-    FOREIGN_TRADE = "foreign_trade"
-    DEPOSIT = "deposit"
-    WITHDRAWAL = "withdrawal"
-    TRANSFER = "transfer"
-    EARN = "earn"
-    DUST = "dust"
-    FEE_IN_ANOTHER_ASSET = "fee_in_another_asset"
-    ACCEPTED = "accepted"
-    OTHER = "other"
-
-
-@frozen(kw_only=True)
-class Named:
-    """Changes of one asset with one cause: their sum and how many.
-
-    `detail` has the venue's words for `OTHER`, and who accepted a difference and why.
-    """
-
-    cause: Cause
-    asset: Asset
-    amount: Decimal
-    count: int
-    detail: str = ""
-
-
-@frozen(kw_only=True)
-class Unexplained:
-    """A difference that nothing explains: `amount` is what is there beyond what should be.
-
-    While the balance moves, several amounts are `possible`; a difference that lasts has one that comes again.
-    """
-
-    asset: Asset
-    amount: Decimal
-    detail: str
-    possible: frozenset[Decimal]
-
-
-@frozen(kw_only=True)
-class Acceptance:
-    """A person's word that a difference of this amount is known and may stay; it holds for that amount alone."""
-
-    number: int
-    asset: Asset
-    amount: Decimal
-    who: str
-    reason: str
-
-
-@frozen(kw_only=True)
-class Cursor:
-    """Up to where everything tied out: balances then, and entries that were counted and may be shown again."""
-
-    at: datetime
-    balances: Mapping[Asset, Decimal]
-    counted: frozenset[str] = frozenset()
-
-
-def first_cursor(entries: Iterable[LedgerEntry], balances: Mapping[Asset, Decimal], at: datetime) -> Cursor | None:
-    """Return the cursor to begin with: the ledger's end as it is shown, and nothing before it is asked about.
-
-    `entries` are those since `at - OVERLAP`, read after `balances`, which hold for assets without entries. None when
-    an asset's entries have no single end: some of them are still to appear.
-    """
-    distinct = {entry.ledger_id: entry for entry in entries}
-    found = {asset: qty for asset, qty in balances.items() if qty}
-    for asset, chain in _by_asset(distinct.values()).items():
-        ends = _chain_ends(None, chain)
-        if len(ends) != 1:
-            return None
-        found[asset] = next(iter(ends))
-    return Cursor(at=at, balances={asset: qty for asset, qty in found.items() if qty}, counted=frozenset(distinct))
 
 
 @frozen(kw_only=True)
@@ -155,28 +57,6 @@ class TieOut:
     entries: int = 0
     third_asset_fees: Mapping[Asset, Decimal] = Factory(dict)
     accepted: tuple[Acceptance, ...] = ()
-
-
-def is_earn(asset: Asset) -> bool:
-    """Tell whether an asset's name is that of an Earn wallet, such as "BTC.F": not spot, and never counted."""
-    _, dot, suffix = asset.rpartition(".")
-    return bool(dot) and suffix.rstrip("0123456789") in _EARN_SUFFIXES
-
-
-def cause_of(entry: LedgerEntry, own: frozenset[ExecId]) -> Cause:
-    """Return the name of one entry's change."""
-    words = f"{entry.kind} {entry.subtype}".lower()
-    if entry.ref_id in own:
-        return Cause.OWN_TRADE
-    if "dust" in words:
-        return Cause.DUST
-    if is_earn(entry.asset) or any(word in words for word in _EARN_WORDS):
-        return Cause.EARN
-    if entry.kind in _TRADE_KINDS:
-        return Cause.FOREIGN_TRADE
-    if entry.kind in {Cause.DEPOSIT, Cause.WITHDRAWAL, Cause.TRANSFER}:
-        return Cause(entry.kind)
-    return Cause.OTHER
 
 
 def tie_out(
@@ -203,16 +83,16 @@ def tie_out(
     ]
     cut = min(unresolved, default=None)
     judged = fresh if cut is None else [entry for entry in fresh if entry.at < cut]
-    gaps = _gaps(cursor, judged)
+    gaps = gaps_of(cursor, judged)
     is_waiting = False
     if gaps and any(at - entry.at < VISIBLE_AFTER for entry in judged):
         # An entry may still be missing in between: what is old enough can be judged all the same.
         cut, is_waiting = min(at - VISIBLE_AFTER, cut or at), True
         judged = [entry for entry in fresh if entry.at < cut]
-        gaps = _gaps(cursor, judged)
+        gaps = gaps_of(cursor, judged)
     reached = at if cut is None else min(at, cut - _INSTANT)
     in_other = _sum_of_whole(verdict.in_other, fresh, judged)
-    strange = _strange_balances(cursor, fresh, balances, at, {one.asset: one.amount for one in gaps})
+    strange = strange_balances(cursor, fresh, balances, at, {one.asset: one.amount for one in gaps})
     known = {one.asset: one for one in acceptances}
     # A strange balance can only be moved over where no entry of its asset waits on the way to it.
     waiting = {entry.asset for entry in fresh} if is_waiting else {e.asset for e in fresh if cut and e.at >= cut}
@@ -225,7 +105,7 @@ def tie_out(
     return TieOut(
         named=_named(judged, frozenset(own), in_other) + tuple(_as_named(one) for one in accepted),
         unexplained=tuple(left),
-        is_pending=is_waiting or reached <= cursor.at or reached < at - _CLOCKS,
+        is_pending=is_waiting or reached <= cursor.at or reached < at - CLOCKS,
         cursor=cursor if holds else _advanced(cursor, judged, distinct, reached, shifts),
         entries=len(judged),
         third_asset_fees={asset: amount for asset, amount in sorted(in_other.items()) if amount},
@@ -271,71 +151,6 @@ def _sum_of_whole(
         for asset, amount in in_other[exec_id].items():
             sums[asset] = sums.get(asset, _ZERO) + amount
     return sums
-
-
-def _by_asset(entries: Iterable[LedgerEntry]) -> dict[Asset, list[LedgerEntry]]:
-    found: dict[Asset, list[LedgerEntry]] = {}
-    for entry in entries:
-        found.setdefault(entry.asset, []).append(entry)
-    return found
-
-
-def _chain_ends(start: Decimal | None, chain: Sequence[LedgerEntry]) -> dict[Decimal, datetime]:
-    """Return the balances after which no entry goes on, with the time of the entry; one of them in a whole chain.
-
-    Times do not order the entries of one instant, so the balances do: each of them is left as often as it is reached,
-    but for the end. `start` is None where the chain may begin anywhere.
-    """
-    open_ends = Counter(entry.balance for entry in chain)
-    if start is not None:
-        open_ends[start] += 1
-    open_ends.subtract(Counter(entry.balance - entry.change for entry in chain))
-    ends = {balance: datetime.min.replace(tzinfo=UTC) for balance, count in open_ends.items() if count > 0}
-    for entry in chain:
-        if entry.balance in ends:
-            ends[entry.balance] = max(ends[entry.balance], entry.at)
-    return ends
-
-
-def _gaps(cursor: Cursor, judged: Iterable[LedgerEntry]) -> tuple[Unexplained, ...]:
-    """Return the assets whose entries do not lead from the cursor's balance to one end, with what is missing."""
-    found: list[Unexplained] = []
-    for asset, chain in sorted(_by_asset(judged).items()):
-        start = cursor.balances.get(asset, _ZERO)
-        folded = start + sum((entry.change for entry in chain), _ZERO)
-        ends = _chain_ends(start, chain)
-        if set(ends) == {folded}:
-            continue
-        end = max(ends, key=lambda balance: (ends[balance], balance))
-        detail = f"{end - folded:f} between two entries of the ledger"
-        found.append(Unexplained(asset=asset, amount=end - folded, detail=detail, possible=frozenset({end - folded})))
-    return tuple(found)
-
-
-def _strange_balances(
-    cursor: Cursor,
-    fresh: Iterable[LedgerEntry],
-    balances: Mapping[Asset, Decimal],
-    at: datetime,
-    missing: Mapping[Asset, Decimal],
-) -> tuple[Unexplained, ...]:
-    """Return the balances that are no point of their asset's chain since they were asked for.
-
-    `missing` is what lacks inside the chain, which is a difference of its own.
-    """
-    chains = _by_asset(fresh)
-    found: list[Unexplained] = []
-    for asset in sorted({*cursor.balances, *chains, *balances}):
-        chain = chains.get(asset, [])
-        before = sum((entry.change for entry in chain if entry.at < at - _CLOCKS), _ZERO)
-        points = {cursor.balances.get(asset, _ZERO) + before + missing.get(asset, _ZERO)}
-        points |= {entry.balance for entry in chain if entry.at >= at - _CLOCKS}
-        possible = frozenset(balances.get(asset, _ZERO) - point for point in points)
-        if _ZERO not in possible:
-            amount = min(possible, key=lambda gap: (abs(gap), gap))
-            detail = f"{amount:f} that no ledger entry explains"
-            found.append(Unexplained(asset=asset, amount=amount, detail=detail, possible=possible))
-    return tuple(found)
 
 
 def _expected(fill: Fill) -> dict[Asset, Decimal]:

@@ -40,6 +40,7 @@ from krakenbot.domain.errors import (
     VenueRejected,
     VenueUnavailable,
 )
+from krakenbot.domain.execution.ledger import LedgerEntry
 from krakenbot.domain.execution.order import OrderType
 from krakenbot.domain.execution.reports import (
     ExecType,
@@ -50,7 +51,6 @@ from krakenbot.domain.execution.reports import (
     VenueFill,
     VenueOrder,
 )
-from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import Side

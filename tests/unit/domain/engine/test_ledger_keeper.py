@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import anyio
+import pytest
 from attrs import evolve
 
 
@@ -209,3 +210,60 @@ async def test_fills_that_the_store_may_lack_are_not_compared(world):
         assert result is None
         assert await engine.ledger.tie_out() is not None
         assert before + 1 == engine.ledger.tie_outs
+
+
+@pytest.mark.parametrize(("hidden_s", "is_stopped"), [(58.0, False), (110.0, True)])
+async def test_balance_ahead_of_the_ledger_stops_entries_only_beyond_the_ledgers_lag(world, hidden_s, is_stopped):
+    async with world.running() as engine:
+        await world.until(lambda: "tied_out" in world.events.names(), 100.0)
+        await anyio.sleep(100.0)
+        world.venue.foreign["ABC"] += Decimal("0.0001")
+        booked = world.venue.booking("L-1", "ABC", "0.0001", kind="staking")
+        looks = engine.ledger.tie_outs
+        # However often it looks meanwhile.
+        for _ in range(int(hidden_s)):
+            engine.ledger.ask("test")
+            await anyio.sleep(1.0)
+        looks = engine.ledger.tie_outs - looks
+        stopped = set(engine.ledger.untied())
+        world.venue.bookings.append(booked)
+        await world.until(lambda: not engine.ledger._suspected, 200.0)
+
+    assert ({"ABC"} if is_stopped else set()) == stopped
+    assert is_stopped is ("ledger_unexplained" in world.events.names())
+    assert 2 <= looks
+    assert {} == engine.ledger.untied()
+
+
+async def test_first_look_ties_out_what_was_bought_and_sold_before_it(world):
+    """The chain of an asset that came and went leads back to where it began."""
+    world.venue.bookings += [
+        evolve(
+            world.venue.booking(f"L-{n}-{asset}", asset, amount, ref_id=f"T-{n}"),
+            at=world.clock.now() - timedelta(seconds=ago_s),
+        )
+        for n, (ago_s, base, quote) in enumerate([(90, 1, -100), (80, -1, 100)])
+        for asset, amount in (("ABC", base), ("USD", quote))
+    ]
+    async with world.running() as engine:
+        await world.until(lambda: engine.ledger.tie_outs, 10.0)
+
+    assert ["tied_out"] == [name for name in world.events.names() if name == "tied_out"]
+    assert {("foreign_trade", "ABC", 2), ("foreign_trade", "USD", 2)} == {
+        (row["cause"], row["asset"], row["entries"]) for row in ledger_of(engine)["named"]
+    }
+
+
+async def test_entry_that_was_hidden_at_the_first_look_begins_it_anew(world):
+    world.venue.foreign["ABC"] += Decimal(5)
+    async with world.running() as engine:
+        hidden = world.venue.booking("L-1", "ABC", 5, kind="deposit")
+        await world.until(lambda: engine.ledger.tie_outs, 10.0)
+        await anyio.sleep(50.0)
+        world.venue.bookings.append(hidden)
+        await anyio.sleep(400.0)
+
+    assert {} == engine.ledger.untied()
+    assert "ledger_unexplained" not in world.events.names()
+    assert 2 == world.events.names().count("ledger_cursor_set")
+    assert [("deposit", "5")] == [(row["cause"], row["amount"]) for row in ledger_of(engine)["named"]]

@@ -12,17 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.domain.execution.fills import assets_of, balance_deltas
+from krakenbot.domain.execution.ledger import Acceptance, Cause, Cursor, LedgerEntry, cause_of, is_earn
+from krakenbot.domain.execution.ledger_chain import first_cursor
 from krakenbot.domain.execution.position import apply_fill, flat_position
-from krakenbot.domain.execution.tie_out import (
-    Acceptance,
-    Cause,
-    Cursor,
-    LedgerEntry,
-    cause_of,
-    first_cursor,
-    is_earn,
-    tie_out,
-)
+from krakenbot.domain.execution.tie_out import tie_out
 from krakenbot.domain.values import Side
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -293,15 +286,48 @@ def test_fee_from_another_asset_is_named_once_over_several_tie_outs(make):
     assert ({"ABC": Decimal("0.0025")}, {}) == (first.third_asset_fees, again.third_asset_fees)
 
 
-def test_first_cursor_is_the_ledgers_end_and_waits_for_missing_entries(make):
-    _, entries = fills_with_entries(make, 4)
-    middle = balances_after(START, entries[:4])
-    cursor = first_cursor(reversed(entries), middle, AFTER)
+@pytest.mark.parametrize("lost", [None, 4, 5, 6, 7])
+def test_first_cursor_stands_before_the_trading_of_the_last_minutes(make, lost):
+    """Whatever is hidden of the young entries, and whatever was counted before."""
+    fills, entries = fills_with_entries(make, 4)
+    now = AFTER + timedelta(seconds=70)
+    old = chained(
+        Cursor(at=AT, balances={"USD": Decimal(995)}), [entry("L-0", amount=5, at=now - timedelta(seconds=150))]
+    )
+    shown = [*old, *(one for number, one in enumerate(entries) if number != lost)]
+    cursor = first_cursor(reversed(shown), balances_after(START, entries), now)
     assert cursor is not None
+    result = tie_out(cursor, shown, balances_after(START, entries), fills, now)
 
-    assert balances_after(START, entries) == cursor.balances
-    assert frozenset(entry.ledger_id for entry in entries) == cursor.counted
-    assert first_cursor([*entries[:2], *entries[4:]], middle, AFTER) is None
+    assert START.balances == cursor.balances
+    assert frozenset({"L-0"}) == cursor.counted
+    assert cursor.at < result.cursor.at
+    assert all(one.may_be_late for one in result.unexplained)
+    assert lost is not None or () == result.unexplained
+
+
+def test_first_cursor_is_found_although_an_asset_was_bought_and_sold_since():
+    """Its chain comes back to where it began, so that it has no end of its own."""
+    began = Cursor(at=AT, balances={"USD": Decimal(1000)})
+    trades = [
+        entry(f"L-{n}-{asset}", asset, amount, kind="trade", ref=f"T-{n}", at=AFTER + timedelta(seconds=n))
+        for n, (base, quote) in enumerate([(1, -100), (-1, 100), (2, -50), (-2, 50)])
+        for asset, amount in (("ABC", base), ("USD", quote))
+    ]
+    shown = chained(began, trades)
+    cursor = first_cursor(shown, {"USD": Decimal(1000)}, AFTER + timedelta(seconds=10))
+
+    assert cursor is not None
+    assert {"USD": Decimal(1000)} == cursor.balances
+
+
+def test_first_cursor_waits_where_the_oldest_entries_leave_their_order_open():
+    shown = [
+        entry("L-1", amount=5, balance=15),
+        entry("L-2", amount=-5, balance=10),
+    ]
+
+    assert first_cursor(shown, {"USD": Decimal(10)}, AFTER) is None
 
 
 def accepted(amount, asset="USD"):

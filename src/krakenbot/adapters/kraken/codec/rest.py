@@ -19,8 +19,8 @@ from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, readable
 from krakenbot.adapters.kraken.codec.private import Id, bounded
 from krakenbot.adapters.kraken.symbols import v2_asset, v2_symbol
 from krakenbot.domain.errors import VenueProtocolError
+from krakenbot.domain.execution.ledger import LedgerEntry
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
-from krakenbot.domain.execution.tie_out import LedgerEntry
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.secret import Secret
 from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, Symbol, VenueOrderId
