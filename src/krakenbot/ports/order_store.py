@@ -83,7 +83,10 @@ class OrderStore(Protocol):
         """Load what is alive at this venue."""
 
     async def find_order(self, cl_ord_id: ClOrdId) -> Order | None:
-        """Return a row, terminal or not; None when there is none."""
+        """Return a row, terminal or not; None when there is none and none can come.
+
+        While the commit of an `insert_entry` that was not answered may still come, it is StoreUnavailable.
+        """
 
     async def booked(self, exec_ids: Sequence[ExecId]) -> frozenset[ExecId]:
         """Return which of these fills the ledger of this venue holds."""

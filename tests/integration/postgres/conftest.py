@@ -24,6 +24,7 @@ class CommitCutter:
         self.cut = ""
         self.refuse = False
         self.cuts = 0
+        self.on_commit: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
@@ -44,9 +45,11 @@ class CommitCutter:
                 if self.cut and b"COMMIT" in data:
                     how, self.cut = self.cut, ""
                     self.cuts += 1
-                    self.refuse = how == "after, and away"
+                    for listener in self.on_commit:
+                        listener()
+                    self.refuse = how.endswith(", and away")
                     back.cancel()
-                    if how != "before":
+                    if how.startswith("after"):
                         up_writer.write(data)
                         await up_writer.drain()
                         await asyncio.sleep(0.1)

@@ -15,7 +15,7 @@ from typing import Any
 from attrs import define
 from psycopg import AsyncConnection
 
-from krakenbot.adapters.postgres.database import CommitInDoubt, Database, in_own_task
+from krakenbot.adapters.postgres.database import Body, CommitInDoubt, Database, in_own_task
 from krakenbot.adapters.postgres.rows import (
     FILL_COLUMNS,
     ORDER_COLUMNS,
@@ -110,6 +110,7 @@ class PostgresOrderStore:
         self._database = database
         self._venue_id = venue_id
         self._attempt: _Attempt | None = None
+        self._in_doubt: dict[ClOrdId, str] = {}
 
     async def insert_entry(self, order: Order, protective: Order, gate: EntryGate) -> None:
         """Insert an entry and its protective intent, both fenced by lease, generation and epoch."""
@@ -124,7 +125,15 @@ class PostgresOrderStore:
             _check_lease(row, gate.lease_epoch)
             _check_gate(row[3:] if row else None, gate)
 
-        await self._database.write_pipelined(body)
+        await in_own_task(self._insert((order.cl_ord_id, protective.cl_ord_id), body), finish=True)
+
+    async def _insert(self, cl_ord_ids: tuple[ClOrdId, ...], body: Body[None]) -> None:
+        try:
+            await self._database.write_pipelined(body)
+        except CommitInDoubt as doubt:
+            # Also when the caller has given up meanwhile: he reads back by `find_order`.
+            self._in_doubt |= dict.fromkeys(cl_ord_ids, doubt.transaction_id)
+            raise
 
     async def apply(self, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
         """Commit one change whole, unless the lease was taken over: a paused process must not write over its heir.
@@ -144,7 +153,9 @@ class PostgresOrderStore:
             except CommitInDoubt as doubt:
                 if not doubt.is_reused:
                     raise
-                attempt.is_committed = await self._database.read(lambda each: _is_written(each, attempt.change))
+                attempt.is_committed = await self._database.read(
+                    lambda each: _is_written(each, self._venue_id, attempt.change)
+                )
             attempt.transaction_id = None
         if attempt.is_committed:
             return
@@ -218,7 +229,16 @@ class PostgresOrderStore:
         return await self._database.read(body)
 
     async def find_order(self, cl_ord_id: ClOrdId) -> Order | None:
-        """Return a row, terminal or not."""
+        """Return a row, terminal or not; raises StoreUnavailable while the commit that inserts it may still come."""
+        transaction_id = self._in_doubt.get(cl_ord_id)
+        if transaction_id is not None:
+            try:
+                await in_own_task(self._database.is_committed(transaction_id), finish=False)
+            except CommitInDoubt as doubt:
+                # Since the server's new start nothing of before it is in progress, and the row itself is what tells.
+                if not doubt.is_reused:
+                    raise
+            self._in_doubt.pop(cl_ord_id, None)
 
         async def body(connection: AsyncConnection) -> Order | None:
             rows = await connection.execute(
@@ -325,7 +345,7 @@ class PostgresOrderStore:
             await connection.execute(_INSERT_PNL, [self._venue_id, position.symbol, entry_id, gain, at])
 
 
-async def _is_written(connection: AsyncConnection, change: OrderChange) -> bool:
+async def _is_written(connection: AsyncConnection, venue_id: VenueId, change: OrderChange) -> bool:
     """Tell whether a change is in the tables, by the one row of it that is surest; a cursor alone may move twice."""
     query: str
     values: list[Any]
@@ -345,8 +365,8 @@ async def _is_written(connection: AsyncConnection, change: OrderChange) -> bool:
         values = [event.cl_ord_id, event.at, event.event, event.from_state, event.to_state]
     elif change.protection:
         turn = change.protection[0]
-        query = "SELECT 1 FROM protection_events WHERE symbol = %s AND at = %s AND protection = %s"
-        values = [turn.symbol, turn.at, turn.protection]
+        query = "SELECT 1 FROM protection_events WHERE venue_id = %s AND symbol = %s AND at = %s AND protection = %s"
+        values = [venue_id, turn.symbol, turn.at, turn.protection.value]
     else:
         return False
     return await (await connection.execute(query.encode(), values)).fetchone() is not None
