@@ -20,6 +20,7 @@ from time import perf_counter
 import anyio
 import anyio.lowlevel
 import psycopg
+from tests.events import Events
 
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.binaries import find_psql
@@ -63,7 +64,7 @@ async def _measure(folder: Path) -> dict[str, object]:
         psql = find_psql(cluster.binaries)
         file = folder / "rows.bin"
         # The writer lives as long as ingest: its connection and first rows are not part of a sustained rate.
-        sink = PostgresSampleSink(database)
+        sink = PostgresSampleSink(database, events=Events())
         ours, whole, theirs = [], [], []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sink.run)

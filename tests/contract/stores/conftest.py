@@ -9,6 +9,7 @@ import anyio
 import psycopg
 import pytest
 from attrs import define, frozen
+from tests.events import Events
 
 from krakenbot.adapters.memory.control_stores import MemoryCycleStore, MemoryLease, MemorySafetyStore
 from krakenbot.adapters.memory.database import MemoryDatabase
@@ -143,7 +144,7 @@ async def stores(store_urls: tuple[str, ...]) -> AsyncIterator[Stores]:
         await pool.open()
     answers, state = PostgresRefreshAnswers(publish), PostgresStateStore(decision)
     lease = PostgresLease(decision)
-    sink = PostgresSampleSink(ingest, batch_s=0.02)
+    sink = PostgresSampleSink(ingest, batch_s=0.02, events=Events())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sink.run)
         yield Stores(

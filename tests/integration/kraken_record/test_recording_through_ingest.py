@@ -157,7 +157,7 @@ async def play_through(recording: Path, ingest_url: str, decision_url: str) -> d
     await decision.open()
     try:
         lineage_id, run_id = await PostgresLineageStore(ingest, decision).start_lineage(clock.now())
-        sink = PostgresSampleSink(ingest)
+        sink = PostgresSampleSink(ingest, events=Events())
         recorder = Asking(symbols=symbols, clock=clock, feed=feed, sink=sink, events=Events(), run_id=run_id)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sink.run)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import anyio
 
+from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink, SpoolPlace
 from krakenbot.adapters.postgres.database import Database
+from krakenbot.adapters.telemetry.events import StructuredEvents
 from krakenbot.domain.market.samples import TradeSample
 from krakenbot.domain.values import RunId, Side, Symbol
 
@@ -19,6 +21,7 @@ from krakenbot.domain.values import RunId, Side, Symbol
 async def main(url: str, folder: str, run_id: str, end: str) -> None:
     sink = PostgresSampleSink(
         Database(url, name="killed", unit_timeout_s=5),
+        events=StructuredEvents(clock=SystemClock(), stream=sys.stderr, process="killed", as_json=True),
         batch_s=0.005,
         batch_rows=50,
         spool=SpoolPlace(folder=Path(folder)),

@@ -86,7 +86,7 @@ async def test_every_kind_comes_back_as_it_was_put(database):
     book.symbol = queue.symbol = BTC
     samples = [make_ticker(1), make_trade(5), book, queue]
 
-    await _run(PostgresSampleSink(database, batch_s=0.01), (3, samples))
+    await _run(PostgresSampleSink(database, batch_s=0.01, events=Events()), (3, samples))
 
     for table, sample in zip(TABLES, samples, strict=True):
         columns = ", ".join(table.columns)
@@ -96,7 +96,7 @@ async def test_every_kind_comes_back_as_it_was_put(database):
 
 
 async def test_repeated_trades_count_once_and_late_ones_fill_their_hole(database):
-    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink = PostgresSampleSink(database, batch_s=0.01, events=Events())
     ids = [[50, 51, 54], [51, 54, 53], [48, 49, 50], [53, 52, 55], [47]]
 
     await _run(sink, *((1, [make_trade(i) for i in batch]) for batch in ids), (2, [make_trade(50)]))
@@ -109,7 +109,7 @@ async def test_repeated_trades_count_once_and_late_ones_fill_their_hole(database
 
 
 async def test_what_is_queued_at_the_end_is_written_before_run_returns(database):
-    sink = PostgresSampleSink(database, batch_rows=10, batch_s=30)
+    sink = PostgresSampleSink(database, batch_rows=10, batch_s=30, events=Events())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sink.run)
         await anyio.sleep(0.05)
@@ -121,7 +121,7 @@ async def test_what_is_queued_at_the_end_is_written_before_run_returns(database)
 
 
 async def test_full_queue_coalesces_samples_first_and_names_dropped_trades(database):
-    sink = PostgresSampleSink(database, queue_rows=10)
+    sink = PostgresSampleSink(database, queue_rows=10, events=Events())
     sink.put(RunId(1), [make_ticker(i) for i in range(15)])
     sink.put(RunId(1), [make_trade(i) for i in range(100, 115)])
     before = sink.stats()
@@ -142,7 +142,7 @@ async def test_full_queue_coalesces_samples_first_and_names_dropped_trades(datab
 async def test_losses_less_than_a_minute_apart_are_one_row(database):
     minute_ns = 60 * NS_PER_S
     for first in (minute_ns, 2 * minute_ns, 5 * minute_ns, minute_ns // 2):
-        sink = PostgresSampleSink(database, queue_rows=10)
+        sink = PostgresSampleSink(database, queue_rows=10, events=Events())
         sink.put(RunId(1), [make_ticker(first + i) for i in range(15)])
         await _run(sink, (1, []))
 
@@ -152,9 +152,9 @@ async def test_losses_less_than_a_minute_apart_are_one_row(database):
 
 
 async def test_trade_that_is_there_already_does_not_block_the_others(database):
-    await _run(PostgresSampleSink(database, batch_s=0.01), (1, [make_trade(1)]))
+    await _run(PostgresSampleSink(database, batch_s=0.01, events=Events()), (1, [make_trade(1)]))
 
-    second = PostgresSampleSink(database, batch_s=0.01)
+    second = PostgresSampleSink(database, batch_s=0.01, events=Events())
     await _run(second, (1, [make_trade(1), make_trade(2)]))
 
     assert [(1,), (2,)] == await _rows(database, "SELECT trade_id FROM trade_samples ORDER BY 1")
@@ -162,7 +162,7 @@ async def test_trade_that_is_there_already_does_not_block_the_others(database):
 
 
 async def test_row_that_can_never_be_written_is_dropped_by_name_and_the_rest_goes_on(database):
-    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink = PostgresSampleSink(database, batch_s=0.01, events=Events())
 
     await _run(sink, (1, [evolve(make_trade(7), at_ns=1 << 70)]), (1, [make_trade(8)]))
 
@@ -172,7 +172,7 @@ async def test_row_that_can_never_be_written_is_dropped_by_name_and_the_rest_goe
 
 
 async def test_partition_that_went_away_beneath_the_writer_is_made_again(database):
-    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink = PostgresSampleSink(database, batch_s=0.01, events=Events())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sink.run)
@@ -198,7 +198,9 @@ async def test_batch_ids_of_writers_that_are_long_gone_are_forgotten(database):
         )
     )
 
-    await _run(PostgresSampleSink(database, batch_s=0.01), (1, [make_ticker(1)]), (1, [make_ticker(2)]))
+    await _run(
+        PostgresSampleSink(database, batch_s=0.01, events=Events()), (1, [make_ticker(1)]), (1, [make_ticker(2)])
+    )
 
     assert [(2, 7, False), (None, 2, True)] == await _rows(
         database,
@@ -224,7 +226,7 @@ async def _drop_one(connection):
 
 
 async def test_periodic_sample_that_its_table_cannot_hold_is_refused_alone(database):
-    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink = PostgresSampleSink(database, batch_s=0.01, events=Events())
 
     await _run(sink, (1, [evolve(make_ticker(1), at_ns=1 << 70), make_ticker(2)]))
 
@@ -241,7 +243,7 @@ async def test_outage_keeps_rows_in_order_and_each_once(tmp_path):
         database = Database(cluster.url(), name="ingest", unit_timeout_s=5)
         await database.open()
         _, run_id = await PostgresLineageStore(database, database).start_lineage(AT)
-        sink = PostgresSampleSink(database, batch_rows=50, batch_s=0.005)
+        sink = PostgresSampleSink(database, batch_rows=50, batch_s=0.005, events=Events())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sink.run)
             for start in range(0, 1500, 100):
@@ -269,7 +271,7 @@ async def test_batch_whose_commit_is_in_doubt_is_written_once(database, database
     """The connection is lost around COMMIT: the batch is found by its number, or written, but never twice."""
     async with make_cutter(database_urls.ingest) as cutter, anyio.create_task_group() as tasks:
         behind = Database(cutter.url, name="cut", role="krakenbot_ingest")
-        sink = PostgresSampleSink(behind, batch_s=0.01)
+        sink = PostgresSampleSink(behind, batch_s=0.01, events=Events())
         tasks.start_soon(sink.run)
         sink.put(RunId(1), [make_ticker(1)])
         with anyio.fail_after(10):
@@ -287,9 +289,9 @@ async def test_batch_whose_commit_is_in_doubt_is_written_once(database, database
 
 
 async def test_next_start_knows_what_is_stored_and_names_what_came_between(database):
-    await _run(PostgresSampleSink(database, batch_s=0.01), (1, [make_trade(i) for i in (10, 11, 12)]))
+    await _run(PostgresSampleSink(database, batch_s=0.01, events=Events()), (1, [make_trade(i) for i in (10, 11, 12)]))
 
-    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink = PostgresSampleSink(database, batch_s=0.01, events=Events())
     sink.put(RunId(2), [make_trade(i) for i in (11, 12)])
     await _run(sink, (2, [make_trade(i) for i in (12, 20)]))
 
@@ -300,9 +302,9 @@ async def test_next_start_knows_what_is_stored_and_names_what_came_between(datab
 
 
 async def test_gap_says_when_and_from_where_it_was_refilled_also_after_a_restart(database):
-    sink = PostgresSampleSink(database, batch_s=0.01)
+    sink = PostgresSampleSink(database, batch_s=0.01, events=Events())
     await _run(sink, (1, [make_trade(i) for i in (1, 6)]))
-    later = PostgresSampleSink(database, batch_s=0.01)
+    later = PostgresSampleSink(database, batch_s=0.01, events=Events())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(later.run)

@@ -15,6 +15,7 @@ import pytest
 from attrs import asdict, evolve, fields
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.events import Events
 
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
@@ -189,7 +190,7 @@ class Rig:
     def __init__(self, database: Database, windows: Windows) -> None:
         self.database = database
         self.lineage = PostgresLineageStore(database, database)
-        self.sink = PostgresSampleSink(database, batch_s=0.02)
+        self.sink = PostgresSampleSink(database, batch_s=0.02, events=Events())
         self.refresher = PostgresStateRefresher(database, database, windows=windows)
 
     async def write(self, run_id: RunId, rows: list[Sample]) -> None:

@@ -62,7 +62,8 @@ async def partitions(database: Database) -> dict[int, set[str]]:
 
 
 async def test_rotation_in_mid_session_puts_each_row_in_exactly_one_run(database: Database) -> None:
-    events, sink = Events(), PostgresSampleSink(database, batch_s=0.02)
+    events = Events()
+    sink = PostgresSampleSink(database, batch_s=0.02, events=events)
     runs = RunKeeper(
         clock=SystemClock(),
         store=PostgresLineageStore(database, database),
@@ -104,7 +105,8 @@ async def test_rotation_in_mid_session_puts_each_row_in_exactly_one_run(database
 
 
 async def test_a_trade_that_a_snapshot_repeats_after_a_rotation_stays_in_its_first_run(database: Database) -> None:
-    lineage, sink = PostgresLineageStore(database, database), PostgresSampleSink(database, batch_s=0.02)
+    lineage = PostgresLineageStore(database, database)
+    sink = PostgresSampleSink(database, batch_s=0.02, events=Events())
     lineage_id, run_1 = await lineage.start_lineage(AT)
 
     def trade(trade_id: int) -> TradeSample:
@@ -133,7 +135,8 @@ async def test_a_trade_that_a_snapshot_repeats_after_a_rotation_stays_in_its_fir
 
 async def make_runs(database: Database, count: int) -> list[RunId]:
     """Make runs of one hour each, with a row in each; the last one goes on at AT."""
-    lineage, sink = PostgresLineageStore(database, database), PostgresSampleSink(database, batch_s=0.02)
+    lineage = PostgresLineageStore(database, database)
+    sink = PostgresSampleSink(database, batch_s=0.02, events=Events())
     begun_at = AT - timedelta(hours=count)
     lineage_id, run_id = await lineage.start_lineage(begun_at)
     run_ids = [run_id]

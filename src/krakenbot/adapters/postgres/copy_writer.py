@@ -52,13 +52,6 @@ class SpoolPlace:
     limits: SpoolLimits = field(factory=SpoolLimits)
 
 
-class _Silent:
-    """An event sink for a writer that nobody listens to."""
-
-    def emit(self, name: str, **fields: object) -> None:
-        """Take one event."""
-
-
 class PostgresSampleSink:
     """SampleSink by COPY.
 
@@ -70,18 +63,18 @@ class PostgresSampleSink:
         self,
         database: Database,
         *,
+        events: EventSink,
         batch_rows: int = 100_000,
         batch_s: float = 0.25,
         queue_rows: int = 400_000,
         spool: SpoolPlace | None = None,
         spool_after_s: float = 2.0,
-        events: EventSink | None = None,
     ) -> None:
         self._session = CopySession(database)
         self._batch_s = batch_s
         self._place = spool
         self._spool_after_s = spool_after_s
-        self._events: EventSink = events or _Silent()
+        self._events = events
         # A new name at each start: no batch of an earlier process is taken for one of this.
         self._writer_id = int.from_bytes(os.urandom(8), "big") >> 1
         self._wake = asyncio.Event()
