@@ -2,7 +2,8 @@
 
 Every private call adds its cost; the counter falls with time and must stay within its threshold (docs.kraken.com,
 guides/spot-rest-ratelimits). Calls that protection may depend on (a token, balances, open orders) go first: the
-others leave them `reserve` points. Called by rest.py before it sends and when the answer is there.
+others leave them `reserve` points. The ledger goes last: it lets every other call that waits go before it. Called by
+rest.py before it sends and when the answer is there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from krakenbot.domain.execution.rate import AccountTier, DecayingCount
 # Kraken's page says +4 for ledgers and trade histories, older text +2: the dearer one.
 _COSTS: Final = {"TradesHistory": 4.0, "QueryTrades": 4.0, "Ledgers": 4.0, "QueryLedgers": 4.0}
 _FIRST: Final = frozenset({"GetWebSocketsToken", "BalanceEx", "OpenOrders"})
+_LAST: Final = frozenset({"Ledgers", "QueryLedgers"})
 _LOCKED_S: Final = 900.0
 _THROTTLED_S: Final = 5.0
 _THROTTLED_MAX_S: Final = 900.0
@@ -46,6 +48,11 @@ def rest_tier(tier: AccountTier) -> RestTier:
 def call_cost(endpoint: str) -> float:
     """Return what a private call adds to the counter."""
     return _COSTS.get(endpoint, 1.0)
+
+
+def goes_last(endpoint: str) -> bool:
+    """Tell whether a call lets every other one that waits go before it: nothing depends on when its answer comes."""
+    return endpoint in _LAST
 
 
 class RestCounter:

@@ -26,7 +26,7 @@ from krakenbot.adapters.kraken.codec.rest import (
 )
 from krakenbot.adapters.kraken.errors import ErrorKind, error_kind, read_error
 from krakenbot.adapters.kraken.nonce import NonceSource
-from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier
+from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier, goes_last
 from krakenbot.adapters.kraken.signing import Credentials, sign
 from krakenbot.domain.errors import ConfigError, VenueProtocolError, VenueUnavailable
 from krakenbot.domain.preflight.keys import KeyRights
@@ -38,6 +38,7 @@ _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _MIB: Final = 1024 * 1024
 _WAIT_MARGIN_S: Final = 0.05
+_LET_PASS_S: Final = 0.5
 
 T = TypeVar("T")
 
@@ -47,6 +48,8 @@ class RestSettings:
     """Where and how to call; times in seconds.
 
     `timeout_s` bounds a whole call, `budget_wait_s` how long a private call may wait for the rate counter.
+    `last_wait_s` is that of calls that go last: longer than the lowest tier's counter takes to leave them room beside
+    everything that the engine asks in turn.
     """
 
     base_url: str = "https://api.kraken.com"
@@ -54,6 +57,7 @@ class RestSettings:
     timeout_s: float = 10.0
     connect_timeout_s: float = 5.0
     budget_wait_s: float = 30.0
+    last_wait_s: float = 120.0
     max_body_bytes: int = 16 * _MIB
     max_connections: int = 4
     tier: RestTier = field(factory=RestTier)
@@ -82,6 +86,8 @@ class KrakenRest:
         self._nonces = nonces
         # private calls of a key go one after the other: Kraken refuses nonces that arrive out of order
         self._in_turn = anyio.Lock()
+        # calls that do not go last and have not been sent yet
+        self._ahead = 0
         self.counter = RestCounter(tier=settings.tier, now_mono=clock.mono())
         self._client = httpx.AsyncClient(
             base_url=settings.base_url,
@@ -121,7 +127,11 @@ class KrakenRest:
         if self._credentials is None or self._nonces is None:
             raise ConfigError(f"{endpoint} needs an API key")
         for _ in range(2):
-            answer = await self._when_there_is_room(self._credentials, self._nonces, endpoint, params or {})
+            self._ahead += not goes_last(endpoint)
+            try:
+                answer = await self._when_there_is_room(self._credentials, self._nonces, endpoint, params or {})
+            finally:
+                self._ahead -= not goes_last(endpoint)
             if not answer.errors or error_kind(answer.errors[0]) is not ErrorKind.NONCE:
                 break
         return _result_of(answer, endpoint)
@@ -143,15 +153,19 @@ class KrakenRest:
     ) -> Answer:
         """Wait for the counter without holding up calls that may go first, then call.
 
-        Raises VenueUnavailable when that would take longer than `budget_wait_s`.
+        Raises VenueUnavailable when that would take longer than `budget_wait_s`, or `last_wait_s`.
         """
+        is_last = goes_last(endpoint)
+        may_wait_s = self._settings.last_wait_s if is_last else self._settings.budget_wait_s
         waited_s = 0.0
         while True:
             async with self._in_turn:
                 wait_s = self.counter.wait_s(endpoint, self._clock.mono())
+                if is_last and self._ahead:
+                    wait_s = max(wait_s, _LET_PASS_S)
                 if wait_s <= 0:
                     return await self._send_signed(credentials, nonces, endpoint, params)
-            if waited_s + wait_s > self._settings.budget_wait_s:
+            if waited_s + wait_s > may_wait_s:
                 closed_s = self.counter.closed_s(self._clock.mono())
                 why = "the venue has locked us out" if closed_s > 0 else "the REST rate counter is full"
                 raise VenueUnavailable(f"{endpoint}: {why} for {wait_s:.0f} s")

@@ -6,14 +6,14 @@ whenever instruments are asked for. All reads are safe to repeat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import anyio
 import msgspec
-from attrs import frozen
+from attrs import Factory, define, frozen
 
 from krakenbot.adapters.kraken.codec.rest import (
     AssetPairs,
@@ -31,7 +31,7 @@ from krakenbot.adapters.kraken.codec.rest import (
 from krakenbot.adapters.kraken.ratelimit import rest_tier
 from krakenbot.adapters.kraken.rest import KrakenRest, readable
 from krakenbot.domain.errors import VenueUnavailable
-from krakenbot.domain.execution.ledger import LedgerEntry
+from krakenbot.domain.execution.ledger import OVERLAP, LedgerEntry
 from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import VenueBalance, VenueFill, VenueOrder
 from krakenbot.domain.instrument import Instrument
@@ -50,6 +50,25 @@ class VenueQuerySettings:
     max_pages: int = 200
 
 
+@define
+class _Shelf:
+    """What was read of the ledger since a time: the newest rows, down to the oldest entry or, if `is_whole`, all."""
+
+    since: datetime
+    entries: dict[str, LedgerEntry] = Factory(dict)
+    is_whole: bool = False
+
+    def move_to(self, since: datetime) -> None:
+        """Forget what is older than a later time."""
+        self.since = since
+        self.entries = {name: entry for name, entry in self.entries.items() if entry.at >= since}
+        self.is_whole = self.is_whole and bool(self.entries)
+
+    def take(self, page: Page) -> None:
+        """Keep the rows of a page that are young enough."""
+        self.entries |= {entry.ledger_id: entry for entry in page.entries if entry.at >= self.since}
+
+
 class KrakenVenueQuery:
     """Reads of one account; raises VenueUnavailable or VenueRejected."""
 
@@ -59,6 +78,7 @@ class KrakenVenueQuery:
         self._settings = settings
         self._names: PairNames | None = None
         self._naming = anyio.Lock()
+        self._shelf: _Shelf | None = None
 
     async def system_status(self) -> str:
         """Return online, post_only, cancel_only or maintenance."""
@@ -93,20 +113,41 @@ class KrakenVenueQuery:
     async def closed_orders(self, since: datetime) -> Sequence[VenueOrder]:
         """Return orders closed since a time, newest first."""
         names = await self._pair_names()
-        pages = await self._pages("ClosedOrders", since, partial(decode_closed_orders, names=names))
-        return list({order.order_id: order for page in pages for order in page.orders}.values())
+        pages = self._pages("ClosedOrders", since, partial(decode_closed_orders, names=names))
+        return list({order.order_id: order async for page in pages for order in page.orders}.values())
 
     async def fills(self, since: datetime) -> Sequence[VenueFill]:
         """Return fills since a time, newest first."""
         names = await self._pair_names()
-        pages = await self._pages("TradesHistory", since, partial(decode_fills, names=names))
-        return list({fill.exec_id: fill for page in pages for fill in page.fills}.values())
+        pages = self._pages("TradesHistory", since, partial(decode_fills, names=names))
+        return list({fill.exec_id: fill async for page in pages for fill in page.fills}.values())
 
     async def ledger(self, since: datetime) -> Sequence[LedgerEntry]:
-        """Return the bookings of all assets since a time, newest first."""
-        names = await self._pair_names()
-        pages = await self._pages("Ledgers", since, partial(decode_ledgers, names=names))
-        return list({entry.ledger_id: entry for page in pages for entry in page.entries}.values())
+        """Return the bookings of all assets since a time, in no order.
+
+        A read that was broken off goes on where it ended, when it is asked for again since the same time or a later
+        one; of what was read whole only the last `OVERLAP` is read again, where entries may still have appeared.
+        """
+        decode = partial(decode_ledgers, names=await self._pair_names())
+        if self._shelf is None or self._shelf.since > since:
+            self._shelf = _Shelf(since)
+        shelf = self._shelf
+        shelf.move_to(since)
+        if shelf.entries and not shelf.is_whole:
+            until = min(entry.at for entry in shelf.entries.values())
+            async for page in self._pages("Ledgers", since, decode, until):
+                shelf.take(page)
+            shelf.is_whole = True
+        if shelf.is_whole:
+            newest = max(entry.at for entry in shelf.entries.values())
+            # taken together: a part of them would leave a hole behind it
+            for page in [page async for page in self._pages("Ledgers", max(since, newest - OVERLAP), decode)]:
+                shelf.take(page)
+        else:
+            async for page in self._pages("Ledgers", since, decode):
+                shelf.take(page)
+            shelf.is_whole = bool(shelf.entries)
+        return list(shelf.entries.values())
 
     @property
     def budget(self) -> QueryBudget:
@@ -118,23 +159,25 @@ class KrakenVenueQuery:
         """Count reads by the limits of another tier from now on."""
         self._rest.counter.set_tier(rest_tier(tier))
 
-    async def _pages(self, endpoint: str, since: datetime, decode: Callable[[msgspec.Raw], Page]) -> list[Page]:
-        """Read pages until the venue has no more.
+    async def _pages(
+        self, endpoint: str, since: datetime, decode: Callable[[msgspec.Raw], Page], until: datetime | None = None
+    ) -> AsyncIterator[Page]:
+        """Read pages, newest first, until the venue has no more.
 
         Rows that arrive meanwhile shift older ones to later pages: some come twice, none is missed.
         """
-        pages: list[Page] = []
         offset = 0
         # the venue's `start` excludes the time itself; a second earlier costs nothing, rows count by id
-        start = str(int(since.timestamp()) - 1)
+        window = {"start": str(int(since.timestamp()) - 1)}
+        if until is not None:
+            window["end"] = str(int(until.timestamp()) + 1)
         for _ in range(self._settings.max_pages):
-            params = {"start": start, "ofs": str(offset)}
-            page = readable(decode, await self._rest.private(endpoint, params))
-            pages.append(page)
+            page = readable(decode, await self._rest.private(endpoint, {**window, "ofs": str(offset)}))
+            yield page
             offset += page.rows
             is_last = page.rows < _PAGE_ROWS if page.count is None else offset >= page.count
             if is_last or not page.rows:
-                return pages
+                return
         raise VenueUnavailable(f"{endpoint}: more than {offset} rows since {since.isoformat()}; ask for a later time")
 
     async def _pair_names(self) -> PairNames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krakenbot.adapters.kraken.ratelimit import RestCounter, RestTier, call_cost, rest_tier
+from krakenbot.adapters.kraken.rest import RestSettings
 from krakenbot.adapters.local_exchange.limits.limiter import Limiter
 from krakenbot.adapters.local_exchange.limits.settings import REST_COUNTERS, LimitSettings
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.execution.rate import AccountTier
 
 TIER = RestTier(threshold=15.0, decay_per_s=0.33)
@@ -124,3 +127,37 @@ def test_calls_that_wait_as_told_are_never_refused_by_the_exchange(
 
 def test_histories_cost_the_dearer_of_the_two_documented_figures():
     assert [4.0, 4.0, 1.0] == [call_cost(name) for name in ("Ledgers", "TradesHistory", "ClosedOrders")]
+
+
+# What a page of the ledger waits at most, by tier.
+LEDGER_BOUNDS_S = {AccountTier.STARTER: 60.0, AccountTier.INTERMEDIATE: 35.0, AccountTier.PRO: 20.0}
+
+
+@pytest.mark.parametrize("tier", AccountTier)
+@pytest.mark.parametrize("ladder_at_s", [0.0, 10.0, 25.0, 40.0, 59.0])
+def test_ledger_comes_to_its_turn_beside_all_that_the_engine_asks_in_turn(tier: AccountTier, ladder_at_s: float):
+    """From a full counter, with a ladder and the account in their intervals, all of which go before the ledger."""
+    settings = ExecutionSettings(capital_limit_quote=Decimal(1000))
+    counter = RestCounter(tier=rest_tier(tier), now_mono=0.0)
+    counter.full(0.0)
+    ladder = ["OpenOrders", "ClosedOrders", "TradesHistory", "BalanceEx"]
+    due = [(ladder_at_s, ladder), (0.0, ["BalanceEx"])]
+    every_s = [settings.reconcile_interval_s, settings.account_interval_s]
+    waiting: list[str] = []
+    turns_s: list[float] = []
+    asked_s = now_s = 0.0
+    while now_s < 3_600.0:
+        for number, (at_s, calls) in enumerate(due):
+            if now_s >= at_s:
+                waiting += calls
+                due[number] = (at_s + every_s[number], calls)
+        while waiting and counter.wait_s(waiting[0], now_s) <= 0:
+            call(counter, waiting.pop(0), now_s)
+        if not waiting and counter.wait_s("Ledgers", now_s) <= 0:
+            call(counter, "Ledgers", now_s)
+            turns_s.append(now_s - asked_s)
+            asked_s = now_s
+        now_s += 0.25
+
+    assert max(turns_s) <= LEDGER_BOUNDS_S[tier] < RestSettings().last_wait_s
+    assert len(turns_s) >= 3_600.0 / LEDGER_BOUNDS_S[tier]

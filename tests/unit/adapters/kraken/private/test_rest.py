@@ -7,6 +7,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -230,6 +231,32 @@ async def test_call_that_waits_for_the_counter_does_not_hold_up_a_token(clock, m
             go_on.set()
 
     assert ["Ledgers"] * 3 + ["GetWebSocketsToken", "Ledgers"] == seen
+
+
+async def test_ledger_waits_longer_than_others_and_lets_them_pass(clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ladder that settles an unknown order is not held up by the ledger, which has waited longer."""
+    seen: list[str] = []
+
+    async def sleep(_clock: object, duration_s: float) -> None:
+        clock.mono_s += duration_s
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(type(clock), "sleep", sleep)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path.rpartition("/")[2])
+        return answer({})
+
+    async with make_rest(clock, handler, budget_wait_s=20.0) as rest:
+        for _ in range(15):
+            await rest.private("OpenOrders")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rest.private, "Ledgers")
+            await anyio.lowlevel.checkpoint()
+            tasks.start_soon(rest.private, "ClosedOrders")
+            tasks.start_soon(rest.private, "ClosedOrders")
+
+    assert ["ClosedOrders", "ClosedOrders", "Ledgers"] == seen[15:]
 
 
 async def test_lockout_stops_all_calls_without_another_one(clock) -> None:

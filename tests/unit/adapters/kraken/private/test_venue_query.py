@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qs
 
@@ -351,3 +351,70 @@ async def test_system_status_is_the_venues_word(open_query) -> None:
     venue = Venue({"SystemStatus": lambda _: {"status": "post_only", "timestamp": "2026-11-01T00:00:00Z"}})
 
     assert "post_only" == await open_query(venue).system_status()
+
+
+def make_entry(second: int, asset: str = "ZUSD") -> dict[str, object]:
+    return {
+        "refid": f"R{second}",
+        "time": SINCE.timestamp() + second,
+        "type": "trade",
+        "subtype": "",
+        "asset": asset,
+        "amount": "1.0",
+        "fee": "0.0",
+        "balance": str(second),
+    }
+
+
+class Ledger:
+    """A ledger that answers by time, newest first, and not more than `pages` times."""
+
+    def __init__(self, seconds: range) -> None:
+        self.rows = {f"L{second}": make_entry(second) for second in seconds}
+        self.pages = 1_000
+
+    def __call__(self, form: dict[str, str]) -> object:
+        self.pages -= 1
+        if self.pages < 0:
+            return "broken off"
+        start, end, first = float(form["start"]), float(form.get("end", "inf")), int(form["ofs"])
+        newest = sorted(self.rows.items(), key=lambda row: str(row[1]["time"]), reverse=True)
+        shown = [(name, row) for name, row in newest if start < float(str(row["time"])) <= end]
+        return {"ledger": dict(shown[first : first + 50]), "count": len(shown)}
+
+
+async def test_ledger_that_was_broken_off_goes_on_where_it_ended(open_query) -> None:
+    """However many pages it has: each try takes it further, and what comes meanwhile is in it too."""
+    ledger = Ledger(range(1, 1001))
+    venue = Venue({"Ledgers": ledger})
+    query = open_query(venue)
+    for n in range(6):
+        ledger.pages = 3
+        with pytest.raises(VenueUnavailable):
+            await query.ledger(SINCE)
+        ledger.rows[f"L{1001 + n}"] = make_entry(1001 + n)
+    # Entries may appear behind younger ones.
+    ledger.rows["late"] = make_entry(930)
+    ledger.pages = 10
+    read = await query.ledger(SINCE)
+
+    assert set(ledger.rows) == {entry.ledger_id for entry in read}
+    assert len(ledger.rows) == len(read)
+
+
+async def test_ledger_that_was_read_reads_only_its_end_again(open_query) -> None:
+    ledger = Ledger(range(1, 1001))
+    query = open_query(Venue({"Ledgers": ledger}))
+    await query.ledger(SINCE)
+    ledger.rows |= {f"L{second}": make_entry(second) for second in range(1001, 1201)}
+    ledger.pages = 5
+    with pytest.raises(VenueUnavailable):
+        await query.ledger(SINCE)
+    ledger.pages = 7
+    later = SINCE + timedelta(seconds=600)
+    read = await query.ledger(later)
+    ledger.pages = 30
+    from_before = await query.ledger(SINCE)
+
+    assert {f"L{second}" for second in range(600, 1201)} == {entry.ledger_id for entry in read}
+    assert set(ledger.rows) == {entry.ledger_id for entry in from_before}
