@@ -76,6 +76,7 @@ class Sender:
             "sent": self.sent,
             "bytes": self.bytes,
             "again": self.again,
+            "deep_books": self._wire.deep_books,
             "cpu_s": time.process_time(),
             "latest_s": round(self.latest_s, 3),
             "subscribed": Counter(channel for channel, _ in self._subscribed),

@@ -10,6 +10,8 @@ level or order that is there now goes, those of the first snapshot come, and the
 The last price of a symbol that has traded is led back by a trade and a ticker, right after the last of either: a
 ticker whose `last` moves without a trade is what shows a dead subscription of trades. So the next turn follows as if
 nothing had been played again; ids of trades go on where they ended.
+
+Our exchange's books have some 25 levels a side: every fourth gets a ladder behind them, so that it has 100.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ from typing import Any
 
 import msgspec
 from attrs import define, field
+from tests.bench._wire_books import DEEP_LEVELS, Reach, Seen, row_of
 
 from krakenbot.adapters.local_exchange.playback.reader import Recording
 
-VERSION = 2
+VERSION = 3
 """Raise it when the wire is to be made anew."""
 FRAMES, INDEX, KEYS, SIZES = "frames", "index.json", "keys", "sizes"
 NS_PER_S = 1_000_000_000
@@ -38,6 +41,7 @@ ZERO_S = 946_684_800
 """2000-01-01: no second of ours."""
 SLICE_S = 0.002
 """What is due within so long is written at once: a venue's writer too sends what has gathered."""
+DEEP_EVERY = 4
 STEP_NS = 50_000_000
 """The recorded times may be this much later than those of their frames (_frames.STEP_S)."""
 _CHANNEL = re.compile(r'\{"channel":"([a-z0-9]+)"')
@@ -117,6 +121,8 @@ class Wire:
         self.keys = index.keys
         self.messages, self.period_s = index.messages, index.period_s
         self.slices = index.slices
+        self.deep_books = sum(text.count('"price"') >= 2 * DEEP_LEVELS for text in self.snapshots.values())
+        """How many books have all the levels that are asked for."""
         self.frame_keys, self.frame_sizes = array("H"), array("I")
         self.frame_keys.frombytes((folder / KEYS).read_bytes())
         self.frame_sizes.frombytes((folder / SIZES).read_bytes())
@@ -144,12 +150,14 @@ class _Maker:
         self.frame_sizes = array("I")
         self.slices: list[Slice] = []
         self._number_of: dict[Key, int] = {}
-        self._books: dict[Key, _Seen] = {}
+        self._books: dict[Key, Seen] = {}
+        self._reaches: dict[Key, Reach] = {}
         self._traded: dict[str, str] = {}
         updates, last = self._survey()
         # the ways back are messages too
         messages = updates + len(self._books) + 2 * len(self._traded)
         self.trades.update(list(self._traded))
+        self._deepen()
         period_s = max(1, int(messages / rate_per_s))
         self._speed = self._span_ns / NS_PER_S / period_s
         self._write(folder / FRAMES, last)
@@ -193,7 +201,7 @@ class _Maker:
                 continue
             if key[0] in {"book", "level3"}:
                 last[key] = updates
-                self._books.setdefault(key, _Seen(_row_of(self.snapshots[key]).data[0], key))
+                self._follow(key, frame.f)
             else:
                 last[_LAST_PRICE, key[1]] = updates
             if key[0] == "trade":
@@ -204,6 +212,20 @@ class _Maker:
             last_ns = frame.t
         self._span_ns = last_ns - self._first_ns + STEP_NS
         return updates, last
+
+    def _follow(self, key: Key, text: str) -> None:
+        if key not in self._books:
+            self._books[key] = Seen(row_of(self.snapshots[key]).data[0], key)
+            if key[0] == "book" and len(self._books) % DEEP_EVERY == 0:
+                self._reaches[key] = Reach(row_of(self.snapshots[key]).data[0], key)
+        if key in self._reaches:
+            self._reaches[key].take(row_of(text).data[0])
+
+    def _deepen(self) -> None:
+        for key, reach in self._reaches.items():
+            if (ladder := reach.ladder()) is not None:
+                self._books[key] = Seen(row_of(self.snapshots[key]).data[0], key, ladder)
+                self.snapshots[key] = self._books[key].snapshot_text()
 
     def _updates(self) -> Iterator[tuple[int, Key, str]]:
         for frame in self._recording.frames():
@@ -216,13 +238,14 @@ class _Maker:
                 due_s = at_ns / NS_PER_S / self._speed
                 if not self.slices or due_s >= self.slices[-1].due_s + SLICE_S:
                     self.slices.append(Slice(due_s=due_s, first=len(self.frame_keys)))
-                self._add(out, key, text)
-                if (book := self._books.get(key)) is not None:
-                    row = _row_of(text).data[0]
-                    book.take(row)
+                if (book := self._books.get(key)) is None:
+                    self._add(out, key, text)
+                else:
+                    row = row_of(text).data[0]
+                    self._add(out, key, book.take(row) or text)
                     if last[key] == number:
                         self._add(out, key, book.way_back(row.timestamp))
-                elif last[_LAST_PRICE, key[1]] == number and (trade := self._traded.get(key[1])) is not None:
+                if last.get((_LAST_PRICE, key[1])) == number and (trade := self._traded.get(key[1])) is not None:
                     ticker = self.snapshots["ticker", key[1]]
                     for channel, back in _price_back(trade, ticker, text):
                         self._add(out, (channel, key[1]), back)
@@ -259,56 +282,3 @@ class _Rows(msgspec.Struct):
 
 
 _rows_of = msgspec.json.Decoder(_Rows).decode
-
-
-class _Row(msgspec.Struct):
-    """One book as in a frame; numbers stay the texts that they are."""
-
-    bids: list[dict[str, msgspec.Raw]]
-    asks: list[dict[str, msgspec.Raw]]
-    checksum: int
-    timestamp: str = ""
-
-
-class _Frame(msgspec.Struct):
-    data: list[_Row]
-
-
-_row_of = msgspec.json.Decoder(_Frame).decode
-
-
-class _Seen:
-    """What a reader may hold of a book at the end of a turn, and what it held at its beginning."""
-
-    def __init__(self, snapshot: _Row, key: Key) -> None:
-        self._snapshot = snapshot
-        self._channel, self._symbol = key
-        self._is_queue = self._channel == "level3"
-        self._bids: dict[bytes, dict[str, msgspec.Raw]] = {}
-        self._asks: dict[bytes, dict[str, msgspec.Raw]] = {}
-        self.take(snapshot)
-
-    def take(self, row: _Row) -> None:
-        name = "order_id" if self._is_queue else "price"
-        for changes, held in ((row.bids, self._bids), (row.asks, self._asks)):
-            for change in changes:
-                if self._goes(change):
-                    held.pop(bytes(change[name]), None)
-                else:
-                    held[bytes(change[name])] = change
-
-    def way_back(self, at: str) -> str:
-        """Return the update that leads back; what a reader has truncated away it need not find."""
-        bids, asks = self._back(self._bids, self._snapshot.bids, at), self._back(self._asks, self._snapshot.asks, at)
-        row = {"symbol": self._symbol, "bids": bids, "asks": asks, "checksum": self._snapshot.checksum, "timestamp": at}
-        return msgspec.json.encode({"channel": self._channel, "type": "update", "data": [row]}).decode()
-
-    def _goes(self, change: dict[str, msgspec.Raw]) -> bool:
-        return bytes(change.get("event", b"")) == b'"delete"' if self._is_queue else not float(bytes(change["qty"]))
-
-    def _back(self, held: dict[bytes, dict[str, msgspec.Raw]], began: list[dict[str, msgspec.Raw]], at: str) -> Any:
-        if self._is_queue:
-            gone = [{**order, "event": "delete", "timestamp": at} for order in held.values()]
-            return gone + [{"event": "add", **order} for order in began]
-        kept = {bytes(level["price"]) for level in began}
-        return [{"price": level["price"], "qty": 0} for price, level in held.items() if price not in kept] + began

@@ -263,6 +263,7 @@ def _judged(found: dict[str, Any], seconds: int) -> dict[str, Any]:
         "feed_errors": feed["errors"],
         "sender_cores": round(sender["cpu_s"] / len(sender["sent"]), 3),
         "sender_late_most_s": sender["latest_s"],
+        "books_of_100_levels": sender["deep_books"],
         "subscribed": sender["subscribed"],
         "subscribed_again": sender["again"],
         "seconds": round(took_s, 1),

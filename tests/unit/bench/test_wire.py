@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from tests.bench._wire import Wire, content_of, wire_of
 
+from krakenbot.adapters.kraken.codec.market import decode_frame
 from krakenbot.adapters.local_exchange.playback.recording_format import SocketPath
 from krakenbot.adapters.local_exchange.playback.writer import RecordingWriter
+from krakenbot.domain.market.book import L2Book, Verdict
+from krakenbot.domain.values import Side
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -93,3 +100,62 @@ def test_the_way_back_comes_right_after_the_last_of_trade_and_ticker(tmp_path):
         ("ticker", "B/USD"),
     ]
     assert played[3]["data"][0]["timestamp"] == played[2]["data"][0]["timestamp"]
+
+
+def _checksum(bids: dict[str, str], asks: dict[str, str]) -> int:
+    def text(levels: dict[str, str], *, best_is_high: bool) -> str:
+        ordered = sorted(levels, key=float, reverse=best_is_high)[:10]
+        return "".join(n.replace(".", "").lstrip("0") for price in ordered for n in (price, levels[price]))
+
+    return crc32((text(asks, best_is_high=False) + text(bids, best_is_high=True)).encode())
+
+
+def _books() -> Iterator[tuple[float, str]]:
+    """Record four books of 12 to 14 levels a side, whose levels come and go."""
+    for number in range(4):
+        bids = {f"{90 - level}.0": "1.00" for level in range(12)}
+        asks = {f"{91 + level}.0": "2.00" for level in range(12)}
+
+        def frame(kind: str, at_s: float, changed: dict[str, str], books: Any = (bids, asks), n: int = number) -> str:
+            is_bid = {price: float(price) < 90.5 for price in changed}
+            row: dict[str, Any] = {"symbol": f"{n}/USD"}
+            for name, wanted in (("bids", True), ("asks", False)):
+                row[name] = [{"price": p, "qty": q} for p, q in changed.items() if is_bid[p] is wanted]
+            row |= {"checksum": _checksum(*books), "timestamp": _time(at_s)}
+            text = json.dumps({"channel": "book", "type": kind, "data": [row]}, separators=(",", ":"))
+            return re.sub(r'"(price|qty)":"([0-9.]+)"', r'"\1":\2', text)
+
+        yield 0.0, frame("snapshot", 0.0, bids | asks)
+        for step, (price, qty) in enumerate(
+            [("78.0", "3.00"), ("103.0", "1.00"), ("88.0", "0.00"), ("78.0", "0.00"), ("92.0", "0.00")]
+        ):
+            side = bids if float(price) < 90.5 else asks
+            side[price] = qty
+            if not float(qty):
+                del side[price]
+            yield 0.1 + step / 10, frame("update", 0.1 + step / 10, {price: qty})
+
+
+def test_a_fourth_of_the_books_has_100_levels_at_every_time_and_passes_every_checksum(tmp_path):
+    wire = _wire(tmp_path, sorted(_books(), key=lambda frame: frame[0]))
+    books = {symbol: L2Book(price_precision=1, qty_precision=2, depth=100) for _, symbol in wire.snapshots}
+    verdicts: Counter[Verdict] = Counter()
+    counts: dict[str, set[int]] = {symbol: set() for symbol in books}
+    content, at, texts = wire.file.read_bytes(), 0, []
+    for size in wire.frame_sizes:
+        texts.append(content_of(content[at : at + size]))
+        at += size
+    later = [text.replace(b"2000-", b"2001-") for text in texts]
+    for text in [*wire.snapshots.values(), *texts, *later]:
+        frame: Any = decode_frame(text)
+        row = frame.data[0]
+        book = books[row.symbol]
+        put = book.load if '"snapshot"' in str(text) else book.apply
+        verdicts[put(row.bids, row.asks, row.checksum, row.timestamp, 0.0)] += 1
+        counts[row.symbol].add(len(book.levels(Side.BUY, 200)))
+        counts[row.symbol].add(len(book.levels(Side.SELL, 200)))
+
+    assert verdicts == {Verdict.GOOD: 4 + 2 * 4 * 6}
+    assert wire.deep_books == 1
+    assert sorted(map(max, counts.values())) == [13, 13, 13, 100]
+    assert {100} in counts.values()
