@@ -146,11 +146,12 @@ def test_a_fourth_of_the_books_has_100_levels_at_every_time_and_passes_every_che
         texts.append(content_of(content[at : at + size]))
         at += size
     later = [text.replace(b"2000-", b"2001-") for text in texts]
-    for text in [*wire.snapshots.values(), *texts, *later]:
+    snapshots = [text.encode() for text in wire.snapshots.values()]
+    for text in [*snapshots, *texts, *later]:
         frame: Any = decode_frame(text)
         row = frame.data[0]
         book = books[row.symbol]
-        put = book.load if '"snapshot"' in str(text) else book.apply
+        put = book.load if frame.type == "snapshot" else book.apply
         verdicts[put(row.bids, row.asks, row.checksum, row.timestamp, 0.0)] += 1
         counts[row.symbol].add(len(book.levels(Side.BUY, 200)))
         counts[row.symbol].add(len(book.levels(Side.SELL, 200)))
