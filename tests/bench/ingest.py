@@ -2,10 +2,11 @@
 
 Book (depth 100), level3, ticker and trade of 600 symbols are played from a file by another process into the
 unmodified `krakenbot run-ingest` with two embedded clusters. The file was recorded from our own exchange, whose
-seeded flow makes the frames; a quarter of its L2 books is given 100 levels a side. CPU is that of ingest's process and its children over wall time; PostgreSQL runs
-outside of it. The run counts only if both the sender sent and ingest took 4,900 messages/s. REST is served by an
-exchange that stands still. With KB_BENCH_INGEST_S=600 it is the long run, in which memory is judged too: its slope
-from minute two on. With KB_BENCH_PROFILE=FILE ingest runs under cProfile, and the CPU figure means nothing.
+seeded flow makes the frames; a quarter of its L2 books is given 100 levels a side. CPU is that of ingest's process and
+its children over wall time; PostgreSQL runs outside of it. The run counts only if both the sender sent and ingest took
+4,900 messages/s. REST is served by an exchange that stands still. With KB_BENCH_INGEST_S=600 it is the long run, in
+which memory is judged too: its slope from minute two on. With KB_BENCH_PROFILE=FILE ingest runs under cProfile, and
+the CPU figure means nothing.
 """
 
 from __future__ import annotations
