@@ -78,9 +78,19 @@ def test_the_state_of_the_limits_can_be_read(desk, client):
     assert {"tier": "pro", "rate_counts": {desk.symbol: 1}} == state["accounts"]["alice"]
 
 
+def test_the_clock_that_clients_see_steps_and_is_put_right(desk, client):
+    stepped = client.post("/control/clock", json={"step_s": -3600}).json(), desk.exchange.step_s
+    right = client.post("/control/clock", json={"step_s": 0}).json(), desk.exchange.step_s
+
+    assert ({"step_s": -3600}, -3600) == stepped
+    assert ({"step_s": 0}, 0) == right
+
+
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
+        ("clock", {"step_s": 86_401}, "step_s: whole seconds"),
+        ("clock", {"step_s": "60"}, "step_s: whole seconds"),
         ("mode", {"system": "asleep"}, "asleep: modes are"),
         ("mode", {}, "system: missing"),
         ("mode", {"system": 5}, "system: a text in quotes is needed"),

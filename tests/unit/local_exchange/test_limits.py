@@ -33,6 +33,15 @@ def test_the_rest_counter_holds_its_threshold_and_frees_a_call_to_the_nanosecond
     assert (RATE_LIMIT, None) == (early, due)
 
 
+def test_calls_refused_for_their_rate_are_counted_by_key():
+    limiter = Limiter(LimitSettings())
+    for _ in range(22):
+        limiter.private_call("key", "pro", "Balance", START_NS)
+    limiter.private_call("other", "pro", "Balance", START_NS)
+
+    assert {"key": 2} == limiter.state(START_NS)["rest_calls_refused"]
+
+
 def test_history_costs_four_and_trading_nothing():
     limiter = Limiter(LimitSettings())
     history = [limiter.private_call("key", "starter", "Ledgers", START_NS) for _ in range(4)]

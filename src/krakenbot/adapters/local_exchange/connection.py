@@ -16,6 +16,7 @@ import anyio.lowlevel
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from krakenbot.adapters.local_exchange.clock_step import S, moved_stamps
 from krakenbot.adapters.local_exchange.faults.link import Frame, Link, Special
 from krakenbot.adapters.local_exchange.latency import Leg
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
@@ -60,6 +61,8 @@ class Connection:
 
     def push(self, text: str) -> None:
         """Send one frame, as far as no scripted fault has it."""
+        if self._exchange.step_s:
+            text = moved_stamps(text, self._exchange.step_s * S)
         if self._faults.is_armed:
             self._link.send(text)
         else:
@@ -170,6 +173,8 @@ class Connection:
 
     def _handle(self, text: str, received_ns: int) -> None:
         self._exchange.counters["requests"] += 1
+        if self._exchange.step_s:
+            text = moved_stamps(text, -self._exchange.step_s * S)
         try:
             self._session.receive(text, received_ns, self._exchange.catch_up())
         except Exception:  # noqa: BLE001, one client's request must not end the exchange for the others

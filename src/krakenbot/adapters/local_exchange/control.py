@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from krakenbot.adapters.local_exchange.clock_step import MAX_STEP_S
 from krakenbot.adapters.local_exchange.digits import plain_text, to_units
 from krakenbot.adapters.local_exchange.matching.operator import BookingKind, Operator, OperatorError
 from krakenbot.adapters.local_exchange.matching.tiers import Tier
@@ -47,6 +48,7 @@ class Control:
             "order": self.order,
             "tier": self.tier,
             "key": self.key,
+            "clock": self.clock,
             "text": self.text,
         }
         routes = [Route(f"/control/{name}", self._post(action), methods=["POST"]) for name, action in actions.items()]
@@ -140,6 +142,15 @@ class Control:
         if not self._exchange.keys.revoke(name):
             raise OperatorError(f"no key {name}")
         return {"revoked": name}
+
+    def clock(self, body: Answer) -> Answer:
+        """Step the clock that clients see: `{"step_s"}`, whole seconds beside the venue's own time; 0 puts it right."""
+        _only(body, "step_s")
+        step_s = body.get("step_s")
+        if not isinstance(step_s, int) or isinstance(step_s, bool) or abs(step_s) > MAX_STEP_S:
+            raise OperatorError(f"step_s: whole seconds, at most {MAX_STEP_S} either way")
+        self._exchange.step_s = step_s
+        return {"step_s": step_s}
 
     def text(self, body: Answer) -> Answer:
         """Send a bare text to every connection: `{"text"}`, by default what the proxy says before it restarts."""

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from krakenbot.adapters.local_exchange.clock_step import moved_answer
 from krakenbot.adapters.local_exchange.connection import Connection
 from krakenbot.adapters.local_exchange.control import Control
 from krakenbot.adapters.local_exchange.faults.control import FaultControl
@@ -162,7 +163,8 @@ class ExchangeServer:
         await self._wait(inbound)
 
         def execute() -> bytes:
-            return self._content(answer, _call(request, body, received_ns))
+            content = self._content(answer, _call(request, body, received_ns))
+            return moved_answer(content, self._exchange.step_s) if self._exchange.step_s else content
 
         if self._exchange.faults.is_armed:
             response = await self._rest_faults.play(request, execute)

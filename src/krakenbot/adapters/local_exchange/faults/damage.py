@@ -12,14 +12,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from krakenbot.adapters.local_exchange.digits import parse_rfc3339, rfc3339_ns, rfc3339_s, rfc3339_us
+from krakenbot.adapters.local_exchange.clock_step import moved_stamps
 from krakenbot.adapters.local_exchange.faults.rules import Action
 
 EXTRA_LEVELS: Final = 5
 CHECKED_LEVELS: Final = 10
 MAX_KB: Final = 16 * 1024
 _CHECKSUM = re.compile(r'"checksum":(\d+)')
-_TIMESTAMP = re.compile(r'"([0-9T:.-]{19,29}Z)"')
 _SEQUENCE = re.compile(r'"sequence":(\d+)')
 
 
@@ -107,18 +106,7 @@ def _bloat(action: Action, text: str) -> str | None:
 
 
 def _shift_timestamps(action: Action, text: str) -> str | None:
-    def shifted(match: re.Match[str]) -> str:
-        at_ns = parse_rfc3339(match[1])
-        if at_ns is None:
-            return match[0]
-        digits = len(match[1].partition(".")[2]) - 1
-        # Nanoseconds below the microsecond are not parsed; they are carried over as text.
-        moved = at_ns + action.whole("duration")
-        if digits > 6:
-            return f'"{rfc3339_ns(moved)[:-4]}{match[1][-4:]}"'
-        return f'"{rfc3339_us(moved) if digits > 0 else rfc3339_s(moved)}"'
-
-    return _TIMESTAMP.sub(shifted, text)
+    return moved_stamps(text, action.whole("duration"))
 
 
 def _set(action: Action, text: str) -> str | None:

@@ -35,6 +35,7 @@ class Limiter:
         self.settings = settings
         self._rest: dict[str, DecayingCounter] = {}
         self._public: dict[str, DecayingCounter] = {}
+        self._refused: Counter[str] = Counter()
         self._in_flight: Counter[str] = Counter()
         self._connections: dict[str, RollingWindow] = {}
         self._banned_until_ns: dict[str, int] = {}
@@ -49,7 +50,10 @@ class Limiter:
         limit, centi_per_s = REST_COUNTERS[tier]
         counter = _remember(self._rest, api_key, lambda: DecayingCounter(limit, centi_per_s))
         counter.change(limit, centi_per_s, now_ns)
-        return None if counter.take(cost, now_ns) else RATE_LIMIT
+        if counter.take(cost, now_ns):
+            return None
+        self._refused[api_key] += 1
+        return RATE_LIMIT
 
     def public_call(self, address: str, now_ns: int) -> str | None:
         """Count a public REST call of an address; return the refusal, None when it may go on."""
@@ -110,6 +114,7 @@ class Limiter:
         return {
             "rest_counters_centi": {name: counter.centi(now_ns) for name, counter in self._rest.items()},
             "public_counters_centi": {name: counter.centi(now_ns) for name, counter in self._public.items()},
+            "rest_calls_refused": dict(self._refused),
             "calls_under_way": dict(self._in_flight),
             "connections": {name: window.count(now_ns) for name, window in self._connections.items()},
             "banned_until_ns": {name: at_ns for name, at_ns in self._banned_until_ns.items() if at_ns > now_ns},

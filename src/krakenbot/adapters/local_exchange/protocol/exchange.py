@@ -34,6 +34,8 @@ class Exchange:
         self.record = record
         self.clock = clock
         self.clock_ns = clock.now_ns
+        self.step_s = 0
+        """How far the clock that clients see stands beside the venue's."""
         self.limits = Limiter(limits or LimitSettings())
         self.public = PublicFeeds(venue)
         self.private = PrivateFeeds(venue.settings.burst_order)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from attrs import frozen
 
+from krakenbot.adapters.local_exchange.clock_step import moved_params
 from krakenbot.adapters.local_exchange.keys import PERMISSION_DENIED, SignedCall
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.fields import is_text
@@ -98,6 +99,9 @@ class RestGate:
         refusal = limits.private_call(key.api_key, key.account.tier, call.name, now_ns)
         if refusal is not None:
             raise RestError(refusal)
+        if self._exchange.step_s:
+            # After the signature was checked: it is over what the client wrote.
+            params = moved_params(params, self._exchange.step_s)
         return self._private.answer(call.name, key, self._exchange.faults.paged(params), call.received_ns)
 
 
