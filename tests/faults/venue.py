@@ -57,6 +57,15 @@ class Venue:
         """Return rules with their hits, and the log of hits."""
         return await self._answer("GET", "/control/faults")
 
+    async def rest_refused(self, api_key: str) -> int:
+        """Return how many private REST calls of a key the exchange itself refused for their rate."""
+        limits = await self._answer("GET", "/control/limits")
+        return int(limits["rest_calls_refused"].get(api_key, 0))
+
+    async def step_clock(self, step_s: int) -> None:
+        """Let the clock that clients see stand so many seconds beside the venue's own."""
+        await self._answer("POST", "/control/clock", json={"step_s": step_s})
+
     async def set_mode(self, mode: str) -> None:
         """Change the mode of the engine; its flow rests in every mode but online."""
         await self._answer("POST", "/control/mode", json={"system": mode})

@@ -30,6 +30,8 @@ STRIKE_WAIT_S = 60.0
 """Until everything struck: an entry has to come about first."""
 DEATH_WAIT_S = 10.0
 STOP_WAIT_S = 30.0
+ORDER_WAIT_S = 150.0
+"""Until there is an order to compare: an entry may have to wait until one of unknown outcome is proven absent."""
 BACK_S = 5
 POLL_S = 0.5
 AGREE_FOR_S = 1.5
@@ -151,6 +153,7 @@ async def play(world: OrdersWorld, fault: OrderFault) -> Outcome:
         for process in (*case.others, *([case.current] if case.current else [])):
             process.send(signal.SIGKILL)
         await world.venue.remove_rules()
+        await world.venue.step_clock(0)
         if world.decision_cluster.pid is None:
             await world.decision_cluster.start()
 
@@ -170,6 +173,8 @@ async def _played(case: Case) -> Outcome:
     recovered_ns = await _agreed(case, from_ns)
     if recovered_ns is None:
         case.findings.append(f"no agreement within {fault.recover_within_s:g} s: {case.waited_for}")
+    elif not fault.without_orders and not case.truth.orders:
+        await _first_order(case)
     for other in case.others:
         await other.stop(STOP_WAIT_S)
     # A start to book what came after the stop belongs to the judging, not to the case.
@@ -188,9 +193,10 @@ async def _played(case: Case) -> Outcome:
         ledger,
         started_ns=case.started_ns[1:],
         away=case.away,
-        rate=fault.counts_rate,
+        rest_refused=await world.venue.rest_refused(case.account.key.key),
         is_proven=fault.is_proven,
     )
+    judged += invariants.compared(truth, fault.without_orders)
     judged += invariants.no_secrets(await _texts(case), world.secrets())
     if case.injected == 0:
         case.findings.append("it never struck")
@@ -330,6 +336,14 @@ async def _agreed(case: Case, from_ns: int) -> int | None:
                     return since_ns
             await anyio.sleep(POLL_S)
     return None
+
+
+async def _first_order(case: Case) -> None:
+    """Trade on until the exchange has an order and both sides agree on it: the rows before it compared nothing."""
+    if not await case.until(lambda: case.truth.orders or case.process.exit_code() is not None, ORDER_WAIT_S):
+        return  # the judge says so
+    if await _agreed(case, CLOCK.now_ns()) is None:
+        case.findings.append(f"no agreement after the first order: {case.waited_for}")
 
 
 async def _is_up(case: Case, since_ns: int) -> bool:

@@ -16,6 +16,13 @@ OnCut = Literal["kill cluster", "abort", "terminate backend", "kill execution"]
 Act = Callable[["Case"], Awaitable[None]]
 
 
+SALES: dict[str, dict[str, str]] = {
+    "market_exit": {"KRAKENBOT_DECISION__STRATEGY__LIQUIDITY_HORIZON_S": "8"},
+    "take_profit": {},
+}
+"""Roles that sell besides the stop, with the settings that bring one about in time; a time stop is two horizons."""
+
+
 def fills(*percent: int, nth: int = 1, first_ms: int = 300, every_ms: int = 1500) -> Strike:
     """Return a helper: soon after the `nth` acknowledged entry the exchange fills it, part by part.
 
@@ -38,8 +45,8 @@ class OrderFault:
     it, and the process after the last life is production's own, without strikes. `helpers` are strikes of the first
     life that only bring the case about. `rules` are the exchange's from the start. `cut` and `on_cut` strike at the
     decision database, which stays away for `away_s` when it is killed. `act` runs once everything has struck, `hold_s`
-    passes, then what is left is put right. `counts_rate` is False where rate errors are the fault. `is_proven` asks
-    that an order which never arrived is proven absent in time.
+    passes, then what is left is put right. `is_proven` asks that an order which never arrived is proven absent in time.
+    `without_orders` is why a case may end without one order to compare; empty: it must not.
     """
 
     name: str
@@ -51,8 +58,8 @@ class OrderFault:
     away_s: float = 2.0
     act: Act | None = None
     hold_s: float = 0.0
-    counts_rate: bool = True
     is_proven: bool = False
+    without_orders: str = ""
     settings: dict[str, str] = field(factory=dict)
     recover_within_s: float = 60.0
 

@@ -287,10 +287,21 @@ def within_limits(truth: Truth) -> list[str]:
     return list(findings)
 
 
-def no_rate_errors(truth: Truth) -> list[str]:
-    """I12: the exchange never refused a request for its rate."""
+def no_rate_errors(truth: Truth, rest_refused: int) -> list[str]:
+    """I12: the exchange itself never refused an order or a private REST call for its rate.
+
+    What a script refuses is in neither count: the record and the counters are the venue's own.
+    """
     errors = [row["error"] for row in truth.refusals if row["error"].startswith(RATE_ERRORS)]
-    return [f"I12: {len(errors)} times {errors[0]}"] if errors else []
+    return [
+        *([f"I12: {len(errors)} times {errors[0]}"] if errors else []),
+        *([f"I12: {rest_refused} private REST calls refused for their rate"] if rest_refused else []),
+    ]
+
+
+def compared(truth: Truth, without_orders: str) -> list[str]:
+    """Say that a case compared nothing: no order came to the exchange, and no reason is named for that."""
+    return [] if truth.orders or without_orders else ["suite: no order to compare"]
 
 
 def no_secrets(texts: Mapping[str, str], secrets: Collection[str]) -> list[str]:
@@ -301,9 +312,9 @@ def no_secrets(texts: Mapping[str, str], secrets: Collection[str]) -> list[str]:
 
 
 def judge(
-    truth: Truth, ledger: Ledger, *, started_ns: Sequence[int], away: Sequence[Away], rate: bool, is_proven: bool
+    truth: Truth, ledger: Ledger, *, started_ns: Sequence[int], away: Sequence[Away], rest_refused: int, is_proven: bool
 ) -> list[str]:
-    """Return every finding of one case at quiet; `rate` says whether rate errors count against us."""
+    """Return every finding of one case at quiet; `rest_refused` calls were refused for their rate."""
     return [
         *rows_first(truth, ledger, away),
         *no_duplicates(truth, ledger),
@@ -314,7 +325,7 @@ def judge(
         *one_leader(truth, ledger),
         *no_entry_before_clean(truth, ledger, started_ns),
         *within_limits(truth),
-        *(no_rate_errors(truth) if rate else ()),
+        *no_rate_errors(truth, rest_refused),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.orders.fault import OrderFault, fills
+from tests.faults.orders.fault import SALES, OrderFault, fills
 from tests.faults.orders.strike import Strike
 
 _ENTRY = (
@@ -88,6 +88,11 @@ def _fault(strike: Strike, *helpers: Strike, among: str = "") -> OrderFault:
 FAULTS = (
     *(_fault(_at(*point)) for point in _ENTRY),
     *(_fault(_at(*point), fills(100)) for point in _FILLED),
+    *(
+        OrderFault(name=f"kill -9 at {strike.text}", lives=((strike,),), helpers=(fills(100),), settings=SALES[role])
+        for role in SALES
+        for strike in (_at("gateway.submit:before", role), _at("gateway.submit:after", role))
+    ),
     *(_fault(_at(*point), fills(30, 30, every_ms=2600), among=", entry filled in parts") for point in _PARTS),
     *(_fault(_at(*point), TOLD, among=", in a clean stop") for point in _CANCELLED),
     *(_fault(_at(*point), fills(100), STOP_GONE, among=", the stop was cancelled") for point in _REPLACED),

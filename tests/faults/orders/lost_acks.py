@@ -1,12 +1,13 @@
-"""Answers that are lost, by what really happened: entries, protective stops, cancels, amends."""
+"""Answers that are lost, by what really happened: entries, stops, market exits, take-profits, cancels, amends."""
 
 from __future__ import annotations
 
-from tests.faults.orders.fault import OrderFault, fills
+from tests.faults.orders.fault import SALES, OrderFault, fills
 from tests.faults.orders.strike import Strike
 
 REFUSED = 'once at add_order: refuse "EOrder:Insufficient funds"'
 NEVER = "it never arrives"
+EXECUTED = "it is refused though executed"
 WITHIN_S = 120.0
 """The proof that an entry is absent waits for its own expiry, then for two ladders."""
 _SUBMITS = (
@@ -17,11 +18,12 @@ _SUBMITS = (
     (NEVER, ("once at add_order: lose",)),
     ("it is accepted and the connection dies", ("once at add_order: accept then drop the connection",)),
     ("the connection dies before it", ("once at add_order: drop",)),
+    (EXECUTED, ('once at add_order: refuse "EService:Unavailable" after executing',)),
 )
 _REQUESTS = (
     ("its answer is lost", "once at {method}.ack: lose"),
     ("it never arrives", "once at {method}: lose"),
-    ("it is refused though executed", 'once at {method}: refuse "EService:Unavailable" after executing'),
+    (EXECUTED, 'once at {method}: refuse "EService:Unavailable" after executing'),
     ("it is refused", 'once at {method}: refuse "EService:Busy"'),
     ("it is late by 3 s", "once at {method}: delay by 3 s"),
     ("it is executed and the connection dies", "once at {method}: accept then drop the connection"),
@@ -50,6 +52,17 @@ def _stop(how: str, *rules: str) -> OrderFault:
     )
 
 
+def _sale(role: str, how: str, *rules: str) -> OrderFault:
+    return OrderFault(
+        name=f"{role.replace('_', ' ')}: {how}",
+        lives=((_submitted(role, *rules),),),
+        helpers=(fills(100),),
+        settings=SALES[role],
+        is_proven=how == NEVER,
+        recover_within_s=WITHIN_S,
+    )
+
+
 def _cancel(how: str, rule: str) -> OrderFault:
     told = Strike(point="gateway.submit:after", only="entry", action="terminate")
     struck = Strike(point="gateway.cancel:before", only="entry", action="rules", rules=(rule,))
@@ -74,6 +87,7 @@ FAULTS = (
         "once at private.executions.new: fill 40 % of order of {account}",
     ),
     *(_stop(how, *rules) for how, rules in _SUBMITS),
+    *(_sale(role, how, *rules) for role in SALES for how, rules in _SUBMITS),
     *(_cancel(how, rule.replace("{method}", "cancel_order")) for how, rule in _REQUESTS),
     *(_amend(how, rule.replace("{method}", "amend_order")) for how, rule in _REQUESTS),
 )

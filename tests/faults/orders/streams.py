@@ -9,6 +9,8 @@ from tests.faults.orders.case import Case
 from tests.faults.orders.fault import OrderFault, fills
 from tests.faults.orders.strike import Strike
 
+HOUR_S = 3600
+STEPPED_S = 8.0
 _STEPS = (
     ("at the token", "once at rest.GetWebSocketsToken: drop"),
     ("at the token, a page", "once at rest.GetWebSocketsToken: answer 502 after executing"),
@@ -67,6 +69,24 @@ async def hour_back_and_forth(case: Case) -> None:
     case.hit("the clock of execution, an hour forward")
 
 
+async def exchange_hour_forward(case: Case) -> None:
+    await _step_exchange(case, HOUR_S, "forward")
+
+
+async def exchange_hour_back(case: Case) -> None:
+    await _step_exchange(case, -HOUR_S, "back")
+
+
+async def _step_exchange(case: Case, step_s: int, way: str) -> None:
+    """Step the exchange's clock, fill what rests under the new time, and put the clock right again."""
+    await case.world.venue.step_clock(step_s)
+    case.hit(f"the clock of the exchange, an hour {way}")
+    await case.rules("after 1 s: fill order of {account}")
+    await anyio.sleep(STEPPED_S)
+    await case.world.venue.step_clock(0)
+    case.hit("the clock of the exchange, put right")
+
+
 FAULTS = (
     *(
         OrderFault(
@@ -103,7 +123,6 @@ FAULTS = (
         name="the exchange refuses two orders for their rate",
         rules=('2 times at add_order: refuse "EOrder:Rate limit exceeded"',),
         helpers=(fills(100),),
-        counts_rate=False,
     ),
     *(
         OrderFault(
@@ -141,5 +160,14 @@ FAULTS = (
         lives=((Strike(point="gateway.submit:after", only="protective_stop", action="note"),),),
         helpers=(fills(60),),
         act=hour_back_and_forth,
+    ),
+    *(
+        OrderFault(
+            name=f"the clock of the exchange steps an hour {way}, and is put right after {STEPPED_S:g} s",
+            lives=((Strike(point="gateway.submit:after", only="protective_stop", action="note"),),),
+            helpers=(fills(60),),
+            act=act,
+        )
+        for way, act in (("forward", exchange_hour_forward), ("back", exchange_hour_back))
     ),
 )

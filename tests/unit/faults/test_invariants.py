@@ -124,7 +124,7 @@ def sound() -> tuple[Truth, Ledger]:
 
 
 def judged(truth: Truth, ledger: Ledger, **more: Any) -> list[str]:
-    given: dict[str, Any] = {"started_ns": (), "away": (), "rate": True, "is_proven": True}
+    given: dict[str, Any] = {"started_ns": (), "away": (), "rest_refused": 0, "is_proven": True}
     return invariants.judge(truth, ledger, **given | more)
 
 
@@ -300,12 +300,21 @@ def test_more_sold_than_bought_too_many_open_and_too_many_a_minute_break_i11():
     assert ["I11: 11 entries within a minute"] == invariants.within_limits(truth_of(*closed))
 
 
-def test_a_rate_error_breaks_i12_unless_it_is_the_fault():
+def test_an_order_refused_for_its_rate_breaks_i12():
     truth, ledger = sound()
     truth.take({"kind": "rejected", "at_ns": AT_NS, "error": "EOrder:Rate limit exceeded", "action": "add_order"})
 
     assert only("I12", judged(truth, ledger))
-    assert [] == judged(truth, ledger, rate=False)
+
+
+def test_a_rest_call_refused_for_its_rate_breaks_i12():
+    assert ["I12: 2 private REST calls refused for their rate"] == judged(*sound(), rest_refused=2)
+
+
+def test_a_case_without_an_order_is_a_finding_unless_it_names_why():
+    assert ["suite: no order to compare"] == invariants.compared(Truth(), "")
+    assert [] == invariants.compared(Truth(), "the exchange takes no orders")
+    assert [] == invariants.compared(sound()[0], "")
 
 
 def test_a_secret_in_any_text_breaks_i15():
