@@ -416,6 +416,20 @@ async def test_realized_profit_is_booked_by_difference(stores):
     assert (worse,) == (await stores.orders.load_live(VENUE)).positions
 
 
+async def test_last_change_is_that_of_each_symbols_newest_order_alive_or_not(stores):
+    late, eth = AT + timedelta(seconds=7), Symbol("ETH/USD")
+    sold = make_stop("kb-3", parent=None, state=OrderState.CANCELED, state_at=late)
+    before = make_stop("kb-4", parent=None, state_at=AT - timedelta(days=1))
+    other = make_stop("kb-5", parent=None, symbol=eth, created_at=AT - timedelta(days=2))
+    elsewhere = make_stop("kb-6", parent=None, symbol=Symbol("SOL/USD"), venue_id=VenueId("elsewhere"))
+    await stores.orders.apply(OrderChange(inserts=(sold, before, other, elsewhere)), LeaseEpoch(0))
+
+    found = (await stores.orders.load_live(VENUE)).changed_at
+
+    assert {BTC: late, eth: AT - timedelta(days=2)} == found
+    assert {} == (await stores.orders.load_live(VenueId("nowhere"))).changed_at
+
+
 async def test_change_of_a_leader_that_was_replaced_is_refused(stores):
     change = await _with_entry(stores)
     await stores.expire_lease()

@@ -77,6 +77,18 @@ INSERT INTO reconciled AS r (venue_id, reconciled_at) VALUES (%s, %s)
 ON CONFLICT (venue_id) DO UPDATE SET reconciled_at = excluded.reconciled_at, written_at = clock_timestamp()
 WHERE r.reconciled_at < excluded.reconciled_at
 """
+# From symbol to symbol by the index: a grouping would read every order there ever was.
+_LAST_CHANGES = """
+WITH RECURSIVE traded AS (
+    SELECT min(symbol) AS symbol FROM execution_orders WHERE venue_id = %(venue_id)s
+    UNION ALL
+    SELECT (SELECT min(o.symbol) FROM execution_orders o WHERE o.venue_id = %(venue_id)s AND o.symbol > t.symbol)
+    FROM traded t WHERE t.symbol IS NOT NULL
+)
+SELECT t.symbol, (SELECT max(greatest(o.created_at, o.state_at)) FROM execution_orders o
+    WHERE o.venue_id = %(venue_id)s AND o.symbol = t.symbol)
+FROM traded t WHERE t.symbol IS NOT NULL
+"""
 # FOR SHARE: a takeover waits for this row to be committed, so that its start-up sees it.
 _LEASE = "SELECT lease_epoch, holder, expires_at > clock_timestamp() FROM leases WHERE name = 'execution' FOR SHARE"
 # The lease and what the gate asks, in one statement.
@@ -210,11 +222,7 @@ class PostgresOrderStore:
                 "SELECT exec_id, at FROM fills WHERE venue_id = %s ORDER BY at DESC LIMIT %s", [venue_id, MAX_EXEC_IDS]
             )
             booked = await fills.fetchall()
-            changes = await connection.execute(
-                "SELECT symbol, max(greatest(created_at, state_at)) FROM execution_orders WHERE venue_id = %s "
-                "GROUP BY symbol",
-                [venue_id],
-            )
+            changes = await connection.execute(_LAST_CHANGES, {"venue_id": venue_id})
             cursors = await connection.execute("SELECT reconciled_at FROM reconciled WHERE venue_id = %s", [venue_id])
             cursor = await cursors.fetchone()
             return LiveBook(
