@@ -39,6 +39,7 @@ from krakenbot.adapters.postgres.ledger_store import PostgresLedgerStore
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.adapters.postgres.probe_store import PostgresProbeStore
+from krakenbot.adapters.postgres.process_mark import own_mark
 from krakenbot.adapters.postgres.retention_store import PostgresRetentionStore
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
 from krakenbot.adapters.postgres.spool import SpoolLimits
@@ -286,7 +287,7 @@ class ExecutionContainer(SharedContainer):
         cycle_store=SharedContainer.cycle_store,
         safety_store=providers.Singleton(PostgresSafetyStore, SharedContainer.databases.provided.decision),
         ledger_store=providers.Singleton(PostgresLedgerStore, SharedContainer.databases.provided.decision),
-        lease=providers.Singleton(PostgresLease, SharedContainer.databases.provided.decision),
+        lease=providers.Singleton(PostgresLease, SharedContainer.databases.provided.decision, mark=own_mark()),
         settings=execution_settings,
         decision_settings=settings.provided.decision,
         event_sink=SharedContainer.events,

@@ -62,7 +62,9 @@ async def _run(settings: Settings, process: str, kind: ProcessKind, *makers: Eng
                 for engine in engines:
                     tasks.start_soon(engine.run)
 
-    events.emit("process_stopped", reason=await run_until_signal(work))
+    # Within this all that matters at the venue is done; what is left then only waits for databases.
+    stop_most_s = None if settings.execution is None else settings.execution.stop_timeout_s * 2
+    events.emit("process_stopped", reason=await run_until_signal(work, stop_most_s))
 
 
 async def _ingest_engine(

@@ -24,14 +24,14 @@ async def work():
             print("cleaned", flush=True)
 
 async def main():
-    print("ended by", await run_until_signal(work), flush=True)
+    print("ended by", await run_until_signal(work, {stop_most_s}), flush=True)
 
 anyio.run(main)
 """
 
 
-def program(body: str = "anyio.sleep(60)", clean_up_s: float = 0.3) -> str:
-    return WORK.format(body=body, clean_up_s=clean_up_s)
+def program(body: str = "anyio.sleep(60)", clean_up_s: float = 0.3, stop_most_s: float | None = None) -> str:
+    return WORK.format(body=body, clean_up_s=clean_up_s, stop_most_s=stop_most_s)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -58,6 +58,27 @@ def test_a_second_signal_ends_the_process_at_once(start: Callable[..., Any], sec
     assert time.monotonic() - began < 3.0  # noqa: TID251
     assert "cleaned" not in process.output
     assert process.errors == ""
+
+
+def test_a_stop_that_outlasts_its_budget_is_cut_off(start: Callable[..., Any]) -> None:
+    process = start("-c", program(clean_up_s=30, stop_most_s=0.5))
+    process.wait_for("ready")
+    began = time.monotonic()  # noqa: TID251
+
+    status = process.end(signal.SIGTERM)
+
+    assert 1 == status
+    assert time.monotonic() - began < 3.0  # noqa: TID251
+    assert process.output.split("\n") == ["ready", "cleaning", ""]
+    assert process.errors == "the stop took longer than 0.5 s and was cut off\n"
+
+
+def test_a_stop_within_its_budget_is_waited_for(start: Callable[..., Any]) -> None:
+    process = start("-c", program(stop_most_s=20.0))
+    process.wait_for("ready")
+
+    assert process.end(signal.SIGTERM) == 0
+    assert "cleaned" in process.output
 
 
 def test_work_that_ends_by_itself_is_finished(start: Callable[..., Any]) -> None:

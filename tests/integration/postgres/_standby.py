@@ -14,6 +14,7 @@ from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
 from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.adapters.postgres.process_mark import own_mark
 from krakenbot.domain.engine.lease_keeper import LeaseKeeper
 
 
@@ -32,7 +33,7 @@ async def _lead(url: str, name: str, ttl_s: float) -> None:
     await database.open()
     keeper = LeaseKeeper(
         clock=SystemClock(),
-        lease=PostgresLease(database),
+        lease=PostgresLease(database, mark=own_mark()),
         event_sink=_Printed(),
         holder=name,
         ttl_s=ttl_s,

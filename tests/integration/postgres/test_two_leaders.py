@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -20,6 +20,8 @@ from psycopg import AsyncConnection
 from krakenbot.adapters.clock.system import SystemClock
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.lease import PostgresLease
+from krakenbot.adapters.postgres.process_mark import own_mark
+from krakenbot.adapters.postgres.rows import Row
 from krakenbot.domain.errors import LeaseLost
 from krakenbot.domain.values import LeaseEpoch
 
@@ -90,6 +92,78 @@ def test_one_sends_the_other_names_it_and_a_stopped_leader_sends_nothing_when_it
             assert before == first.sent()
             assert code != 0
             assert 1 == sum("lease_waiting" in line for line in second.lines)
+
+
+@contextlib.asynccontextmanager
+async def heir_of(url: str) -> AsyncIterator[PostgresLease]:
+    database = Database(url, name="decision", max_size=2)
+    await database.open()
+    lease = PostgresLease(database, mark=own_mark())
+    try:
+        yield lease
+    finally:
+        await lease.aclose()
+        await database.close()
+
+
+async def taken_after_s(heir: PostgresLease, most_s: float) -> float:
+    """Ask for the lease until it is ours; return how long that took, at most `most_s`."""
+    began = CLOCK.mono()
+    while CLOCK.mono() - began < most_s:
+        with contextlib.suppress(LeaseLost):
+            await heir.acquire("heir", 60.0)
+            break
+        await anyio.sleep(0.05)
+    return CLOCK.mono() - began
+
+
+async def test_lease_of_a_process_that_is_seen_to_have_ended_is_taken_without_the_grace(database_urls):
+    url = database_urls.decision
+    async with heir_of(url) as heir:
+        with process(url, "first", 60.0) as first:
+            wait(lambda: first.sent() > 0)
+            first.popen.kill()
+            first.popen.wait(10)
+
+            assert await taken_after_s(heir, 8.0) < 3.0
+
+
+@pytest.mark.parametrize("whose", ["living", "of another epoch"])
+async def test_lock_that_is_free_gives_no_lease_away_while_its_process_may_live(database_urls, whose):
+    url = database_urls.decision
+    async with heir_of(url) as heir, await AsyncConnection.connect(url, autocommit=True) as connection:
+        with process(url, "first", 60.0) as first:
+            wait(lambda: first.sent() > 0)
+            if whose == "living":
+                os.kill(first.popen.pid, signal.SIGSTOP)
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s",
+                    [0x6B62],
+                )
+            else:
+                first.popen.kill()
+                first.popen.wait(10)
+                await connection.execute("UPDATE krakenbot.leases SET process = '0/' || split_part(process, '/', 2)")
+
+            assert await taken_after_s(heir, 3.5) >= 3.5
+
+
+async def test_lease_that_is_taken_while_its_taker_is_told_to_stop_is_given_back(database_urls):
+    async with heir_of(database_urls.decision) as stopped, heir_of(database_urls.decision) as other:
+        async with await AsyncConnection.connect(database_urls.decision) as connection:
+            await connection.execute("SELECT 1 FROM krakenbot.leases FOR UPDATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stopped.acquire, "stopped", 60.0)
+                await anyio.sleep(0.5)
+                tasks.cancel_scope.cancel()
+                tasks.start_soon(_end_soon, connection)
+
+        assert await taken_after_s(other, 8.0) < 1.0
+
+
+async def _end_soon(connection: AsyncConnection) -> None:
+    with anyio.CancelScope(shield=True):
+        await connection.rollback()
 
 
 async def test_connection_of_the_lease_that_no_longer_answers_is_replaced_and_the_lease_stays(database_urls):
@@ -177,7 +251,7 @@ async def test_heir_that_is_stopped_while_it_looks_does_not_hold_up_the_leader(d
     leader, heir = (PostgresLease(database) for database in databases)
     looking = anyio.Event()
 
-    async def stopped(lease_epoch: int) -> bool:
+    async def stopped(row: Row) -> bool:
         looking.set()
         await anyio.sleep(5.0)
         return False
@@ -204,8 +278,8 @@ async def test_heir_that_took_the_leader_for_dead_sees_that_it_renewed_since(dat
         await database.open()
     leader, heir = (PostgresLease(database) for database in databases)
 
-    async def renewed_meanwhile(lease_epoch: int) -> bool:
-        await leader.renew(LeaseEpoch(lease_epoch), 30)
+    async def renewed_meanwhile(row: Row) -> bool:
+        await leader.renew(LeaseEpoch(row[1]), 30)
         return True
 
     monkeypatch.setattr(heir, "_is_dead", renewed_meanwhile)

@@ -3,7 +3,8 @@
 A leader keeps a connection apart from the pool and holds an advisory lock named after its epoch. A process that is
 killed loses that lock at once, so its successor need not wait for the row to expire; one that is only slow or stopped
 keeps it, and nobody takes its lease before the time is up. A leader that has lost its connection only takes the lock
-again when it renews, so an heir takes over when it has found the lock free for longer than that.
+again when it renews, so an heir takes over when it has found the lock free for longer than that. An heir on the same
+machine need not wait even so long: it can see that the leader's process has ended.
 
 Renewals go over that connection too, not through the pool: transactions that hang there must not cost the lease. An
 heir that is stopped at any moment must not either, so it holds the row only while it takes the lease.
@@ -22,17 +23,19 @@ from psycopg import AsyncConnection
 
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.failures import translated
+from krakenbot.adapters.postgres.process_mark import has_ended
 from krakenbot.adapters.postgres.rows import Row
 from krakenbot.domain.errors import LeaseLost, StoreUnavailable
 from krakenbot.domain.values import LeaseEpoch
 
 _LOOK = """
-SELECT holder, lease_epoch, expires_at::text, holder IS NULL OR expires_at <= clock_timestamp()
+SELECT holder, lease_epoch, expires_at::text, holder IS NULL OR expires_at <= clock_timestamp(), process
 FROM leases WHERE name = 'execution'
 """
 _LOCK = f"{_LOOK} FOR UPDATE"
 _TAKE = """
-UPDATE leases SET holder = %s, lease_epoch = lease_epoch + 1, expires_at = clock_timestamp() + make_interval(secs => %s)
+UPDATE leases SET holder = %s, lease_epoch = lease_epoch + 1,
+    expires_at = clock_timestamp() + make_interval(secs => %s), process = lease_epoch + 1 || '/' || %s::text
 WHERE name = 'execution' RETURNING lease_epoch
 """
 _RENEW = """
@@ -41,7 +44,8 @@ WHERE name = 'execution' AND lease_epoch = %s AND holder IS NOT NULL AND expires
 RETURNING true
 """
 _RELEASE = """
-UPDATE leases SET holder = NULL, expires_at = 'epoch' WHERE name = 'execution' AND lease_epoch = %s RETURNING true
+UPDATE leases SET holder = NULL, expires_at = 'epoch'
+WHERE name = 'execution' AND lease_epoch = %s AND holder = %s RETURNING true
 """
 _LOCK_CLASS = 0x6B62  # "kb": advisory locks of others in the same database are not ours
 _MISSING = "the lease row is missing; run: krakenbot migrate"
@@ -55,12 +59,15 @@ class PostgresLease:
     """Lease on the decision database; the same holder may take its own lease again, with a new epoch.
 
     `grace_s` is how long the lock of a lease in force must have been free before it is taken over; it is longer than
-    a living leader takes to renew.
+    a living leader takes to renew. `mark` names this process to others of the machine, who take the lease at once when
+    they see that it has ended.
     """
 
-    def __init__(self, database: Database, *, grace_s: float = _GRACE_S) -> None:
+    def __init__(self, database: Database, *, grace_s: float = _GRACE_S, mark: str | None = None) -> None:
         self._database = database
         self._grace_s = grace_s
+        self._mark = mark
+        self._holder: str | None = None
         self._session: AsyncConnection | None = None
         self._in_use = anyio.Lock()
         self._locked: int | None = None
@@ -69,30 +76,41 @@ class PostgresLease:
     async def acquire(self, holder: str, ttl_s: float) -> LeaseEpoch:
         """Take the lease; raises LeaseLost naming who has it and until when."""
         seen = await self._database.read(_look)
-        may_take = seen[3] or seen[0] == holder or await self._is_dead(seen[1])
+        may_take = seen[3] or seen[0] == holder or await self._is_dead(seen)
         if not may_take:
             raise _held(seen)
         async with self._in_use:
             # Not while the row is locked.
             await self._connected()
+        self._holder = holder
+        epoch: LeaseEpoch | None = None
 
         async def body(connection: AsyncConnection) -> LeaseEpoch:
             row = await _look(connection, _LOCK)
             # What was renewed or taken since we looked belongs to a living process.
             if not row[3] and row[0] != holder and row[:3] != seen[:3]:
                 raise _held(row)
-            taken = await (await connection.execute(_TAKE, [holder, ttl_s])).fetchone()
+            taken = await (await connection.execute(_TAKE, [holder, ttl_s, self._mark])).fetchone()
             if taken is None:
                 raise LeaseLost(_MISSING)
             # Before the commit: whoever sees the new epoch finds it locked.
             await self._lock(taken[0])
-            return LeaseEpoch(taken[0])
+            nonlocal epoch
+            epoch = LeaseEpoch(taken[0])
+            return epoch
 
-        return await self._database.write(body)
+        try:
+            return await self._database.write(body)
+        except asyncio.CancelledError:
+            # Taken after all, and nobody will use it.
+            with anyio.CancelScope(shield=True), contextlib.suppress(StoreUnavailable):
+                if epoch is not None:
+                    await self.release(epoch)
+            raise
 
     async def renew(self, lease_epoch: LeaseEpoch, ttl_s: float) -> None:
         """Extend our lease; an expired one is lost even if nobody took it."""
-        values = [ttl_s, lease_epoch]
+        values: list[float | str | None] = [ttl_s, lease_epoch]
         try:
             is_ours = await self._ask(_RENEW, values, wait_s=_ROW_WAIT_S)
         except StoreUnavailable:
@@ -110,7 +128,7 @@ class PostgresLease:
     async def release(self, lease_epoch: LeaseEpoch) -> None:
         """Give the lease up; harmless when it is not ours."""
         try:
-            await self._ask(_RELEASE, [lease_epoch], wait_s=_ROW_WAIT_S)
+            await self._ask(_RELEASE, [lease_epoch, self._holder], wait_s=_ROW_WAIT_S)
         finally:
             await self.aclose()
 
@@ -123,12 +141,20 @@ class PostgresLease:
                 if session is not None:
                     await session.close()
 
-    async def _is_dead(self, lease_epoch: int) -> bool:
-        """Tell whether nobody has held an epoch's lock for the grace; our own lock says nothing of another's."""
+    async def _is_dead(self, row: Row) -> bool:
+        """Tell whether an epoch's lock is free, for the grace or since the end of its process was seen.
+
+        Our own lock says nothing of another's.
+        """
+        lease_epoch = row[1]
         if self._locked == lease_epoch or not await self._try_lock(lease_epoch):
             self._free_since = None
             return False
         await self._ask("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, lease_epoch])
+        epoch, _, mark = (row[4] or "").partition("/")
+        # Another version may have taken the lease and left the mark of the holder before it.
+        if epoch == str(lease_epoch) and has_ended(mark):
+            return True
         now = anyio.current_time()
         if self._free_since is None or self._free_since[0] != lease_epoch:
             self._free_since = (lease_epoch, now)
@@ -148,7 +174,7 @@ class PostgresLease:
             session = self._session = await self._database.connect()
         return session
 
-    async def _ask(self, query: str, values: list[float], *, wait_s: float = _SESSION_WAIT_S) -> bool:
+    async def _ask(self, query: str, values: list[float | str | None], *, wait_s: float = _SESSION_WAIT_S) -> bool:
         """Return the first column; raises StoreUnavailable also when the connection is open but nobody answers."""
         async with self._in_use:
             session = await self._connected()
@@ -180,7 +206,7 @@ def _held(row: Row) -> LeaseLost:
     return LeaseLost(f"held by {row[0]} until {row[2]} (epoch {row[1]})", holder=row[0])
 
 
-async def _first_column(session: AsyncConnection, query: str, values: list[float]) -> object:
+async def _first_column(session: AsyncConnection, query: str, values: list[float | str | None]) -> object:
     row = await (await session.execute(query.encode(), values)).fetchone()
     return None if row is None else row[0]
 

@@ -19,6 +19,7 @@ from krakenbot.adapters.kraken.venue_query import KrakenVenueQuery, VenueQuerySe
 from krakenbot.adapters.postgres.databases import Databases, ProcessKind, open_databases
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
+from krakenbot.adapters.postgres.process_mark import own_mark
 from krakenbot.adapters.telemetry.events import StructuredEvents
 from krakenbot.apps.container import ExecutionContainer, make_rest
 from krakenbot.apps.doctor.gather import database_targets
@@ -62,7 +63,7 @@ async def _probe(settings: Settings, symbol: Symbol) -> HoldsFacts:
         databases = await stack.enter_async_context(
             open_databases(ingest_url=None, decision_url=url, process=ProcessKind.EXECUTION)
         )
-        lease = PostgresLease(databases.need("decision"))
+        lease = PostgresLease(databases.need("decision"), mark=own_mark())
         stack.push_async_callback(lease.aclose)
         epoch = await lease.acquire("doctor --probe-holds", _LEASE_S)
         stack.push_async_callback(lease.release, epoch)

@@ -178,6 +178,7 @@ class ExecutionEngine:
             query=query,
             market_feed=market_feed,
             order_store=order_store,
+            safety_store=safety_store,
             recorder=self.recorder,
             settings=settings,
             event_sink=event_sink,
@@ -238,10 +239,16 @@ class ExecutionEngine:
 
     async def _acquire(self) -> None:
         """Wait for the lease, and say meanwhile who has it."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._tell_waiting)
-            await self.lease.acquire()
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._tell_waiting)
+                await self.lease.acquire()
+                tasks.cancel_scope.cancel()
+        except BaseException:
+            # Told to stop in the moment in which it was taken.
+            with anyio.CancelScope(shield=True):
+                await self.lease.release()
+            raise
 
     async def _tell_waiting(self) -> None:
         while True:

@@ -252,6 +252,22 @@ async def test_second_leader_waits_and_says_who_leads(world):
         tasks.cancel_scope.cancel()
 
 
+async def test_lease_that_comes_in_the_moment_of_a_stop_is_given_back(world):
+    real = world.lease.acquire
+    async with anyio.create_task_group() as tasks:
+
+        async def acquire(holder, ttl_s):
+            epoch = await real(holder, ttl_s)
+            tasks.cancel_scope.cancel()
+            return epoch
+
+        world.lease.acquire = acquire
+        tasks.start_soon(world.engine.run)
+
+    assert [1] == world.lease.released
+    assert "loaded" not in world.events.names()
+
+
 async def test_store_that_hangs_on_a_status_holds_up_neither_the_start_nor_the_renewal_of_the_lease(world):
     async def hang(process, at, body):
         await anyio.sleep(3600.0)
