@@ -287,15 +287,17 @@ def within_limits(truth: Truth) -> list[str]:
     return list(findings)
 
 
-def no_rate_errors(truth: Truth, rest_refused: int) -> list[str]:
+def no_rate_errors(truth: Truth, rest_refused: int, restarts: int) -> list[str]:
     """I12: the exchange itself never refused an order or a private REST call for its rate.
 
-    What a script refuses is in neither count: the record and the counters are the venue's own.
+    What a script refuses is in neither count: the record and the counters are the venue's own. A process that starts
+    can't know what the one before it used of the key's counter; it may learn that by one refused call.
     """
     errors = [row["error"] for row in truth.refusals if row["error"].startswith(RATE_ERRORS)]
+    calls = f"I12: {rest_refused} private REST calls refused for their rate, after {restarts} restarts"
     return [
         *([f"I12: {len(errors)} times {errors[0]}"] if errors else []),
-        *([f"I12: {rest_refused} private REST calls refused for their rate"] if rest_refused else []),
+        *([calls] if rest_refused > restarts else []),
     ]
 
 
@@ -314,7 +316,8 @@ def no_secrets(texts: Mapping[str, str], secrets: Collection[str]) -> list[str]:
 def judge(
     truth: Truth, ledger: Ledger, *, started_ns: Sequence[int], away: Sequence[Away], rest_refused: int, is_proven: bool
 ) -> list[str]:
-    """Return every finding of one case at quiet; `rest_refused` calls were refused for their rate."""
+    """Return every finding of one case at quiet; `started_ns` are the starts after the first, `rest_refused` calls that
+    the exchange itself refused for their rate."""
     return [
         *rows_first(truth, ledger, away),
         *no_duplicates(truth, ledger),
@@ -325,7 +328,7 @@ def judge(
         *one_leader(truth, ledger),
         *no_entry_before_clean(truth, ledger, started_ns),
         *within_limits(truth),
-        *no_rate_errors(truth, rest_refused),
+        *no_rate_errors(truth, rest_refused, len(started_ns)),
     ]
 
 

@@ -307,8 +307,12 @@ def test_an_order_refused_for_its_rate_breaks_i12():
     assert only("I12", judged(truth, ledger))
 
 
-def test_a_rest_call_refused_for_its_rate_breaks_i12():
-    assert ["I12: 2 private REST calls refused for their rate"] == judged(*sound(), rest_refused=2)
+def test_more_rest_calls_refused_for_their_rate_than_restarts_explain_break_i12():
+    started_ns = (AT_NS,)
+
+    assert only("I12", judged(*sound(), rest_refused=1))
+    assert [] == judged(*sound(), rest_refused=1, started_ns=started_ns)
+    assert only("I12", judged(*sound(), rest_refused=2, started_ns=started_ns))
 
 
 def test_a_case_without_an_order_is_a_finding_unless_it_names_why():
