@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.samples import TickerSample
 from krakenbot.domain.state.epoch import Epoch, EpochCriteria, EpochStatus, UniverseSnapshot
 from krakenbot.domain.state.safety import EngineMode, EngineState, SafetyMode, SymbolSafety
-from krakenbot.domain.values import Asset, EpochId, GenerationId, Symbol
+from krakenbot.domain.values import Asset, EpochId, GenerationId, Symbol, VenueId
 from krakenbot.ports.cycle_store import CycleRow, OutcomeRow
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -336,3 +337,19 @@ async def test_latch_is_added_to_what_a_person_set_meanwhile(stores):
 
     assert EngineMode.HALTED is read.engine_state.mode
     assert "DAY_LOSS,DRAWDOWN" == read.engine_state.latch
+
+
+async def test_peak_only_rises_until_a_person_resets_the_latch_of_the_drawdown(stores):
+    venue, other = VenueId("loopback:test"), VenueId("loopback:other")
+    told = [await stores.safety.raise_peak(venue, Decimal(pnl)) for pnl in ("0", "-3", "2.5", "1")]
+    told.append(await stores.safety.raise_peak(other, Decimal(-7)))
+    for latch in ("DAY_LOSS,DRAWDOWN", "DRAWDOWN"):
+        await stores.safety.set_engine_state(EngineState(mode=EngineMode.NORMAL, reason="", since=None, latch=latch))
+    latched = await stores.safety.raise_peak(venue, Decimal(-5))
+    await stores.safety.set_engine_state(EngineState(mode=EngineMode.NORMAL, reason="", since=None, latch="DAY_LOSS"))
+    reset = await stores.safety.raise_peak(venue, Decimal(-5))
+    await stores.safety.set_engine_state(EngineState(mode=EngineMode.NORMAL, reason="", since=None, latch=None))
+
+    assert [Decimal(0), Decimal(0), Decimal("2.5"), Decimal("2.5"), Decimal(-7)] == told
+    assert (Decimal("2.5"), Decimal(-5)) == (latched, reset)
+    assert Decimal(-5) == await stores.safety.raise_peak(venue, Decimal(-6))

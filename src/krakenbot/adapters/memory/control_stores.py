@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from attrs import evolve
 
 from krakenbot.adapters.memory.database import MemoryDatabase
 from krakenbot.domain.errors import LeaseLost
 from krakenbot.domain.state.safety import EngineState, SymbolSafety
-from krakenbot.domain.values import LeaseEpoch
+from krakenbot.domain.values import LeaseEpoch, VenueId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.cycle_store import CycleRow
 
@@ -57,7 +58,10 @@ class MemorySafetyStore:
 
     async def set_engine_state(self, state: EngineState) -> None:
         """Replace the engine's mode."""
+        before, after = ((one.latch or "").split(",") for one in (self._db.engine_state, state))
         self._db.engine_state = state
+        if "DRAWDOWN" in before and "DRAWDOWN" not in after:
+            self._db.peaks.clear()
 
     async def add_latches(self, latches: Collection[str]) -> None:
         """Add to the latch."""
@@ -68,6 +72,11 @@ class MemorySafetyStore:
     async def set_symbol_safety(self, safety: SymbolSafety) -> None:
         """Replace a symbol's mode."""
         self._db.safety[safety.symbol] = safety
+
+    async def raise_peak(self, venue_id: VenueId, pnl_quote: Decimal) -> Decimal:
+        """Store a profit and loss if it is the highest so far, and return the highest."""
+        self._db.peaks[venue_id] = max(pnl_quote, self._db.peaks.get(venue_id, pnl_quote))
+        return self._db.peaks[venue_id]
 
 
 class MemoryCycleStore:

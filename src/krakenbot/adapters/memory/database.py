@@ -85,6 +85,7 @@ class MemoryDatabase:
     lease: LeaseRow = field(factory=LeaseRow)
     engine_state: EngineState = field(factory=lambda: EngineState(mode=EngineMode.NORMAL, reason="", since=None))
     safety: dict[Symbol, SymbolSafety] = field(factory=dict)
+    peaks: dict[VenueId, Decimal] = field(factory=dict)
     cycles: list[CycleRow] = field(factory=list)
     status: dict[str, tuple[datetime, dict[str, object]]] = field(factory=dict)
     changed: anyio.Event = field(factory=anyio.Event)

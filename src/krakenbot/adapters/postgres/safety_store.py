@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 
 from psycopg import AsyncConnection
 
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.domain.state.safety import EngineMode, EngineState, SymbolSafety
+from krakenbot.domain.values import VenueId
 
 _PUT_ENGINE = """
 INSERT INTO engine_state (one, mode, reason, since, latch) VALUES (true, %s, %s, %s, %s)
@@ -24,6 +26,11 @@ _PUT_SYMBOL = """
 INSERT INTO symbol_safety_state (symbol, mode, reason, since, until) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (symbol) DO UPDATE SET mode = excluded.mode, reason = excluded.reason, since = excluded.since,
     until = excluded.until
+"""
+_RAISE_PEAK = """
+INSERT INTO pnl_peaks AS p (venue_id, peak_quote) VALUES (%s, %s)
+ON CONFLICT (venue_id) DO UPDATE SET peak_quote = excluded.peak_quote, at = clock_timestamp()
+WHERE p.peak_quote < excluded.peak_quote
 """
 
 
@@ -58,3 +65,14 @@ class PostgresSafetyStore:
             )
 
         await self._database.write(body)
+
+    async def raise_peak(self, venue_id: VenueId, pnl_quote: Decimal) -> Decimal:
+        """Store a profit and loss if it is the highest so far, and return the highest; a lower one writes nothing."""
+
+        async def body(connection: AsyncConnection) -> Decimal:
+            await connection.execute(_RAISE_PEAK, [venue_id, pnl_quote])
+            rows = await connection.execute("SELECT peak_quote FROM pnl_peaks WHERE venue_id = %s", [venue_id])
+            row = await rows.fetchone()
+            return pnl_quote if row is None else Decimal(row[0])
+
+        return await self._database.write(body)

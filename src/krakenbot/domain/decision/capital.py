@@ -45,7 +45,7 @@ class Losses:
     """Own losses, from own fills alone, so that other money on the account neither hides nor makes one.
 
     `day_quote`: realised since midnight UTC, and what is lost on paper now; a gain on paper hides no realised loss.
-    `drawdown_quote`: below the highest realised and unrealised profit since the start. The bases are the money
+    `drawdown_quote`: below the highest realised and unrealised profit so far. The bases are the money
     before each of them, at most the capital limit.
     """
 

@@ -73,8 +73,8 @@ class AccountView:
     assets whose balance the ledger does not explain.
     `open_entries` holds the notional of open, in-flight and UNKNOWN entry orders. `realized_today_quote` is negative
     for a loss; `realized_total_quote` is that of all time, and `peak_pnl_quote` the highest sum of it and the profit
-    on paper since the start. The two counters look back 60 s. `last_unseen_fill_age_s` is the age of the last fill
-    that the executions feed did not tell of, None when there was none.
+    on paper so far, before a restart too. The two counters look back 60 s. `last_unseen_fill_age_s` is the age of the
+    last fill that the executions feed did not tell of, None when there was none.
     """
 
     configured_quote: Mapping[Asset, Decimal]

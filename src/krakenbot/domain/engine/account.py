@@ -28,6 +28,7 @@ from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.market_feed import MarketFeed
 from krakenbot.ports.order_store import OrderStore
+from krakenbot.ports.safety_store import SafetyStore
 from krakenbot.ports.venue_query import VenueQuery
 
 _MINUTE = timedelta(seconds=60)
@@ -47,6 +48,7 @@ class AccountKeeper:
         query: VenueQuery,
         market_feed: MarketFeed,
         order_store: OrderStore,
+        safety_store: SafetyStore,
         recorder: Recorder,
         settings: ExecutionSettings,
         event_sink: EventSink,
@@ -55,6 +57,7 @@ class AccountKeeper:
         self._query = query
         self._feed = market_feed
         self._store = order_store
+        self._safety = safety_store
         self._recorder = recorder
         self._tracker = recorder.tracker
         self._settings = settings
@@ -91,7 +94,7 @@ class AccountKeeper:
 
     @property
     def peak_pnl_quote(self) -> Decimal:
-        """Return the highest profit and loss since start."""
+        """Return the highest profit and loss so far, of earlier processes too, once the store has said it."""
         return self.pnl_quote if self._peak_pnl is None else self._peak_pnl
 
     @property
@@ -165,6 +168,7 @@ class AccountKeeper:
                 )
                 balances = self.funds.balances
                 owned = {asset: balance.balance for asset, balance in sorted(balances.items()) if balance.balance}
+                await self._mind_peak()
                 await self._store.record_account(
                     at, {str(asset): qty for asset, qty in owned.items()}, self._equity(), self._settings.venue_id
                 )
@@ -179,7 +183,6 @@ class AccountKeeper:
         strange = self.funds.end_read(await self._query.balances())
         self._read_mono = self._clock.mono()
         self.equity_quote = self._equity()
-        self._peak_pnl = max(self.peak_pnl_quote, self.pnl_quote)
         if strange:
             for ask in self.on_strange:
                 ask("balance")
@@ -189,6 +192,7 @@ class AccountKeeper:
         at = self._clock.now()
         with anyio.fail_after(self._settings.store_timeout_s):
             entries, _ = await self._store.entry_notional_since(at - _MINUTE)
+            await self._mind_peak()
         quote = self._settings.quote_asset
         return AccountView(
             configured_quote={quote: self._settings.capital_limit_quote},
@@ -205,6 +209,14 @@ class AccountKeeper:
             last_unseen_fill_age_s=None if self._unseen_at is None else (at - self._unseen_at).total_seconds(),
             untied=self.untied(),
         )
+
+    async def _mind_peak(self) -> None:
+        """Store a new peak, and take the stored one: it outlives this process, and a person may have begun it anew.
+
+        A position whose bid is not known counts as lost here: what is only thought to be there makes no peak.
+        """
+        sure = self._realized_total() + self._unrealized(unknown_bid=Decimal(0))
+        self._peak_pnl = await self._safety.raise_peak(self._settings.venue_id, sure)
 
     def _fees_are_due(self) -> bool:
         if not self._fees_wanted:
@@ -261,10 +273,12 @@ class AccountKeeper:
     def _realized_total(self) -> Decimal:
         return self._tracker.realized_quote(self._settings.quote_asset)
 
-    def _unrealized(self) -> Decimal:
+    def _unrealized(self, unknown_bid: Decimal | None = None) -> Decimal:
+        """Return profit on paper; a position without a bid is taken at `unknown_bid`, or left out."""
         total = Decimal(0)
         for position in self._tracker.positions():
             bid = self._bid(position.symbol)
+            bid = unknown_bid if bid is None else bid
             if bid is not None and assets_of(position.symbol)[1] == self._settings.quote_asset:
                 total += position.qty * bid - position.cost_quote
         return total

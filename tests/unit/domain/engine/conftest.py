@@ -125,6 +125,7 @@ class Store:
         self.markouts: dict[Any, Any] = {}
         self.accounts: list[Any] = []
         self.safety: dict[Any, Any] = {}
+        self.peak: Any = None
         self.statuses: dict[Any, Any] = {}
         self.reconciled_at: Any = None
         self.journaled: set[Any] = set()
@@ -215,6 +216,11 @@ class Store:
     async def add_latches(self, latches):
         self._check()
         self.engine_state = EngineState(mode=EngineMode.NORMAL, reason="", since=None, latch=",".join(sorted(latches)))
+
+    async def raise_peak(self, venue_id, pnl_quote):
+        self._check()
+        self.peak = pnl_quote if self.peak is None else max(self.peak, pnl_quote)
+        return self.peak
 
     async def set_symbol_safety(self, safety):
         self._check()

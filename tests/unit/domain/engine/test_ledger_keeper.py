@@ -9,6 +9,8 @@ import anyio
 import pytest
 from attrs import evolve
 
+from krakenbot.domain.decision.capital import losses_of
+
 
 def ledger_of(engine):
     return engine.ledger.status()
@@ -267,3 +269,33 @@ async def test_entry_that_was_hidden_at_the_first_look_begins_it_anew(world):
     assert "ledger_unexplained" not in world.events.names()
     assert 2 == world.events.names().count("ledger_cursor_set")
     assert [("deposit", "5")] == [(row["cause"], row["amount"]) for row in ledger_of(engine)["named"]]
+
+
+async def test_restart_goes_on_with_the_peak_so_that_a_crash_loop_has_one_drawdown(world):
+    async with world.running() as engine:
+        world.store.peak = Decimal(40)
+        await world.until(lambda: engine.account.peak_pnl_quote == Decimal(40), 30.0)
+    again = world.make_engine()
+    async with world.running(again):
+        await anyio.sleep(5.0)
+        view = await again.account.view()
+        losses = losses_of(view, {})
+        world.store.peak = None
+        begun_anew = await again.account.view()
+
+    assert Decimal(40) == view.peak_pnl_quote == losses.drawdown_quote
+    assert Decimal(0) == begun_anew.peak_pnl_quote
+
+
+async def test_position_without_a_bid_makes_no_peak(world):
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await anyio.sleep(5.0)
+        world.store.peak = Decimal(-60)
+        engine.account._feed.book = lambda _: None
+        view = await engine.account.view()
+
+    assert Decimal(0) == engine.account.pnl_quote
+    assert Decimal(-60) == world.store.peak
+    assert Decimal(0) == view.peak_pnl_quote
