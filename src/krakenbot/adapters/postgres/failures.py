@@ -24,7 +24,8 @@ def translated() -> Iterator[None]:
     except psycopg.DataError as error:
         raise StoreConflict(error.sqlstate or "", str(error)) from error
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
-        raise StoreUnavailable(str(error)) from error
+        # libpq writes a line per address that it tried, and hints; a person and the log read one.
+        raise StoreUnavailable(" ".join(str(error).split()) or type(error).__name__) from error
     except psycopg.Error as error:
         raise StoreError(f"{type(error).__name__}: {error}") from error
     except (TimeoutError, OSError) as error:
