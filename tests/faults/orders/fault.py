@@ -17,7 +17,7 @@ Act = Callable[["Case"], Awaitable[None]]
 
 
 SALES: dict[str, dict[str, str]] = {
-    "market_exit": {"KRAKENBOT_DECISION__STRATEGY__LIQUIDITY_HORIZON_S": "8"},
+    "market_exit": {"KRAKENBOT_DECISION__STRATEGY__LIQUIDITY_HORIZON_S": "4"},
     "take_profit": {},
 }
 """Roles that sell besides the stop, with the settings that bring one about in time; a time stop is two horizons."""
