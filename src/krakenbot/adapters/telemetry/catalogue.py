@@ -159,6 +159,7 @@ _ERROR = {
     "journal_failed": "The local journal cannot keep a record.",
     "latch": "A limit of losses or errors was passed: no entries until it is released by hand.",
     "ledger_acceptance_void": "A person accepted a difference that is not there: nothing was done.",
+    "fee_asset_differs": "A fill's fee is not in the quote asset, so the trade history's fees may be read wrong.",
     "ledger_unexplained": "A balance differs from what the venue's ledger explains.",
     "own_order_without_row": "An order at the venue carries our prefix and has no row.",
     "samples_lost": "Samples will never be written.",

@@ -134,8 +134,17 @@ class AccountKeeper:
         self._fees_wanted = set(symbols)
 
     def take(self, fill: Fill) -> None:
-        """Take notice of a fill."""
+        """Take notice of a fill.
+
+        A fee that the stream states in another asset than the quote asset, in which every order asks to pay it, is
+        told: the trade history does not name the asset, and its fees are read as quote.
+        """
         self.funds.take(fill)
+        quote = assets_of(fill.symbol)[1]
+        if fill.source == FillSource.STREAM and fill.fee_qty and fill.fee_asset != quote:
+            self._sink.emit(
+                "fee_asset_differs", symbol=fill.symbol, exec_id=fill.exec_id, fee_asset=fill.fee_asset, expected=quote
+            )
         if fill.side is Side.BUY:
             self._entry_fills.append((fill.recorded_at, fill.cl_ord_id))
         if self.is_watching and fill.source == FillSource.QUERY:

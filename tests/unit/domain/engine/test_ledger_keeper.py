@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from krakenbot.domain.decision.capital import losses_of
+from krakenbot.domain.execution.fills import FillSource
 
 
 def ledger_of(engine):
@@ -299,3 +300,25 @@ async def test_position_without_a_bid_makes_no_peak(world):
     assert Decimal(0) == engine.account.pnl_quote
     assert Decimal(-60) == world.store.peak
     assert Decimal(0) == view.peak_pnl_quote
+
+
+@pytest.mark.parametrize(
+    ("fee_asset", "fee_qty", "source", "told"),
+    [
+        ("ABC", "0.1", FillSource.STREAM, ["ABC"]),
+        ("USD", "0.1", FillSource.STREAM, []),
+        ("ABC", "0", FillSource.STREAM, []),
+        ("ABC", "0.1", FillSource.QUERY, []),
+    ],
+)
+async def test_fee_that_the_stream_states_in_another_asset_than_asked_for_is_told(
+    world, fee_asset, fee_qty, source, told
+):
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        world.venue.fill(entry_id, Decimal("0.4"), Decimal("100.0"))
+        await world.until(lambda: world.store.fills, 10.0)
+        (fill,) = world.store.fills.values()
+        engine.account.take(evolve(fill, exec_id="T-2", fee_asset=fee_asset, fee_qty=Decimal(fee_qty), source=source))
+
+    assert told == [fields["fee_asset"] for fields in world.events.of("fee_asset_differs")]

@@ -395,6 +395,13 @@ def _price(text: str) -> Decimal | None:
 
 
 def _fill_of(exec_id: str, row: _TradeRow, names: PairNames) -> VenueFill:
+    """Return a trade in our words.
+
+    TradesHistory has no field for the asset of `fee`. It is the quote asset because every order of ours is sent with
+    `fee_preference: quote` (order_gateway.py; the documented default of a sale is base, FACTS 12.1). The account
+    keeper tells when the executions stream names another asset all the same, and the tie-out names a fee that the
+    ledger took elsewhere.
+    """
     symbol = names.symbol_of(row.pair)
     if bounded(row.vol) <= 0 or bounded(row.price) <= 0:
         raise VenueProtocolError("trade with a quantity or price that is not above zero")
@@ -407,7 +414,7 @@ def _fill_of(exec_id: str, row: _TradeRow, names: PairNames) -> VenueFill:
         qty=row.vol,
         cost=bounded(row.cost),
         fee=bounded(row.fee),
-        # TradesHistory states fees in the quote asset; of a pair that is gone we do not know its name
+        # of a pair that is gone we do not know the quote asset's name
         fee_asset=Asset(symbol.partition("/")[2] or "unknown"),
         is_maker=row.maker,
         at=instant_of(row.time),
