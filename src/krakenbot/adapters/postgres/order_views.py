@@ -208,7 +208,7 @@ async def _position_view(connection: AsyncConnection, row: Row) -> PositionView:
         venue_id=venue_id,
         position=position,
         changes=tuple((one[0], Protection(one[1]), one[2]) for one in reversed(changes)),
-        bid=None if bid is None else Decimal(repr(bid)),
+        bid=None if bid is None else Decimal(f"{bid:.12g}"),
         bid_at=bid_at,
         qty_min=qty_min,
         cost_min=cost_min,
