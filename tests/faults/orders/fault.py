@@ -17,10 +17,16 @@ Act = Callable[["Case"], Awaitable[None]]
 
 
 SALES: dict[str, dict[str, str]] = {
-    "market_exit": {"KRAKENBOT_DECISION__STRATEGY__LIQUIDITY_HORIZON_S": "4"},
+    "market_exit": {
+        "KRAKENBOT_DECISION__STRATEGY__LIQUIDITY_HORIZON_S": "4",
+        "KRAKENBOT_EXECUTION__EXITS__BOOK_AGE_MAX_S": "0.001",
+    },
     "take_profit": {},
 }
-"""Roles that sell besides the stop, with the settings that bring one about in time; a time stop is two horizons."""
+"""Roles that sell besides the stop, with the settings that bring one about in time.
+
+A time stop is two horizons; no take-profit is sent beside a book that counts as old, so none comes before it.
+"""
 
 
 def fills(*percent: int, nth: int = 1, first_ms: int = 300, every_ms: int = 1500) -> Strike:
