@@ -18,6 +18,7 @@ from krakenbot.domain.decision.edge import Calibration
 from krakenbot.domain.decision.inputs import DecisionSettings
 from krakenbot.domain.decision.views import SystemView
 from krakenbot.domain.engine.account import AccountKeeper
+from krakenbot.domain.engine.clean_stop import stop_cleanly
 from krakenbot.domain.engine.counted_gateway import CountedGateway
 from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.evaluate import Evaluator
@@ -36,7 +37,7 @@ from krakenbot.domain.engine.replay import replay_journal
 from krakenbot.domain.engine.resting import RestingEntries
 from krakenbot.domain.errors import ConfigError, StoreUnavailable, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.journal import JournalRecord
-from krakenbot.domain.execution.order import OrderEvent, OrderRole, OrderState
+from krakenbot.domain.execution.order import OrderEvent, OrderState
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.values import ClOrdId, Symbol
@@ -378,35 +379,16 @@ class ExecutionEngine:
         await self.monitor.run()
 
     async def _stop_cleanly(self) -> None:
-        """Cancel own entries and confirm it, protect every position, commit what is known; bounded."""
-        self._sink.emit("stopping")
-        timeout_s = self._settings.stop_timeout_s
-        with anyio.move_on_after(timeout_s / 2):
-            async with anyio.create_task_group() as cancels:
-                for order in self._entries_alive():
-                    cancels.start_soon(self.desk.cancel_and_wait, order, timeout_s / 2)
-        left = self._entries_alive()
-        if left:
-            await self._reconcile_once(timeout_s / 4)
-            left = self._entries_alive()
-        with anyio.move_on_after(timeout_s / 4):
-            await self.monitor.protect_all()
-        committed = await self.recorder.drain(timeout_s / 4)
-        await self._publish()
-        self._sink.emit(
-            "stopped",
-            entries_left=left,
-            positions=len(self.tracker.positions()),
-            stops_left=[o.cl_ord_id for o in self.tracker.live() if o.role is OrderRole.PROTECTIVE_STOP],
-            committed=committed,
+        await stop_cleanly(
+            desk=self.desk,
+            tracker=self.tracker,
+            reconciler=self.reconciler,
+            monitor=self.monitor,
+            recorder=self.recorder,
+            sink=self._sink,
+            timeout_s=self._settings.stop_timeout_s,
         )
-
-    async def _reconcile_once(self, timeout_s: float) -> None:
-        with anyio.move_on_after(timeout_s):
-            await self.reconciler.reconcile()
-
-    def _entries_alive(self) -> list[ClOrdId]:
-        return [o.cl_ord_id for o in self.tracker.live() if o.role is OrderRole.ENTRY]
+        await self._publish()
 
     async def _keep_symbols(self) -> None:
         """Keep the live feed on the symbols that have an order or a position, until cancelled."""

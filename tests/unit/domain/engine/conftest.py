@@ -352,6 +352,8 @@ class Venue:
         outcome = self.cancel_script.pop(0) if self.cancel_script else "ack"
         if outcome == "lost":
             raise OutcomeUnknown(cl_ord_id, "timeout")
+        if outcome.startswith("reject:"):
+            raise VenueRejected(outcome.removeprefix("reject:"))
         resting = self.orders.get(cl_ord_id)
         if resting is None or resting.status != "new":
             raise VenueRejected("EOrder:Unknown order")

@@ -90,6 +90,17 @@ async def test_clean_stop_sends_a_stop_that_was_refused_again(world):
     assert agree(world)
 
 
+@pytest.mark.parametrize("answer", ["reject:EService:Busy", "lost"])
+async def test_clean_stop_asks_again_for_a_cancel_that_did_not_come_through(world, answer):
+    async with world.running():
+        entry_id = await open_entry(world)
+        world.venue.cancel_script = [answer]
+
+    assert "canceled" == world.venue.orders[entry_id].status
+    assert [] == world.events.of("stopped")[0]["entries_left"]
+    assert agree(world)
+
+
 async def test_clean_stop_is_bounded_when_the_venue_does_not_answer(world):
     async with world.running():
         entry_id = await open_entry(world)
