@@ -1,5 +1,6 @@
 """`./kb faults --suite market|orders [--symbols N] [--only TEXT ...] [--report FILE] [--docs]`: break it, and look.
 
+`--worlds` plays that many cases of orders side by side, each in an exchange, databases and an ingest of their own.
 `--only` takes parts of names of faults, `--list` prints the names. `--report` writes JSON, `--docs` the table of
 docs/reliability.md; rows of faults that were left out stay. Exits with 1 when something did not hold, with 2 when the
 run itself could not go on.
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--suite", choices=sorted(SYMBOLS), default="market")
     parser.add_argument("--symbols", type=int, help="how many symbols run, 1 to 600; market 12, orders 7")
     parser.add_argument("--seed", type=int, default=1, help="seed of the exchange's flow")
+    parser.add_argument("--worlds", type=int, default=3, help="orders: cases played side by side, 1 to 8; default 3")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="faults whose name contains one of these")
     parser.add_argument("--list", action="store_true", help="print the names of the faults")
     parser.add_argument("--report", type=Path, help="write the results as JSON")
@@ -46,6 +48,8 @@ def main() -> int:
         return 0
     if not 1 <= arguments.symbols <= 600:
         parser.error(f"--symbols {arguments.symbols}: allowed are 1 to 600")
+    if not 1 <= arguments.worlds <= 8:
+        parser.error(f"--worlds {arguments.worlds}: allowed are 1 to 8")
     if not (faults or cases):
         parser.error(f"--only {' '.join(arguments.only)}: no such fault; --list names them")
     if arguments.report and not arguments.report.absolute().parent.is_dir():

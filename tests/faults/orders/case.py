@@ -54,6 +54,8 @@ class Outcome:
     seconds: float
     waited_for: str
     findings: tuple[str, ...] = field(default=())
+    is_missed: bool = False
+    """It never struck, and nothing else was found."""
 
     @property
     def ok(self) -> bool:
@@ -212,6 +214,7 @@ async def _played(case: Case) -> Outcome:
         seconds=(CLOCK.now_ns() - case.began_ns) / NS,
         waited_for=case.waited_for,
         findings=tuple(findings),
+        is_missed=bool(findings) and all("never struck" in finding for finding in findings),
     )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import tempfile
 from argparse import Namespace
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict
+import anyio
+from attrs import asdict, define, field
 from tests.faults import report
 from tests.faults.orders import databases, kills, leaders, lost_acks, streams
 from tests.faults.orders.case import Outcome, play
 from tests.faults.orders.fault import OrderFault
-from tests.faults.orders.world import orders_world
+from tests.faults.orders.world import OrdersWorld, orders_world
 from tests.faults.world import HarnessError
 
 FAULTS: tuple[OrderFault, ...] = (
@@ -26,21 +28,72 @@ FAULTS: tuple[OrderFault, ...] = (
 )
 NAME = "orders"
 SLOW_S = 5.0
+PLAYS = 3
+"""A case may be played so often until it strikes."""
 HEAD = "| fault | times | points hit | orders, fills compared | starts | recovered in s | ok |"
 
 
 async def strike_all(faults: Sequence[OrderFault], arguments: Namespace) -> list[Outcome]:
-    """Play the cases one after another in one world; what is known so far is written after each."""
-    outcomes: list[Outcome] = []
+    """Play the cases, in as many worlds side by side as asked; what is known so far is written after each.
+
+    A case mostly waits, so worlds share a machine well. Outcomes come in the order of the cases.
+    """
+    run = _Run(waiting=deque(faults), arguments=arguments, order=[fault.name for fault in faults])
     with tempfile.TemporaryDirectory(prefix="kb-orders-") as name:
-        async with orders_world(Path(name), arguments.symbols, arguments.seed, len(faults)) as world:
-            for fault in faults:
-                if ended := [process.tail() for process in world.processes[:2] if process.exit_code() is not None]:
-                    raise HarnessError(f"the exchange or ingest ended: {'; '.join(ended)}")
-                outcomes.append(await play(world, fault))
-                _say(outcomes[-1])
-                _write(outcomes, arguments)
-    return outcomes
+        async with anyio.create_task_group() as worlds:
+            for number in range(min(arguments.worlds, len(faults))):
+                folder = Path(name) / f"w{number}"
+                folder.mkdir()
+                worlds.start_soon(run.play_in, folder, number, worlds.cancel_scope)
+    if run.failure is not None:
+        raise run.failure
+    return run.outcomes
+
+
+@define(kw_only=True)
+class _Run:
+    """A run: cases that wait for a world, and what came out of the others."""
+
+    waiting: deque[OrderFault]
+    arguments: Namespace
+    order: list[str]
+    failure: HarnessError | None = None
+    found: dict[str, Outcome] = field(factory=dict)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [self.found[name] for name in self.order if name in self.found]
+
+    async def play_in(self, folder: Path, number: int, scope: anyio.CancelScope) -> None:
+        """Play what waits in a world of its own; a world that can't go on ends the run."""
+        # Each world can play any share of the cases, and each case as often as it may be played.
+        accounts = len(self.order) * PLAYS
+        try:
+            async with orders_world(folder, self.arguments.symbols, self.arguments.seed + number, accounts) as world:
+                while self.waiting:
+                    fault = self.waiting.popleft()
+                    self.found[fault.name] = await _played(world, fault)
+                    _say(self.found[fault.name])
+                    _write(self.outcomes, self.arguments)
+        except HarnessError as error:
+            self.failure = self.failure or error
+            scope.cancel()
+
+
+async def _played(world: OrdersWorld, fault: OrderFault) -> Outcome:
+    """Play a case, again where the market never came to the point that was to be struck: that is no outcome yet."""
+    for _ in range(PLAYS - 1):
+        outcome = await _play(world, fault)
+        if not outcome.is_missed:
+            return outcome
+        _say(outcome)
+    return await _play(world, fault)
+
+
+async def _play(world: OrdersWorld, fault: OrderFault) -> Outcome:
+    if ended := [process.tail() for process in world.processes[:2] if process.exit_code() is not None]:
+        raise HarnessError(f"the exchange or ingest ended: {'; '.join(ended)}")
+    return await play(world, fault)
 
 
 def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:

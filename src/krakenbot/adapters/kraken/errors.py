@@ -7,6 +7,7 @@ read or an order raises for it. Kraken sends the same strings on both ways (docs
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final
 
 from krakenbot.domain.errors import OutcomeUnknown, VenueError, VenueRejected, VenueUnavailable
@@ -58,9 +59,25 @@ _TABLE: Final[tuple[tuple[str, ErrorKind], ...]] = (
     ("Token(s) not found", ErrorKind.SESSION),
 )
 
+# an order that is answered with another word of a Kraken category may stand: we don't know what the word says
+_REFUSALS: Final = (
+    "EOrder:",
+    "EQuery:",
+    "EAPI:",
+    "EAccount:",
+    "EBM:",
+    "ETrade:",
+    "EFunding:",
+    "ESession:",
+    "EGeneral:Invalid arguments",
+    "EGeneral:Unknown method",
+    "EService:Market in",
+)
+_CATEGORY: Final = re.compile(r"E[A-Z][A-Za-z]*:")
+
 
 def error_kind(text: str) -> ErrorKind:
-    """Return what an error string means; an unknown string is a definite refusal."""
+    """Return what an error string means; an unknown string is a refusal (but see `order_error`)."""
     for prefix, kind in _TABLE:
         if text.startswith(prefix):
             return kind
@@ -77,7 +94,13 @@ def read_error(text: str) -> VenueError:
 
 
 def order_error(text: str, cl_ord_id: str) -> VenueError:
-    """Return the error that an order request raises: OutcomeUnknown when it may stand, else VenueRejected."""
-    if error_kind(text) is ErrorKind.STATE_UNKNOWN:
+    """Return the error that an order request raises: OutcomeUnknown when it may stand, else VenueRejected.
+
+    A category's word that is not in the tables leaves the outcome open. A text without a category comes from the
+    WebSocket's own reading of the request, before any order exists: that is a no.
+    """
+    kind = error_kind(text)
+    is_strange = kind is ErrorKind.REFUSED and _CATEGORY.match(text) and not text.startswith(_REFUSALS)
+    if kind is ErrorKind.STATE_UNKNOWN or is_strange:
         return OutcomeUnknown(cl_ord_id, text)
     return VenueRejected(text)

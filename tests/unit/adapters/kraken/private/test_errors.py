@@ -46,7 +46,7 @@ CREDENTIALS = [
 ]
 
 
-@pytest.mark.parametrize("text", STATE_UNKNOWN)
+@pytest.mark.parametrize("text", [*STATE_UNKNOWN, "EMatching:Backlog", "EGeneral:A word of tomorrow"])
 def test_order_with_unknown_state_is_never_a_rejection(text: str):
     error = order_error(text, "kb1")
 
