@@ -60,7 +60,7 @@ def test_a_market_fault_leaves_every_book_right_and_every_trade_stored(tmp_path:
 @pytest.mark.timeout(170)
 def test_a_lost_answer_and_a_kill_leave_no_order_unknown_and_no_fill_unbooked(tmp_path: Path) -> None:
     wanted = ["entry: its answer is lost, it is filled in part", "kill -9 at gateway.submit:after of entry"]
-    lost, killed = struck_by(tmp_path, "--suite", "orders", "--symbols", "5", "--only", *wanted)
+    lost, killed = struck_by(tmp_path, "--suite", "orders", "--worlds", "1", "--symbols", "5", "--only", *wanted)
 
     assert lost["points"] == [
         "once at add_order.ack: lose",
