@@ -88,6 +88,8 @@ class World:
         overrides = setup.OVERRIDES | {
             "universe.quotes": sorted({symbol.partition("/")[2] for symbol in self.symbols}),
             "universe.l3_limit": symbols,
+            # Hundreds of symbols take five connections, and every other fault drops some: more than a network does.
+            "venue.market_connections_per_10_min": 100,
         }
         setup.write_settings(self.folder / "settings.toml", self.ready, self.folder, overrides)
         setup.write_process_credentials(

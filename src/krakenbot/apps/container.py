@@ -172,7 +172,11 @@ class IngestContainer(SharedContainer):
         level3_url=settings.provided.venue.ws_level3_url,
         clock=SharedContainer.clock,
         # deep enough for the depth bands of the samples to be whole
-        settings=providers.Object(MarketFeedSettings(session=SessionSettings(book_depth=DEPTH_LEVELS))),
+        settings=providers.Factory(
+            MarketFeedSettings,
+            session=providers.Object(SessionSettings(book_depth=DEPTH_LEVELS)),
+            attempts_per_10_min=settings.provided.venue.market_connections_per_10_min,
+        ),
         token_source=token_source,
     )
     answers = providers.Singleton(PostgresRefreshAnswers, SharedContainer.databases.provided.publish)
@@ -256,6 +260,9 @@ class ExecutionContainer(SharedContainer):
         public_url=settings.provided.venue.ws_public_url,
         level3_url=settings.provided.venue.ws_level3_url,
         clock=SharedContainer.clock,
+        settings=providers.Factory(
+            MarketFeedSettings, attempts_per_10_min=settings.provided.venue.market_connections_per_10_min
+        ),
         token_source=token_source,
     )
     execution_settings = providers.Singleton(make_execution_settings, settings)

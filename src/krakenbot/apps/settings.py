@@ -93,12 +93,18 @@ def _database_url(_: object, attribute: Attribute[Secret | None], value: Secret 
 
 @frozen(kw_only=True)
 class VenueSettings:
-    """Endpoints; only Kraken's own hosts or loopback are allowed, so that a key never leaves for elsewhere."""
+    """Endpoints; only Kraken's own hosts or loopback are allowed, so that a key never leaves for elsewhere.
+
+    `market_connections_per_10_min` is what the market feed of a process may try of the about 150 connections that
+    Kraken allows an address, beside 15 at once; a private stream takes up to 40. More than it leaves gets the address
+    banned for ten minutes.
+    """
 
     rest_url: str = field(default="https://api.kraken.com", validator=_venue_url)
     ws_public_url: str = field(default="wss://ws.kraken.com/v2", validator=_venue_url)
     ws_private_url: str = field(default="wss://ws-auth.kraken.com/v2", validator=_venue_url)
     ws_level3_url: str = field(default="wss://ws-l3.kraken.com/v2", validator=_venue_url)
+    market_connections_per_10_min: int = field(default=35, validator=[validators.ge(1), validators.le(135)])
 
     @property
     def host(self) -> str:
