@@ -97,7 +97,7 @@ MISTAKES: tuple[Mistake, ...] = (
         breaks="an entry is inserted on a state that is older than allowed",
         edits=(
             Edit(
-                path="adapters/postgres/order_store.py",
+                path="adapters/postgres/entry_gate.py",
                 old="if age_s > gate.max_generation_age_s:",
                 new="if age_s > gate.max_generation_age_s + 1e9:",
             ),
@@ -109,7 +109,7 @@ MISTAKES: tuple[Mistake, ...] = (
         breaks="a process whose lease was taken over inserts an entry",
         edits=(
             Edit(
-                path="adapters/postgres/order_store.py",
+                path="adapters/postgres/entry_gate.py",
                 old="if row is None or row[0] != lease_epoch or row[1] is None or not row[2]:",
                 new="if row is None:",
             ),

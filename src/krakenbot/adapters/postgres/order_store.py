@@ -16,11 +16,11 @@ from attrs import define
 from psycopg import AsyncConnection
 
 from krakenbot.adapters.postgres.database import Body, CommitInDoubt, Database, in_own_task
+from krakenbot.adapters.postgres.entry_gate import GATE, LEASE, check_gate, check_lease
 from krakenbot.adapters.postgres.rows import (
     FILL_COLUMNS,
     ORDER_COLUMNS,
     POSITION_COLUMNS,
-    Row,
     decimal_texts,
     fill_of,
     fill_values,
@@ -30,14 +30,11 @@ from krakenbot.adapters.postgres.rows import (
     placeholders,
     position_of,
     position_values,
-    seconds_before,
 )
-from krakenbot.domain.decision.blocker import BlockerCode
-from krakenbot.domain.errors import LeaseLost, Refused, StoreConflict
+from krakenbot.domain.errors import LeaseLost, StoreConflict
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order
 from krakenbot.domain.execution.position import Position, ProtectionEvent
-from krakenbot.domain.state.safety import EngineMode
 from krakenbot.domain.values import ClOrdId, ExecId, LeaseEpoch, Symbol, VenueId
 from krakenbot.ports.order_store import EntryGate, LiveBook, OrderChange, OrderEventRow
 
@@ -89,21 +86,6 @@ SELECT t.symbol, (SELECT max(greatest(o.created_at, o.state_at)) FROM execution_
     WHERE o.venue_id = %(venue_id)s AND o.symbol = t.symbol)
 FROM traded t WHERE t.symbol IS NOT NULL
 """
-# FOR SHARE: a takeover waits for this row to be committed, so that its start-up sees it.
-_LEASE = "SELECT lease_epoch, holder, expires_at > clock_timestamp() FROM leases WHERE name = 'execution' FOR SHARE"
-# The lease and what the gate asks, in one statement.
-_GATE = """
-SELECT l.lease_epoch, l.holder, l.expires_at > clock_timestamp(),
-    (SELECT generation_id FROM refresh_requests WHERE generation_id IS NOT NULL ORDER BY request_id DESC LIMIT 1),
-    g.computed_at, g.lineage_id,
-    (SELECT lineage_id FROM ingest_epochs WHERE status = 'valid' ORDER BY epoch_id DESC LIMIT 1),
-    e.created_at, s.mode, s.latch
-FROM leases l
-LEFT JOIN engine_state s ON true
-LEFT JOIN state_generations g ON g.generation_id = %s
-LEFT JOIN ingest_epochs e ON e.epoch_id = %s AND e.lineage_id = %s AND e.status = 'valid'
-WHERE l.name = 'execution' FOR SHARE OF l
-"""
 
 
 @define
@@ -130,12 +112,12 @@ class PostgresOrderStore:
         async def body(connection: AsyncConnection) -> None:
             bound = [gate.lineage_id, gate.epoch_id, gate.generation_id, gate.lease_epoch]
             # All are sent together; the rows are there only if what follows lets the transaction commit.
-            found = await connection.execute(_GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
+            found = await connection.execute(GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
             await connection.execute(_INSERT_ORDER, [*order_values(order), *bound])
             await connection.execute(_INSERT_ORDER, [*order_values(protective), *bound])
             row = await found.fetchone()
-            _check_lease(row, gate.lease_epoch)
-            _check_gate(row[3:] if row else None, gate)
+            check_lease(row, gate.lease_epoch)
+            check_gate(row[3:] if row else None, gate)
 
         await in_own_task(self._insert((order.cl_ord_id, protective.cl_ord_id), body), finish=True)
 
@@ -183,7 +165,7 @@ class PostgresOrderStore:
         attempt.is_committed = True
 
     async def _write_change(self, connection: AsyncConnection, change: OrderChange, lease_epoch: LeaseEpoch) -> None:
-        row = await (await connection.execute(_LEASE)).fetchone()
+        row = await (await connection.execute(LEASE)).fetchone()
         if row is None or row[0] != lease_epoch:
             raise LeaseLost(f"lease epoch {lease_epoch} was taken over by {row[0] if row else None}")
         # First what may be repeated: a known record or exec_id must be what the conflict names.
@@ -378,54 +360,6 @@ async def _is_written(connection: AsyncConnection, venue_id: VenueId, change: Or
     else:
         return False
     return await (await connection.execute(query.encode(), values)).fetchone() is not None
-
-
-def _check_lease(row: Row | None, lease_epoch: LeaseEpoch) -> None:
-    if row is None or row[0] != lease_epoch or row[1] is None or not row[2]:
-        found = "nobody's" if row is None or row[1] is None else f"epoch {row[0]} of {row[1]}"
-        raise LeaseLost(f"lease epoch {lease_epoch} is not in force: it is {found}, or has expired")
-
-
-def _check_gate(row: Row | None, gate: EntryGate) -> None:
-    if row is None:
-        raise Refused(BlockerCode.GENERATION, "no generation")
-    refusal = gate_refusal(
-        gate, answered=row[0], computed_at=row[1], state_lineage=row[2], newest_lineage=row[3], epoch_at=row[4]
-    )
-    if row[5] not in {None, EngineMode.NORMAL} or row[6]:
-        # A halt counts from the moment it is written, not from the next cycle's look.
-        refusal = Refused(BlockerCode.ENGINE_MODE, f"mode {row[5]}, latch {row[6]}")
-    if refusal is not None:
-        raise refusal
-
-
-def gate_refusal(
-    gate: EntryGate,
-    *,
-    answered: int | None,
-    computed_at: datetime | None,
-    state_lineage: int | None,
-    newest_lineage: int | None,
-    epoch_at: datetime | None,
-) -> Refused | None:
-    """Return why an entry may not be inserted, None when it may.
-
-    `answered` is the newest answered request's generation; `computed_at` and `state_lineage` those of the gate's
-    generation; `newest_lineage` that of the newest valid epoch; `epoch_at` the creation of the gate's own valid epoch.
-    """
-    if answered != gate.generation_id or computed_at is None:
-        return Refused(BlockerCode.GENERATION, f"generation {gate.generation_id} is not the answered one ({answered})")
-    age_s = seconds_before(gate.at, computed_at)
-    if age_s > gate.max_generation_age_s:
-        return Refused(BlockerCode.GENERATION, f"age {age_s:.1f} s, at most {gate.max_generation_age_s} s")
-    if state_lineage != gate.lineage_id or newest_lineage != gate.lineage_id:
-        return Refused(BlockerCode.EPOCH, f"lineage {gate.lineage_id} is not the newest ({newest_lineage})")
-    if epoch_at is None:
-        return Refused(BlockerCode.EPOCH, f"epoch {gate.epoch_id} is not a valid one of lineage {gate.lineage_id}")
-    age_s = seconds_before(gate.at, epoch_at)
-    if age_s > gate.max_epoch_age_s:
-        return Refused(BlockerCode.EPOCH, f"age {age_s:.1f} s, at most {gate.max_epoch_age_s} s")
-    return None
 
 
 async def _update_order(connection: AsyncConnection, order: Order) -> None:
