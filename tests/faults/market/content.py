@@ -10,8 +10,9 @@ FAULTS = (
     Fault(name="a trade comes twice", rules=("3 times at public.trade.update: duplicate",), hold_s=8.0),
     Fault(name="a level3 update comes twice", rules=("5 times at level3.level3.update: duplicate",)),
     Fault(name="ten times the tickers", rules=("for 5 s: duplicate public.ticker.update 9 times",), hold_s=6.0),
-    Fault(name="a book's update is lost", rules=("3 times at public.book.update: lose",)),
-    Fault(name="a level3 update is lost", rules=("3 times at level3.level3.update: lose",)),
+    # Of the busiest symbol: only a message after it tells that one is missing, and a book that rests has none.
+    Fault(name="a book's update is lost", rules=("3 times at public.book.update of {symbol}: lose",), hold_s=5.0),
+    Fault(name="a level3 update is lost", rules=("3 times at level3.level3.update of {symbol}: lose",), hold_s=5.0),
     Fault(name="trades are lost", rules=("3 times at public.trade.update: lose",), hold_s=10.0),
     Fault(name="updates of a book change places", rules=("3 times at public.book.update: swap with next",)),
     Fault(name="a wrong checksum once, book", rules=("once at public.book.update: corrupt checksum",)),
@@ -26,9 +27,11 @@ FAULTS = (
     Fault(
         name="wrong checksums for 40 s, every book",
         rules=("at public.book: corrupt checksum",),
+        renew="public",
         hold_s=40.0,
         dark=Dark(epoch_after_s=12.0, blocked_after_s=12.0, codes=NO_DATA),
-        recover_within_s=60.0,
+        # A minute of quarantine, 600 books at ten resyncs a second, a minute until the universe takes them back.
+        recover_within_s=200.0,
     ),
     Fault(
         name="a crossed book with a right checksum",
@@ -42,7 +45,7 @@ FAULTS = (
         renew="public",
     ),
     Fault(name="half a frame", rules=("3 times at public.book.update: truncate",)),
-    Fault(name="half a frame of a trade", rules=("once at public.trade.update: truncate",), hold_s=8.0),
+    Fault(name="half a frame of a trade", rules=("once at public.trade.update of {symbol}: truncate",), hold_s=10.0),
     Fault(name="half a frame of level3", rules=("3 times at level3.level3.update: truncate",)),
     Fault(
         name="text that is no JSON",
