@@ -104,6 +104,18 @@ def test_lost_trades_are_one_range_by_cause_and_may_come_again() -> None:
     assert [4] == taken(ledger, 1, 2, 4)
 
 
+def test_losses_next_to_each_other_of_two_causes_stay_two_gaps() -> None:
+    ledger = TradeLedger()
+    taken(ledger, 1, 2, 3)
+    ledger.lose(RUN, make_trade(2), GapCause.REFUSED)
+    ledger.lose(RUN, make_trade(3), GapCause.QUEUE_FULL)
+
+    assert {3} == missing(ledger)
+    assert [(2, 2, GapCause.REFUSED), (3, 3, GapCause.QUEUE_FULL)] == [
+        (gap.first_id, gap.last_id, gap.cause) for gap in ledger.drain().gaps
+    ]
+
+
 def test_refused_trades_stay_named_and_are_not_asked_for() -> None:
     ledger = TradeLedger()
     taken(ledger, 1)
