@@ -6,6 +6,8 @@ market feed; one bucket is shared by several connections, since the venue counts
 
 from __future__ import annotations
 
+import math
+
 from krakenbot.adapters.kraken.backoff import doubled_s
 
 
@@ -56,7 +58,7 @@ class ConnectionBudget:
         self._ban_first_s = ban_first_s
         self._ban_max_s = ban_max_s
         self._bans = 0
-        self._banned_until_mono = 0.0
+        self._banned_until_mono = -math.inf
 
     def take(self, now_mono: float) -> float:
         """Take one attempt and return 0, or take none and return the seconds until it is worth asking again."""
@@ -66,9 +68,12 @@ class ConnectionBudget:
         return 0.0 if self._budget.take(1.0, now_mono) else self._budget.wait_s(1.0, now_mono)
 
     def banned(self, now_mono: float, retry_after_s: float, jitter: float) -> None:
-        """Take notice of a 429; `retry_after_s` is what the venue asks for (0: nothing), `jitter` in [0, 1)."""
-        ours_s = doubled_s(self._ban_first_s, self._bans, self._ban_max_s) * (1.0 + 0.25 * jitter)
-        self._bans += 1
+        """Take notice of a 429; `retry_after_s` is what the venue asks for (0: nothing), `jitter` in [0, 1).
+
+        Connections that tried at the same moment are refused together: what comes during a ban is no further one.
+        """
+        self._bans += now_mono >= self._banned_until_mono
+        ours_s = doubled_s(self._ban_first_s, self._bans - 1, self._ban_max_s) * (1.0 + 0.25 * jitter)
         wait_s = max(ours_s, min(retry_after_s, self._ban_max_s))
         self._banned_until_mono = max(self._banned_until_mono, now_mono + wait_s)
 

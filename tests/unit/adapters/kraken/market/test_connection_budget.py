@@ -57,6 +57,17 @@ def test_nobody_tries_during_a_ban_which_doubles_until_one_gets_through():
     assert 30 == limited.take(now)
 
 
+def test_connections_that_are_refused_together_meet_one_ban():
+    limited = budget()
+    for late_s in (0.0, 0.1, 0.5):
+        limited.banned(late_s, 0.0, 0.0)
+    one = limited.take(0.5)
+    limited.banned(31.0, 0.0, 0.0)
+
+    assert 30 == one
+    assert 60 == limited.take(31.0)
+
+
 def test_ban_lasts_as_long_as_the_venue_says_but_not_for_ever():
     limited = budget()
     limited.banned(0.0, 90.0, 0.0)
