@@ -8,7 +8,7 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge, gt, le
 
-from krakenbot.domain.errors import StoreUnavailable
+from krakenbot.domain.errors import StoreConflict, StoreUnavailable
 from krakenbot.domain.values import LineageId, RunId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
@@ -53,11 +53,11 @@ class RefreshServer:
         self._run_id = run_id
 
     async def run(self) -> None:
-        """Serve until cancelled; a database that is away is said and tried again."""
+        """Serve until cancelled; a database that is away, or refuses a value, is said and tried again."""
         while True:
             try:
                 await self.serve_once()
-            except StoreUnavailable as exc:
+            except (StoreUnavailable, StoreConflict) as exc:
                 self.failures += 1
                 self._events.emit("refresh_failed", reason=str(exc))
                 await self._clock.sleep(self._settings.retry_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from krakenbot.domain.errors import StoreUnavailable
+from krakenbot.domain.errors import StoreConflict, StoreUnavailable
 from krakenbot.domain.state.retention import RetentionPlan, RetentionSettings, plan_retention
 from krakenbot.domain.values import RunId
 from krakenbot.ports.clock import Clock
@@ -47,11 +47,11 @@ class Retention:
         self.failures = 0
 
     async def run(self) -> None:
-        """Check until cancelled; a database that is away, or busy, is said and tried again by the next check."""
+        """Check until cancelled; a database that is away, busy or refuses is said and tried again by the next check."""
         while True:
             try:
                 await self.step()
-            except StoreUnavailable as exc:
+            except (StoreUnavailable, StoreConflict) as exc:
                 self.failures += 1
                 self._events.emit("retention_failed", reason=str(exc))
             await self._clock.sleep(self._settings.check_interval_s)

@@ -30,7 +30,7 @@ from krakenbot.domain.engine.epochs import measure
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
-from krakenbot.domain.errors import SecondWriteFailed, StoreUnavailable, VenueUnavailable
+from krakenbot.domain.errors import SecondWriteFailed, StoreConflict, StoreUnavailable, VenueUnavailable
 from krakenbot.domain.execution.position import Position
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.samples import BookSample, Sample, TickerSample, TradeSample
@@ -166,6 +166,7 @@ class Recorded:
         self.journal: list[str] = []
         self.rows: list[tuple[str, dict[str, object]]] = []
         self.away: set[str] = set()
+        self.failure: Exception = StoreUnavailable("away")
         self.half: set[str] = set()
 
     def emit(self, name: str, **fields: object) -> None:
@@ -182,7 +183,7 @@ class Recorded:
     def _wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
             if name in self.away:
-                raise StoreUnavailable("away")
+                raise self.failure
             self.journal.append(name)
             result = await call(*args, **kwargs)
             if name in self.half:
@@ -663,9 +664,13 @@ async def test_one_generation_answers_all_requests_that_wait(clock: Any) -> None
     assert world.database.status["ingest"][1]["generations"] == 2
 
 
+@pytest.mark.parametrize("failure", [StoreUnavailable("away"), StoreConflict("22003", "numeric field overflow")])
 @pytest.mark.parametrize("step", ["refresh", "sync", "answer"])
-async def test_a_refresh_that_fails_is_said_and_the_request_is_answered_later(clock: Any, step: str) -> None:
+async def test_a_refresh_that_fails_is_said_and_the_request_is_answered_later(
+    clock: Any, step: str, failure: Exception
+) -> None:
     world = World(clock)
+    world.seen.failure = failure
     server_failures = 0
 
     async with world.running():

@@ -14,7 +14,7 @@ from krakenbot.adapters.memory.retention_store import ROW_BYTES, MemoryRetention
 from krakenbot.adapters.memory.state_stores import MemoryLineageStore
 from krakenbot.domain.engine.retention import DELETE_ROWS, DELETE_STEPS, Retention
 from krakenbot.domain.engine.runs import RunKeeper
-from krakenbot.domain.errors import SecondWriteFailed, StoreUnavailable
+from krakenbot.domain.errors import SecondWriteFailed, StoreConflict, StoreUnavailable
 from krakenbot.domain.market.samples import TickerSample
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
 from krakenbot.domain.state.windows import ns_of
@@ -153,11 +153,12 @@ async def test_a_start_without_databases_waits_and_says_so() -> None:
 
 class FailingRetentionStore(MemoryRetentionStore):
     failures = 0
+    failure: Exception = StoreUnavailable("lock timeout")
 
     async def drop_run(self, run_id: RunId, at: datetime) -> int:
         if self.failures:
             self.failures -= 1
-            raise StoreUnavailable("lock timeout")
+            raise self.failure
         return await super().drop_run(run_id, at)
 
 
@@ -201,10 +202,11 @@ async def test_retention_drops_by_bytes_and_its_effects_are_events() -> None:
     assert (20 * ROW_BYTES, 3, 0) == (retention.size_bytes, retention.dropped_runs, retention.over_bytes)
 
 
-async def test_a_drop_that_fails_is_said_and_done_by_the_next_check() -> None:
+@pytest.mark.parametrize("failure", [StoreUnavailable("lock timeout"), StoreConflict("23503", "lock timeout")])
+async def test_a_drop_that_fails_is_said_and_done_by_the_next_check(failure: Exception) -> None:
     database = MemoryDatabase()
     retention, store, events = await retained(database, max_age_s=3600.0 * 2.5)
-    store.failures = 1
+    store.failures, store.failure = 1, failure
     with anyio.move_on_after(100.0):
         await retention.run()
 
