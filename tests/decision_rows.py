@@ -13,9 +13,10 @@ from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.state_refresher import PostgresRefreshAnswers, PostgresStateRefresher
 from krakenbot.adapters.postgres.state_store import PostgresStateStore
 from krakenbot.domain.decision.plan import ExitKind, StopTrigger
+from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState, OrderType
 from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus
-from krakenbot.domain.values import ClOrdId, LeaseEpoch, Side, Symbol, VenueId
+from krakenbot.domain.values import Asset, ClOrdId, ExecId, LeaseEpoch, Side, Symbol, VenueId, VenueOrderId
 from krakenbot.ports.order_store import EntryGate
 
 VENUE = VenueId("127.0.0.1/test")
@@ -67,6 +68,27 @@ def stop_row(cl_ord_id: str, at: datetime, parent_id: str, **changes: Any) -> Or
         post_only=False,
         parent_id=ClOrdId(parent_id),
         exit_kind=ExitKind.STOP_LOSS,
+    )
+    return evolve(made, **changes)
+
+
+def fill_row(exec_id: str, at: datetime, **changes: Any) -> Fill:
+    made = Fill(
+        exec_id=ExecId(exec_id),
+        cl_ord_id=ClOrdId("kbe1"),
+        venue_order_id=VenueOrderId("O1"),
+        venue_id=VENUE,
+        symbol=ABC,
+        side=Side.BUY,
+        price=Decimal(100),
+        qty=Decimal(1),
+        cost=Decimal(100),
+        fee_asset=Asset("USD"),
+        fee_qty=Decimal(0),
+        is_maker=True,
+        at=at,
+        recorded_at=at,
+        source="stream",
     )
     return evolve(made, **changes)
 

@@ -54,12 +54,15 @@ class Outcome:
     seconds: float
     waited_for: str
     findings: tuple[str, ...] = field(default=())
-    is_missed: bool = False
-    """It never struck, and nothing else was found."""
 
     @property
     def ok(self) -> bool:
         return not self.findings
+
+    @property
+    def is_missed(self) -> bool:
+        """Tell whether it never struck, and nothing else was found."""
+        return not self.ok and all("never struck" in finding for finding in self.findings)
 
 
 @define(kw_only=True)
@@ -214,7 +217,6 @@ async def _played(case: Case) -> Outcome:
         seconds=(CLOCK.now_ns() - case.began_ns) / NS,
         waited_for=case.waited_for,
         findings=tuple(findings),
-        is_missed=bool(findings) and all("never struck" in finding for finding in findings),
     )
 
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from attrs import evolve, frozen
 from psycopg.conninfo import conninfo_to_dict
-from tests.decision_rows import ABC, VENUE, entry_row, publish_gate, stop_row
+from tests.decision_rows import ABC, VENUE, entry_row, fill_row, publish_gate, stop_row
 
 from krakenbot.adapters.postgres.cycle_store import PostgresCycleStore
 from krakenbot.adapters.postgres.database import Database
@@ -30,7 +30,7 @@ from krakenbot.apps.rehearsal.report import build_report, exit_status
 from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import OrderState
 from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent
-from krakenbot.domain.values import Asset, ClOrdId, ExecId, Side, VenueOrderId
+from krakenbot.domain.values import ClOrdId, VenueOrderId
 from krakenbot.ports.order_store import OrderChange
 
 pytestmark = pytest.mark.postgres
@@ -78,23 +78,7 @@ PLANTS = {
 
 
 def fill(exec_id: str, qty: str, fee: str, at: datetime) -> Fill:
-    return Fill(
-        exec_id=ExecId(exec_id),
-        cl_ord_id=ClOrdId("kbe1"),
-        venue_order_id=VenueOrderId("O1"),
-        venue_id=VENUE,
-        symbol=ABC,
-        side=Side.BUY,
-        price=Decimal(100),
-        qty=Decimal(qty),
-        cost=Decimal(qty) * 100,
-        fee_asset=Asset("USD"),
-        fee_qty=Decimal(fee),
-        is_maker=True,
-        at=at,
-        recorded_at=at,
-        source="stream",
-    )
+    return fill_row(exec_id, at, qty=Decimal(qty), cost=Decimal(qty) * 100, fee_qty=Decimal(fee))
 
 
 async def write_ledger(ingest: Database, publish: Database, decision: Database, at: datetime) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
 import pytest
@@ -74,3 +74,10 @@ class CommitCutter:
 def make_cutter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CommitCutter]:
     """Return a maker of proxies in front of the server of a URL."""
     return lambda url: CommitCutter(url, tmp_path_factory.mktemp("cut"))
+
+
+@pytest.fixture
+async def cutter(database_urls: Any, make_cutter: Callable[[str], CommitCutter]) -> AsyncIterator[CommitCutter]:
+    """A proxy in front of the decision database."""
+    async with make_cutter(database_urls.decision) as proxy:
+        yield proxy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,39 +14,22 @@ import anyio
 import psycopg
 import pytest
 from attrs import evolve
-from tests.decision_rows import ABC, VENUE, entry_row, publish_gate, stop_row
+from tests.decision_rows import ABC, VENUE, entry_row, fill_row, publish_gate, stop_row
 
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.lease import PostgresLease
 from krakenbot.adapters.postgres.order_store import PostgresOrderStore
 from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.execution.change import OrderChange, OrderEventRow
-from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.order import OrderRole
 from krakenbot.domain.execution.position import Protection, ProtectionEvent
-from krakenbot.domain.values import Asset, ClOrdId, ExecId, JournalId, LeaseEpoch, Side, VenueId, VenueOrderId
+from krakenbot.domain.values import ClOrdId, JournalId, LeaseEpoch, Side, VenueId
 from krakenbot.ports.order_store import EntryGate
 
 pytestmark = pytest.mark.postgres
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOBODY = LeaseEpoch(0)
-FILL = Fill(
-    exec_id=ExecId("E1"),
-    cl_ord_id=ClOrdId("kbe1"),
-    venue_order_id=VenueOrderId("O1"),
-    venue_id=VENUE,
-    symbol=ABC,
-    side=Side.BUY,
-    price=Decimal(100),
-    qty=Decimal(1),
-    cost=Decimal(100),
-    fee_asset=Asset("USD"),
-    fee_qty=Decimal(0),
-    is_maker=True,
-    at=AT,
-    recorded_at=AT,
-    source="stream",
-)
+FILL = fill_row("E1", AT)
 EVENT = OrderEventRow(
     cl_ord_id=ClOrdId("kbe1"), at=AT, event="acked", from_state="submitted", to_state="acked", detail={}
 )
@@ -64,12 +48,6 @@ CHANGES = {
     "execution_order_events": OrderChange(events=(EVENT,)),
     "protection_events": OrderChange(protection=(PROTECTION,)),
 }
-
-
-@pytest.fixture
-async def cutter(database_urls, make_cutter) -> AsyncIterator[Any]:
-    async with make_cutter(database_urls.decision) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -125,20 +103,27 @@ async def gate(database_urls) -> AsyncIterator[EntryGate]:
     await ingest.close()
 
 
-async def test_row_whose_commit_is_in_progress_is_neither_there_nor_absent(gate, cutter, behind_cutter):
-    store = PostgresOrderStore(behind_cutter, venue_id=VENUE)
-    backend = await backend_of(behind_cutter)
+@asynccontextmanager
+async def stopped_at_commit(cutter: Any, database: Database) -> AsyncIterator[None]:
+    """Stop the backend as soon as its COMMIT is on its way, and lose the connection; it goes on after the block."""
+    backend = await backend_of(database)
     cutter.on_commit.append(lambda: os.kill(backend, signal.SIGSTOP))
     cutter.cut = "after"
     try:
+        yield
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+async def test_row_whose_commit_is_in_progress_is_neither_there_nor_absent(gate, cutter, behind_cutter):
+    store = PostgresOrderStore(behind_cutter, venue_id=VENUE)
+    async with stopped_at_commit(cutter, behind_cutter):
         with pytest.raises(StoreUnavailable):
             await store.insert_entry(entry_row("kbe1", AT), stop_row("kbp1", AT, "kbe1"), gate)
 
         for cl_ord_id in ("kbe1", "kbp1"):
             with pytest.raises(StoreUnavailable, match="in progress"):
                 await store.find_order(ClOrdId(cl_ord_id))
-    finally:
-        os.kill(backend, signal.SIGCONT)
 
     found = [await store.find_order(ClOrdId(cl_ord_id)) for cl_ord_id in ("kbe1", "kbp1")]
     assert [entry_row("kbe1", AT), stop_row("kbp1", AT, "kbe1")] == found
@@ -146,18 +131,13 @@ async def test_row_whose_commit_is_in_progress_is_neither_there_nor_absent(gate,
 
 async def test_row_in_doubt_is_read_back_also_by_one_who_gave_up_on_the_commit(gate, cutter, behind_cutter):
     store = PostgresOrderStore(behind_cutter, venue_id=VENUE)
-    backend = await backend_of(behind_cutter)
-    cutter.on_commit.append(lambda: os.kill(backend, signal.SIGSTOP))
-    cutter.cut = "after"
-    try:
+    async with stopped_at_commit(cutter, behind_cutter):
         with anyio.move_on_after(0.2) as scope:
             await store.insert_entry(entry_row("kbe1", AT), stop_row("kbp1", AT, "kbe1"), gate)
 
         assert scope.cancelled_caught
         with pytest.raises(StoreUnavailable, match="in progress"):
             await store.find_order(ClOrdId("kbe1"))
-    finally:
-        os.kill(backend, signal.SIGCONT)
 
 
 async def lose(store: PostgresOrderStore, change: OrderChange, cutter: Any, url: str) -> None:

@@ -24,12 +24,6 @@ PUT = "INSERT INTO process_status (process, at, body) VALUES (%s, now(), '{}')"
 
 
 @pytest.fixture
-async def cutter(database_urls, make_cutter) -> AsyncIterator[Any]:
-    async with make_cutter(database_urls.decision) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind_cutter(cutter: Any) -> AsyncIterator[Database]:
     database = Database(cutter.url, name="cut", resolve_s=1.0)
     await database.open()

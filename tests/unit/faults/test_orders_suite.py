@@ -17,10 +17,10 @@ FAULTS = [OrderFault(name=name, lives=((),)) for name in ("a", "b", "c", "d")]
 ARGUMENTS = Namespace(symbols=3, seed=1, worlds=2, report=None, docs=False)
 
 
-def outcome(name: str, *findings: str, is_missed: bool = False) -> Outcome:
+def outcome(name: str, *findings: str) -> Outcome:
     return Outcome(
         fault=name,
-        injected=0 if is_missed else 1,
+        injected=1,
         points=(),
         orders=1,
         fills=0,
@@ -29,7 +29,6 @@ def outcome(name: str, *findings: str, is_missed: bool = False) -> Outcome:
         seconds=1.0,
         waited_for="",
         findings=findings,
-        is_missed=is_missed,
     )
 
 
@@ -65,8 +64,8 @@ async def test_worlds_share_the_cases_and_rows_keep_the_order_of_the_suite(monke
 
 
 async def test_a_case_that_never_struck_is_played_again_a_bounded_number_of_times(monkeypatch):
-    missed = outcome("a", "it never struck", is_missed=True)
-    worlds = Worlds(monkeypatch, a=[missed, outcome("a")], b=[outcome("b", "b", is_missed=True)] * 9)
+    missed = outcome("a", "never struck: gateway.amend:before", "it never struck")
+    worlds = Worlds(monkeypatch, a=[missed, outcome("a")], b=[outcome("b", "it never struck")] * 9)
 
     found = await suite.strike_all(FAULTS[:2], ARGUMENTS)
 

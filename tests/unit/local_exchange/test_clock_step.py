@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from krakenbot.adapters.local_exchange.clock_step import S, moved_answer, moved_params, moved_stamps
+from krakenbot.adapters.local_exchange.clock_step import moved_answer, moved_params, moved_stamps
+from krakenbot.adapters.local_exchange.limits.counters import S
 
 HOUR_S = 3600
 

@@ -30,9 +30,13 @@ class ErrorKind(enum.Enum):
     """The WebSocket token is missing or expired: a new connection with a new token is needed."""
     REFUSED = enum.auto()
     """A definite no; unchanged it stays a no."""
+    STRANGE = enum.auto()
+    """A word of a category that is not in the table: a read takes it for a no, an order may stand all the same."""
 
 
-# the first prefix that fits decides; what fits none is a definite refusal
+# categories of which every word that is not named is a definite no
+_REFUSING: Final = ("EOrder", "EQuery", "EAPI", "EAccount", "EBM", "ETrade", "EFunding", "ESession")
+# the first prefix that fits decides
 _TABLE: Final[tuple[tuple[str, ErrorKind], ...]] = (
     ("EAPI:Invalid nonce", ErrorKind.NONCE),
     ("EAPI:Invalid key", ErrorKind.CREDENTIALS),
@@ -57,31 +61,23 @@ _TABLE: Final[tuple[tuple[str, ErrorKind], ...]] = (
     ("EGeneral:Internal error", ErrorKind.STATE_UNKNOWN),
     ("ESession:Invalid session", ErrorKind.SESSION),
     ("Token(s) not found", ErrorKind.SESSION),
-)
-
-# an order that is answered with another word of a Kraken category may stand: we don't know what the word says
-_REFUSALS: Final = (
-    "EOrder:",
-    "EQuery:",
-    "EAPI:",
-    "EAccount:",
-    "EBM:",
-    "ETrade:",
-    "EFunding:",
-    "ESession:",
-    "EGeneral:Invalid arguments",
-    "EGeneral:Unknown method",
-    "EService:Market in",
+    ("EGeneral:Invalid arguments", ErrorKind.REFUSED),
+    ("EGeneral:Unknown method", ErrorKind.REFUSED),
+    *((f"{category}:", ErrorKind.REFUSED) for category in _REFUSING),
 )
 _CATEGORY: Final = re.compile(r"E[A-Z][A-Za-z]*:")
 
 
 def error_kind(text: str) -> ErrorKind:
-    """Return what an error string means; an unknown string is a refusal (but see `order_error`)."""
+    """Return what an error string means.
+
+    A text without a category comes from the WebSocket's own reading of the request, before any order exists: that is a
+    definite no.
+    """
     for prefix, kind in _TABLE:
         if text.startswith(prefix):
             return kind
-    return ErrorKind.REFUSED
+    return ErrorKind.STRANGE if _CATEGORY.match(text) else ErrorKind.REFUSED
 
 
 def read_error(text: str) -> VenueError:
@@ -89,18 +85,12 @@ def read_error(text: str) -> VenueError:
     match error_kind(text):
         case ErrorKind.LOCKOUT | ErrorKind.RATE | ErrorKind.STATE_UNKNOWN | ErrorKind.SESSION:
             return VenueUnavailable(text)
-        case ErrorKind.CREDENTIALS | ErrorKind.NONCE | ErrorKind.REFUSED:
+        case ErrorKind.CREDENTIALS | ErrorKind.NONCE | ErrorKind.REFUSED | ErrorKind.STRANGE:
             return VenueRejected(text)
 
 
 def order_error(text: str, cl_ord_id: str) -> VenueError:
-    """Return the error that an order request raises: OutcomeUnknown when it may stand, else VenueRejected.
-
-    A category's word that is not in the tables leaves the outcome open. A text without a category comes from the
-    WebSocket's own reading of the request, before any order exists: that is a no.
-    """
-    kind = error_kind(text)
-    is_strange = kind is ErrorKind.REFUSED and _CATEGORY.match(text) and not text.startswith(_REFUSALS)
-    if kind is ErrorKind.STATE_UNKNOWN or is_strange:
+    """Return the error that an order request raises: OutcomeUnknown when it may stand, else VenueRejected."""
+    if error_kind(text) in {ErrorKind.STATE_UNKNOWN, ErrorKind.STRANGE}:
         return OutcomeUnknown(cl_ord_id, text)
     return VenueRejected(text)

@@ -11,8 +11,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from krakenbot.adapters.local_exchange.digits import parse_rfc3339, rfc3339_ns, rfc3339_s, rfc3339_us
+from krakenbot.adapters.local_exchange.limits.counters import S
 
-S: Final = 10**9
 MAX_STEP_S: Final = 86_400
 _STAMP: Final = re.compile(r'"([0-9T:.-]{19,29}Z)"')
 _SECONDS: Final = re.compile(r'"(time|opentm|closetm|expiretm|unixtime)":(\d+)(\.\d+)?')

@@ -16,9 +16,10 @@ import anyio.lowlevel
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from krakenbot.adapters.local_exchange.clock_step import S, moved_stamps
+from krakenbot.adapters.local_exchange.clock_step import moved_stamps
 from krakenbot.adapters.local_exchange.faults.link import Frame, Link, Special
 from krakenbot.adapters.local_exchange.latency import Leg
+from krakenbot.adapters.local_exchange.limits.counters import S
 from krakenbot.adapters.local_exchange.protocol.exchange import Exchange
 from krakenbot.adapters.local_exchange.protocol.session import Path, Session
 from krakenbot.adapters.local_exchange.sockets import send_frames, text_frame

@@ -58,16 +58,15 @@ class MemorySafetyStore:
 
     async def set_engine_state(self, state: EngineState) -> None:
         """Replace the engine's mode."""
-        before, after = ((one.latch or "").split(",") for one in (self._db.engine_state, state))
+        taken_back = self._db.engine_state.latches - state.latches
         self._db.engine_state = state
-        if "DRAWDOWN" in before and "DRAWDOWN" not in after:
+        if "DRAWDOWN" in taken_back:
             self._db.peaks.clear()
 
     async def add_latches(self, latches: Collection[str]) -> None:
         """Add to the latch."""
         state = self._db.engine_state
-        known = {code for code in (state.latch or "").split(",") if code}
-        self._db.engine_state = evolve(state, latch=",".join(sorted(known | set(latches))))
+        self._db.engine_state = evolve(state, latch=",".join(sorted(state.latches | set(latches))))
 
     async def set_symbol_safety(self, safety: SymbolSafety) -> None:
         """Replace a symbol's mode."""

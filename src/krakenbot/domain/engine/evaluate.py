@@ -269,8 +269,7 @@ def _symbols_in_full(result: CycleResult) -> set[Symbol]:
 
 
 def _latches(state: EngineState) -> frozenset[BlockerCode]:
-    names = (state.latch or "").split(",")
-    return frozenset(BlockerCode(name) for name in names if name in BlockerCode.__members__)
+    return frozenset(BlockerCode(name) for name in state.latches if name in BlockerCode.__members__)
 
 
 def _finite(value: float | None) -> float | None:

@@ -30,12 +30,17 @@ class SafetyMode(enum.StrEnum):
 
 @frozen(kw_only=True)
 class EngineState:
-    """The engine's mode, why, and since when; `latch` needs a person to reset it."""
+    """The engine's mode, why, and since when; `latch` holds codes, parted by commas, that a person must reset."""
 
     mode: EngineMode
     reason: str
     since: datetime | None
     latch: str | None = None
+
+    @property
+    def latches(self) -> frozenset[str]:
+        """Return the codes in the latch."""
+        return frozenset(code for code in (self.latch or "").split(",") if code)
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,7 @@ import anyio
 import pytest
 from attrs import evolve
 from tests.events import Events
+from tests.feed_health import feed_health
 
 from krakenbot.adapters.memory.journal import JournalPlace, MemoryJournal
 from krakenbot.adapters.memory.ledger_store import MemoryLedgerStore
@@ -41,7 +42,7 @@ from krakenbot.domain.errors import (
     VenueUnavailable,
 )
 from krakenbot.domain.execution.ledger import LedgerEntry
-from krakenbot.domain.execution.order import OrderType
+from krakenbot.domain.execution.order import OrderState, OrderType
 from krakenbot.domain.execution.reports import (
     ExecType,
     ExecutionBatch,
@@ -54,7 +55,6 @@ from krakenbot.domain.execution.reports import (
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import Side
-from krakenbot.ports.market_feed import FeedHealth
 from krakenbot.ports.order_store import LiveBook
 from krakenbot.ports.venue_query import FeeRates, QueryBudget
 
@@ -577,21 +577,7 @@ class Market:
         return None
 
     def health(self):
-        return FeedHealth(
-            connected=self._world.book_mono is None,
-            venue_status="online",
-            heartbeat_age_s=0.5,
-            frames={},
-            errors={},
-            book_ok=0,
-            book_bad=0,
-            level3_ok=0,
-            level3_bad=0,
-            resyncs=0,
-            reconnects=0,
-            level3_enabled=False,
-            quarantined={},
-        )
+        return feed_health(connected=self._world.book_mono is None)
 
 
 class World:
@@ -685,6 +671,19 @@ class World:
 
     async def enter(self, **plan):
         return await self.engine.desk.enter(self.plan(**plan), self.instrument)
+
+    async def open_entry(self, **plan):
+        """Return an entry that rests at the venue."""
+        entry_id = await self.enter(**plan)
+        await self.until(lambda: self.state(entry_id) is OrderState.OPEN)
+        return entry_id
+
+    async def held(self):
+        """Return an entry that is filled, has its stop, and of which all is committed."""
+        entry_id = await self.open_entry()
+        self.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await self.until(lambda: self.stop() is not None and self.engine.recorder.is_settled)
+        return entry_id
 
     async def until(self, is_reached, timeout_s=30.0):
         with anyio.fail_after(timeout_s):

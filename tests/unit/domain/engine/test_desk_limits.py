@@ -17,19 +17,10 @@ from krakenbot.domain.execution.order import OrderState
 from krakenbot.domain.execution.reports import ExecutionBatch
 
 
-async def bought(world):
-    """Return an entry that is filled and has its stop."""
-    entry_id = await world.enter()
-    await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
-    world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
-    await world.until(lambda: world.stop() is not None and world.engine.recorder.is_settled)
-    return entry_id
-
-
 @pytest.mark.parametrize("qty", ["1.00000001", "0", "-1"])
 async def test_exit_of_more_than_the_position_or_of_nothing_is_not_sent(world, qty):
     async with world.running() as engine:
-        entry_id = await bought(world)
+        entry_id = await world.held()
         before = list(world.venue.submitted)
         plan = ProtectiveExit(symbol="ABC/USD", qty=Decimal(qty), kind=ExitKind.PANIC, reason="test")
         sent = await engine.desk.send_exit(plan, parent_id=entry_id)

@@ -18,15 +18,6 @@ from krakenbot.domain.execution.reports import ExecType, ExecutionReport
 from krakenbot.domain.values import Side
 
 
-async def held(world):
-    """Return an entry that is filled and has its stop."""
-    entry_id = await world.enter()
-    await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
-    world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
-    await world.until(lambda: world.stop() is not None and world.engine.recorder.is_settled)
-    return entry_id
-
-
 def watch_since(world, monkeypatch):
     """Return the times from which fills are asked for from now on; the venue then shows no older ones."""
     asked = []
@@ -41,7 +32,7 @@ def watch_since(world, monkeypatch):
 
 async def test_restart_asks_from_the_stored_cursor_though_an_old_stop_is_alive(world, monkeypatch):
     async with world.running():
-        await held(world)
+        await world.held()
         await anyio.sleep(300)
         someones = evolve(world.venue.trades[-1], exec_id="E-F", order_id="F-1", at=world.clock.now())
         world.venue.trades.append(someones)
@@ -56,7 +47,7 @@ async def test_restart_asks_from_the_stored_cursor_though_an_old_stop_is_alive(w
 
 async def test_all_fills_of_a_long_outage_are_booked_not_only_the_newest(world, monkeypatch):
     async with world.running():
-        entry_id = await held(world)
+        entry_id = await world.held()
         stop_id = world.stop().order.cl_ord_id
     world.venue.is_muted = True
     for _ in range(120):
@@ -74,7 +65,7 @@ async def test_all_fills_of_a_long_outage_are_booked_not_only_the_newest(world, 
 
 async def test_cursor_stays_while_a_known_fill_is_missing(world, monkeypatch):
     async with world.running() as engine:
-        entry_id = await held(world)
+        entry_id = await world.held()
         await world.until(lambda: engine.reconciler.is_clean)
         shown = list(world.venue.trades)
         late_id = await world.enter()
@@ -124,7 +115,7 @@ async def test_query_that_lags_by_a_minute_is_asked_ever_more_rarely(world, monk
 async def test_ledger_answers_for_fills_that_memory_no_longer_holds(world, monkeypatch):
     """The store's own newest exec_ids are a window; a stop alive for long lets a ladder look back past it."""
     async with world.running():
-        entry_id = await held(world)
+        entry_id = await world.held()
     load = world.store.load_live
 
     async def load_no_fills(venue_id):

@@ -19,20 +19,6 @@ from krakenbot.domain.values import Side
 ABC = "ABC/USD"
 
 
-async def open_entry(world, **plan):
-    entry_id = await world.enter(**plan)
-    await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
-    return entry_id
-
-
-async def held(world):
-    entry_id = await open_entry(world)
-    world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
-    await world.until(lambda: world.stop() is not None)
-    await world.until(lambda: world.engine.recorder.is_settled)
-    return entry_id
-
-
 def agree(world):
     """Tell whether store and venue hold the same fills and the same open orders."""
     alive = {cl for cl, r in world.venue.orders.items() if r.status == "new"}
@@ -42,12 +28,12 @@ def agree(world):
 
 async def test_clean_stop_cancels_entries_and_leaves_the_stop_standing(world):
     async with world.running():
-        await held(world)
+        await world.held()
     first = world.stop()
     async with world.running(world.make_engine()):
         world.bid, world.ask = Decimal("99.9"), Decimal("100.1")
         await anyio.sleep(60.0)  # until the trading counter that the first process left behind has decayed
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
 
     assert "canceled" == world.venue.orders[entry_id].status
     assert OrderState.CANCELED is world.store.orders[entry_id].state
@@ -58,7 +44,7 @@ async def test_clean_stop_cancels_entries_and_leaves_the_stop_standing(world):
 
 async def test_clean_stop_protects_a_fill_that_comes_with_the_cancel(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
 
     assert Decimal("0.5") == world.stop().qty
@@ -68,7 +54,7 @@ async def test_clean_stop_protects_a_fill_that_comes_with_the_cancel(world):
 
 async def test_clean_stop_puts_the_stop_back_in_the_place_of_a_take_profit(world):
     async with world.running():
-        await held(world)
+        await world.held()
         world.bid, world.ask = Decimal("100.9"), Decimal("101.2")
         await world.until(lambda: any(r.order.role == "take_profit" for r in world.venue.orders.values()))
         await anyio.sleep(0.5)
@@ -82,7 +68,7 @@ async def test_clean_stop_puts_the_stop_back_in_the_place_of_a_take_profit(world
 
 async def test_clean_stop_sends_a_stop_that_was_refused_again(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         world.venue.script = ["reject:EService:Busy"] * 2
         world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
 
@@ -93,7 +79,7 @@ async def test_clean_stop_sends_a_stop_that_was_refused_again(world):
 @pytest.mark.parametrize("answer", ["reject:EService:Busy", "lost"])
 async def test_clean_stop_asks_again_for_a_cancel_that_did_not_come_through(world, answer):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         world.venue.cancel_script = [answer]
 
     assert "canceled" == world.venue.orders[entry_id].status
@@ -103,7 +89,7 @@ async def test_clean_stop_asks_again_for_a_cancel_that_did_not_come_through(worl
 
 async def test_clean_stop_is_bounded_when_the_venue_does_not_answer(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         world.venue.cancel_script = ["lost"] * 1_000
         world.venue.queries_fail = True
         began = anyio.current_time()
@@ -115,7 +101,7 @@ async def test_clean_stop_is_bounded_when_the_venue_does_not_answer(world):
 @pytest.mark.parametrize("restarted", ["before", "partly", "whole"])
 async def test_fills_missed_while_down_are_booked_and_protected(world, restarted):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         # A crash: this engine's clean stop finds no venue and no store.
         world.venue.is_muted = world.store.is_away = world.venue.queries_fail = True
         world.venue.cancel_script = ["lost"] * 1_000
@@ -168,7 +154,7 @@ async def test_row_that_was_never_sent_is_proven_absent_after_a_restart(world):
 
 async def test_gap_blocks_entries_until_a_ladder_has_answered(world):
     async with world.running() as engine:
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         world.venue.queries_fail = True
         trade = world.venue.fill(entry_id, Decimal(1), Decimal("100.0"), silent=True)
         world.venue.tell(is_snapshot=True, gap=True)
@@ -186,7 +172,7 @@ async def test_gap_blocks_entries_until_a_ladder_has_answered(world):
 
 async def test_fill_seen_on_stream_snapshot_and_query_counts_once(world):
     async with world.running() as engine:
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         trade = world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
         resting = world.venue.orders[entry_id]
         world.venue.tell_trade(resting, trade)
@@ -222,7 +208,7 @@ async def test_foreign_orders_are_counted_and_left_alone(world):
 
 async def test_open_own_order_without_a_row_is_cancelled(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         resting = world.venue.orders[entry_id]
     world.store.orders.clear()
     resting.status = "new"
@@ -234,7 +220,7 @@ async def test_open_own_order_without_a_row_is_cancelled(world):
 
 async def test_lost_commit_answer_of_a_fill_does_not_book_it_twice(world):
     async with world.running() as engine:
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         await world.until(lambda: engine.recorder.is_settled)
         world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
         world.store.lose_answers = 1
@@ -345,7 +331,7 @@ async def test_release_while_a_renewal_is_under_way_ends_without_an_error(world)
 
 async def test_markouts_are_recorded_at_their_horizons(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         trade = world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
         await anyio.sleep(310.0)
 
@@ -355,7 +341,7 @@ async def test_markouts_are_recorded_at_their_horizons(world):
 
 async def test_entry_is_cancelled_when_its_time_is_up(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         await world.until(lambda: world.state(entry_id) is OrderState.CANCELED, timeout_s=70.0)
 
         assert 60.0 <= (world.engine.tracker.get(entry_id).state_at - world.store.orders[entry_id].created_at).seconds
@@ -364,7 +350,7 @@ async def test_entry_is_cancelled_when_its_time_is_up(world):
 
 async def test_invalid_book_cancels_a_resting_entry(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         await anyio.sleep(6.0)
         world.market._book.is_valid = False
         await world.until(lambda: world.state(entry_id) is OrderState.CANCELED, timeout_s=5.0)
@@ -376,7 +362,7 @@ async def test_live_feed_follows_orders_and_positions(world):
     async with world.running():
         assert () == world.market.symbols
 
-        await open_entry(world)
+        await world.open_entry()
         await anyio.sleep(1.0)
 
         assert ("ABC/USD", "BTC/USD") == world.market.symbols
@@ -384,7 +370,7 @@ async def test_live_feed_follows_orders_and_positions(world):
 
 async def test_status_is_published_every_second_as_json(world):
     async with world.running():
-        await held(world)
+        await world.held()
         await anyio.sleep(4.0)
         body = json.loads(json.dumps(world.store.statuses["execution"]))
 
@@ -396,7 +382,7 @@ async def test_status_is_published_every_second_as_json(world):
 
 async def test_missing_coins_stop_entries_of_the_symbol_until_they_are_back(world):
     async with world.running() as engine:
-        await held(world)
+        await world.held()
         world.venue.foreign["ABC"] = Decimal("-0.5")
         for _ in range(3):
             engine.reconciler.request("test")
@@ -414,7 +400,7 @@ async def test_missing_coins_stop_entries_of_the_symbol_until_they_are_back(worl
 
 async def test_late_fill_of_a_closed_order_is_booked_protected_and_told(world):
     async with world.running():
-        entry_id = await open_entry(world)
+        entry_id = await world.open_entry()
         world.venue.close(entry_id, "canceled")
         await world.until(lambda: world.state(entry_id) is OrderState.CANCELED)
         resting = world.venue.orders[entry_id]

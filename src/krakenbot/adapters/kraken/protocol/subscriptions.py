@@ -189,7 +189,7 @@ class Subscriptions:
         if method == "unsubscribe":
             for subscription in waiting:
                 self._left(subscription, now_mono)
-        elif not symbol and len(waiting) > 1 and error_kind(reason) is ErrorKind.REFUSED:
+        elif not symbol and len(waiting) > 1 and error_kind(reason) in {ErrorKind.REFUSED, ErrorKind.STRANGE}:
             self._divide(waiting, now_mono)
         else:
             for subscription in waiting:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-import anyio.lowlevel
 import pytest
-from attrs import define
+from tests.clocks import WaitedClock
 from tests.level3 import whole_instrument
 
 from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSettings
@@ -16,26 +14,6 @@ from krakenbot.domain.market.queue import L3Book
 from krakenbot.domain.values import NS_PER_S, Symbol
 
 ABC, XYZ = Symbol("ABC/USD"), Symbol("XYZ/USD")
-
-
-@define
-class Clock:
-    """Time that the test moves."""
-
-    at_mono: float = 1000.0
-
-    def now(self):
-        return datetime.fromtimestamp(self.at_mono, UTC)
-
-    def mono(self):
-        return self.at_mono
-
-    def now_ns(self):
-        return round(self.at_mono * NS_PER_S)
-
-    async def sleep(self, duration_s):
-        self.at_mono += duration_s
-        await anyio.lowlevel.checkpoint()
 
 
 class Listener:
@@ -51,7 +29,7 @@ async def token():
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return WaitedClock()
 
 
 @pytest.fixture

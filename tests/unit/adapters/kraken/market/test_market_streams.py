@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from attrs import define, field
+from tests.clocks import WaitedClock
 
 from krakenbot.adapters.kraken.market_feed import KrakenMarketFeed, MarketFeedSettings
 from krakenbot.adapters.kraken.market_streams import MarketStream, Surroundings, assign
@@ -16,26 +16,6 @@ from krakenbot.adapters.kraken.protocol.budget import ConnectionBudget
 from krakenbot.adapters.kraken.protocol.market_state import MarketState
 from krakenbot.domain.errors import VenueRejected, VenueUnavailable
 from krakenbot.domain.values import Symbol
-
-
-@define
-class Clock:
-    """Time that passes only by waiting."""
-
-    at_mono: float = 1000.0
-
-    def now(self):
-        return datetime.fromtimestamp(self.at_mono, UTC)
-
-    def mono(self):
-        return self.at_mono
-
-    def now_ns(self):
-        return 0
-
-    async def sleep(self, duration_s):
-        self.at_mono += duration_s
-        await anyio.lowlevel.checkpoint()
 
 
 @define
@@ -59,7 +39,7 @@ class Rig:
     """A stream whose connections last as long as the plan says, each ending with its reason."""
 
     plan: list[tuple[float, str]]
-    clock: Clock = field(factory=Clock)
+    clock: WaitedClock = field(factory=WaitedClock)
     state: MarketState = field(factory=MarketState)
     attempts: ConnectionBudget = field(
         factory=lambda: ConnectionBudget(burst=100, per_10_min=100, ban_first_s=30, ban_max_s=600)
@@ -202,7 +182,7 @@ def test_level3_takes_as_many_connections_as_krakens_limit_of_symbols_asks_for(w
         return ""
 
     feed = KrakenMarketFeed(
-        public_url="", level3_url="", clock=Clock(), token_source=token, settings=MarketFeedSettings()
+        public_url="", level3_url="", clock=WaitedClock(), token_source=token, settings=MarketFeedSettings()
     )
     symbols = [Symbol(f"S{number}/USD") for number in range(wanted)]
     feed.set_symbols(symbols, symbols)

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import evolve
+from tests.feed_health import feed_health
 
 from krakenbot.adapters.memory.control_stores import MemoryCycleStore
 from krakenbot.adapters.memory.database import MemoryDatabase
@@ -44,20 +45,7 @@ from krakenbot.domain.values import NS_PER_S, Asset, LineageId, RunId, Side, Sym
 from krakenbot.ports.market_feed import FeedHealth, MarketListener, Quarantine, StreamHealth
 
 BTC, ETH, SOL = Symbol("BTC/USD"), Symbol("ETH/USD"), Symbol("SOL/USD")
-HEALTH = FeedHealth(
-    connected=True,
-    venue_status="online",
-    heartbeat_age_s=0.5,
-    frames={},
-    errors={},
-    book_ok=0,
-    book_bad=0,
-    level3_ok=0,
-    level3_bad=0,
-    resyncs=0,
-    reconnects=0,
-    level3_enabled=False,
-)
+HEALTH = feed_health()
 
 
 def instrument(symbol: Symbol) -> Instrument:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from tests.feed_health import feed_health
 
 from krakenbot.domain.engine.epochs import measure
 from krakenbot.domain.engine.ingest_settings import IngestSettings
@@ -34,21 +35,7 @@ class World:
     writer_lag_s: float = 0.5
 
     def health(self) -> FeedHealth:
-        return FeedHealth(
-            connected=True,
-            venue_status="online",
-            heartbeat_age_s=self.heartbeat_age_s,
-            frames={},
-            errors={},
-            book_ok=0,
-            book_bad=0,
-            level3_ok=0,
-            level3_bad=0,
-            resyncs=0,
-            reconnects=0,
-            level3_enabled=True,
-            lag_s=self.lag_s,
-        )
+        return feed_health(heartbeat_age_s=self.heartbeat_age_s, level3_enabled=True, lag_s=self.lag_s)
 
     def book(self, symbol: Symbol) -> Any:
         return View(symbol not in self.bad_books)
