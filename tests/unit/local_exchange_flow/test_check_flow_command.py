@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -87,7 +89,7 @@ def test_a_new_page_begins_with_a_link_to_the_definitions(fano_by_seed, tmp_path
 def test_a_signal_ends_parallel_runs_with_their_processes(number):
     command = [sys.executable, "-m", "krakenbot", "exchange", "check-flow", "--profile", "edge", "--processes", "2"]
     command += ["--seed", "1", "--seed", "2", "--duration-s", "172800"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with in_foreground(command) as process:
         wait_until(lambda: len(workers(process.pid)) == 2)
         started = workers(process.pid)
         time.sleep(1)  # the workers' own start is no part of this
@@ -97,6 +99,24 @@ def test_a_signal_ends_parallel_runs_with_their_processes(number):
     said = "check-flow: SIGTERM came, not all runs are done\n" if number == signal.SIGTERM else ""
     assert ("", said, 128 + number) == (output, errors, process.returncode)
     assert not [pid for pid in started if is_running(pid)]
+
+
+@contextmanager
+def in_foreground(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a command as a terminal would, also where the tests' own shell ignores SIGINT; nothing of it stays behind."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one call
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def workers(parent: int) -> list[int]:
