@@ -141,7 +141,7 @@ class HoldingReader:
             and not self._desk.is_fresh_intent(o)
             and not (is_unknown(o) and o.cl_ord_id in self.doubtful)
         ]
-        return max(stops, key=lambda o: (stands(o), o.qty - o.cum_qty, o.cl_ord_id), default=None)
+        return max(stops, key=lambda o: (stands(o), o.open_qty, o.cl_ord_id), default=None)
 
     def _touch(self, symbol: Symbol, instrument: Instrument) -> Touch | None:
         book = self._feed.book(symbol)

@@ -114,7 +114,7 @@ class RestingEntries:
             book.levels(Side.BUY, 2),
             book.levels(Side.SELL, 1),
             own_ticks,
-            instrument.lots_of(order.qty - order.cum_qty),
+            instrument.lots_of(order.open_qty),
         )
         spread_bps = away_bps = 0.0
         if bid is not None and ask is not None:

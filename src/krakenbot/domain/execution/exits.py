@@ -207,7 +207,7 @@ def stands(order: Order | None) -> bool:
 
 def covered_qty(order: Order | None) -> Decimal:
     """Return what an order would still sell; zero unless it stands."""
-    return order.qty - order.cum_qty if order is not None and stands(order) else Decimal(0)
+    return order.open_qty if order is not None and stands(order) else Decimal(0)
 
 
 def protection_of(holding: Holding, settings: ExitSettings) -> tuple[Protection, Decimal]:

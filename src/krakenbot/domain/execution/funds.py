@@ -35,7 +35,7 @@ def open_cost(order: Order) -> Decimal:
     """Return what an entry can still cost, without its fee; zero for every other order."""
     if order.role is not OrderRole.ENTRY or order.side is not Side.BUY or order.limit_price is None:
         return _ZERO
-    return max(_ZERO, order.qty - order.cum_qty) * order.limit_price
+    return order.open_qty * order.limit_price
 
 
 class Funds:

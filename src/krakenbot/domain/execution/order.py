@@ -129,6 +129,11 @@ class Order:
     reason: str = ""
     record: dict[str, object]
 
+    @property
+    def open_qty(self) -> Decimal:
+        """Return what is left to fill; zero also when the venue filled more than the total."""
+        return max(Decimal(0), self.qty - self.cum_qty)
+
 
 class OrderEvent(enum.StrEnum):
     """What may happen to an order: our own requests, their answers, reports, and proofs."""

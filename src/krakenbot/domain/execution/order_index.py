@@ -24,6 +24,7 @@ class OrderIndex:
         self._live: set[ClOrdId] = set()
         self._last_entry: dict[Symbol, ClOrdId] = {}
         self._ids: dict[VenueOrderId, ClOrdId] = {}
+        self._names: dict[ClOrdId, list[VenueOrderId]] = {}
         self._closed: dict[ClOrdId, None] = {}
         self._positions: dict[Symbol, Position] = {}
         self._closed_max = closed_max
@@ -73,15 +74,21 @@ class OrderIndex:
         self._orders[order.cl_ord_id] = order
         (self._live.discard if order.state.is_terminal else self._live.add)(order.cl_ord_id)
         if order.venue_order_id is not None:
-            self._ids[order.venue_order_id] = order.cl_ord_id
+            self._name(order.venue_order_id, order.cl_ord_id)
         if order.state.is_terminal and order.cl_ord_id not in self._closed:
             self._closed[order.cl_ord_id] = None
             while len(self._closed) > self._closed_max:
                 self._forget(next(iter(self._closed)))
         return order
 
+    def _name(self, order_id: VenueOrderId, cl_ord_id: ClOrdId) -> None:
+        """Take an id of the venue for an order; the venue may have two by mistake, and both are its words of it."""
+        if order_id not in self._ids:
+            self._ids[order_id] = cl_ord_id
+            self._names.setdefault(cl_ord_id, []).append(order_id)
+
     def _forget(self, cl_ord_id: ClOrdId) -> None:
         del self._closed[cl_ord_id]
-        order = self._orders.pop(cl_ord_id)
-        if order.venue_order_id is not None:
-            self._ids.pop(order.venue_order_id, None)
+        del self._orders[cl_ord_id]
+        for order_id in self._names.pop(cl_ord_id, ()):
+            del self._ids[order_id]

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from krakenbot.domain.errors import invariant
 from krakenbot.domain.execution.applied import (
@@ -45,17 +45,9 @@ from krakenbot.domain.execution.orphans import Orphans
 from krakenbot.domain.execution.position import Position, apply_fill
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport, VenueFill, VenueOrder
 from krakenbot.domain.execution.state_data import check_data
+from krakenbot.domain.execution.told import Told, ToldEnd
 from krakenbot.domain.execution.venue_words import CLOSING, event_of_report, event_of_status
 from krakenbot.domain.values import ClOrdId, ExecId, Side, VenueOrderId
-
-
-@frozen(kw_only=True)
-class _Closing:
-    event: OrderEvent
-    order_id: VenueOrderId
-    reason: str | None
-    at: datetime
-
 
 _GIVEN_UP = frozenset({OrderState.REJECTED, OrderState.NEVER_ACCEPTED})
 _REQUESTS = frozenset(
@@ -82,9 +74,7 @@ class OrderTracker(OrderIndex):
     ) -> None:
         super().__init__(closed_max=closed_max)
         self._exec_ids = BookedFills(kept_max=fills_max)
-        self._closing: dict[ClOrdId, _Closing] = {}
-        self._venue_cum: dict[ClOrdId, Decimal] = {}
-        self._told_at: dict[ClOrdId, datetime] = {}
+        self._told = Told()
         self._orphans = Orphans(waiting_max=orphans_max, foreign_max=foreign_max)
         self._query_lag = timedelta(seconds=query_lag_s)
         self.duplicate_fills = 0
@@ -102,17 +92,16 @@ class OrderTracker(OrderIndex):
 
     def is_closing(self, cl_ord_id: ClOrdId) -> bool:
         """Tell whether the venue has closed an order whose fills are not all booked yet."""
-        return cl_ord_id in self._closing
+        return self._told.end(cl_ord_id) is not None
 
     def overdue(self, at: datetime, after_s: float) -> list[ClOrdId]:
         """Return orders that the venue closed at least `after_s` ago and whose fills are still missing."""
-        horizon = at - timedelta(seconds=after_s)
-        return sorted(cl_ord_id for cl_ord_id, closing in self._closing.items() if closing.at <= horizon)
+        return self._told.overdue(at, after_s)
 
     def lacking(self) -> list[Order]:
         """Return orders of which the venue has told of more than the ledger holds, or whose end waits for fills."""
-        found = {cl for cl, total in self._venue_cum.items() if cl in self._orders and total > self._orders[cl].cum_qty}
-        return [self._orders[cl_ord_id] for cl_ord_id in sorted(found | set(self._closing))]
+        found = {cl for cl, total in self._told.totals().items() if total > self._orders[cl].cum_qty}
+        return [self._orders[cl_ord_id] for cl_ord_id in sorted(found | self._told.ends())]
 
     def orphans(self) -> int:
         """Return how many reports wait for their order_id to become known."""
@@ -176,7 +165,7 @@ class OrderTracker(OrderIndex):
         invariant(cl_ord_id in self._orders, "I1", f"{cl_ord_id} has no row")
         invariant(event not in CLOSING, "I7", f"{event} comes from the venue")
         if event in {OrderEvent.ACKED, OrderEvent.AMENDED}:
-            self._told_at[cl_ord_id] = at
+            self._told.speak(cl_ord_id, at)
         applied = self._step(
             self._orders[cl_ord_id],
             event,
@@ -209,7 +198,7 @@ class OrderTracker(OrderIndex):
             return merged(self._keep_orphan(report), Applied(strangers=(report,)))
         if report.order_id in self._ids:
             return self._apply_known(order, report, at)
-        self._ids[report.order_id] = cl_ord_id
+        self._name(report.order_id, cl_ord_id)
         if order.venue_order_id is None:
             named = Applied()
             order = self._put(evolve(order, venue_order_id=report.order_id))
@@ -225,12 +214,12 @@ class OrderTracker(OrderIndex):
         event = event_of_status(row.status)
         if order is None or event is None:
             return Applied()
-        self._ids.setdefault(row.order_id, order.cl_ord_id)
-        self._see_cum(order.cl_ord_id, row.cum_qty)
-        told_at = self._told_at.get(order.cl_ord_id)
+        self._name(row.order_id, order.cl_ord_id)
+        self._told.see_total(order.cl_ord_id, row.cum_qty)
+        told_at = self._told.spoke_at(order.cl_ord_id)
         if event in CLOSING:
-            closing = _Closing(event=event, order_id=row.order_id, reason=row.reason, at=at)
-            applied = self._close(order, closing, row.cum_qty, at)
+            end = ToldEnd(event=event, order_id=row.order_id, reason=row.reason, at=at)
+            applied = self._close(order, end, row.cum_qty, at)
         elif order.state.is_terminal:
             # Queries lag the stream, so an "open" row of a closed order says nothing.
             return Applied()
@@ -256,6 +245,9 @@ class OrderTracker(OrderIndex):
                 limit_price=None if is_lagging else row.limit_price,
                 trigger_price=None if is_lagging else row.trigger_price,
             )
+        if event not in CLOSING:
+            # This row is the answer that what is incomplete would ask for.
+            applied = evolve(applied, is_incomplete=False)
         return merged(applied, self._release_orphans(order.cl_ord_id, at))
 
     def book_query_fill(self, order: Order, row: VenueFill, at: datetime) -> Applied:
@@ -273,16 +265,10 @@ class OrderTracker(OrderIndex):
 
     def _forget(self, cl_ord_id: ClOrdId) -> None:
         super()._forget(cl_ord_id)
-        self._venue_cum.pop(cl_ord_id, None)
-        self._told_at.pop(cl_ord_id, None)
-
-    def _see_cum(self, cl_ord_id: ClOrdId, cum_qty: Decimal | None) -> Decimal:
-        seen = max(self._venue_cum.get(cl_ord_id, Decimal(0)), cum_qty or Decimal(0))
-        self._venue_cum[cl_ord_id] = seen
-        return seen
+        self._told.forget(cl_ord_id)
 
     def _apply_known(self, order: Order, report: ExecutionReport, at: datetime) -> Applied:
-        self._see_cum(order.cl_ord_id, report.cum_qty)
+        self._told.see_total(order.cl_ord_id, report.cum_qty)
         if report.exec_type is ExecType.TRADE:
             if report.exec_id is not None and report.exec_id in self._exec_ids:
                 self.duplicate_fills += 1
@@ -295,9 +281,9 @@ class OrderTracker(OrderIndex):
             cum_qty = report.cum_qty
             if event is OrderEvent.FILLED:
                 cum_qty = report.cum_qty or report.order_qty
-            closing = _Closing(event=event, order_id=report.order_id, reason=report.reason, at=at)
-            return self._close(order, closing, cum_qty, at)
-        self._told_at[order.cl_ord_id] = at
+            end = ToldEnd(event=event, order_id=report.order_id, reason=report.reason, at=at)
+            return self._close(order, end, cum_qty, at)
+        self._told.speak(order.cl_ord_id, at)
         # Only an amend and the rows of a snapshot tell quantity and prices as they are now.
         is_news = event in {OrderEvent.AMENDED, OrderEvent.REPORT_NEW}
         applied = self._step(
@@ -310,20 +296,22 @@ class OrderTracker(OrderIndex):
             trigger_price=report.trigger_price if is_news else None,
         )
         after = self._orders[order.cl_ord_id]
-        is_lacking = self._venue_cum[order.cl_ord_id] > after.cum_qty
+        is_lacking = self._told.total(order.cl_ord_id) > after.cum_qty
         return evolve(applied, is_incomplete=applied.is_incomplete or is_lacking)
 
-    def _close(self, order: Order, closing: _Closing, cum_qty: Decimal | None, at: datetime) -> Applied:
+    def _close(self, order: Order, end: ToldEnd, cum_qty: Decimal | None, at: datetime) -> Applied:
         """Close an order when the ledger holds all of its fills; else remember that the venue closed it."""
-        if closing.event is OrderEvent.FILLED and not cum_qty:
+        if end.event is OrderEvent.FILLED and not cum_qty:
             cum_qty = order.qty
-        total = self._see_cum(order.cl_ord_id, cum_qty)
+        total = self._told.see_total(order.cl_ord_id, cum_qty)
+        order_id = order.venue_order_id or end.order_id
         if order.cum_qty < total and not order.state.is_terminal:
-            self._closing.setdefault(order.cl_ord_id, closing)
-            return Applied(is_incomplete=True)
-        self._closing.pop(order.cl_ord_id, None)
-        order_id = order.venue_order_id or closing.order_id
-        applied = self._step(order, closing.event, at=at, reason=closing.reason, venue_order_id=order_id)
+            self._told.keep_end(order.cl_ord_id, end)
+            # What has an end was accepted: the row says so, or a late refusal or a proof could still give it up.
+            applied = self._step(order, OrderEvent.REPORT_PENDING_NEW, at=at, venue_order_id=order_id)
+            return evolve(applied, is_incomplete=True)
+        self._told.settle_end(order.cl_ord_id)
+        applied = self._step(order, end.event, at=at, reason=end.reason, venue_order_id=order_id)
         return evolve(applied, is_incomplete=applied.is_incomplete or order.cum_qty < total)
 
     def _book(self, order: Order, fill: Fill | FillRefused, at: datetime) -> Applied:
@@ -352,11 +340,11 @@ class OrderTracker(OrderIndex):
                 filled, OrderEvent.TRADE, at=at, venue_order_id=fill.venue_order_id, detail=detail_fields
             )
             booked = merged(booked, stepped)
-        closing = self._closing.get(order.cl_ord_id)
+        end = self._told.end(order.cl_ord_id)
         current = self._orders[order.cl_ord_id]
-        if closing is None or current.cum_qty < self._venue_cum[order.cl_ord_id]:
+        if end is None or current.cum_qty < self._told.total(order.cl_ord_id):
             return booked
-        return merged(booked, self._close(current, closing, current.cum_qty, at))
+        return merged(booked, self._close(current, end, current.cum_qty, at))
 
     def _step(
         self,
@@ -372,12 +360,14 @@ class OrderTracker(OrderIndex):
         reason: str | None = None,
         detail: dict[str, object] | None = None,
     ) -> Applied:
+        is_below = qty is not None and qty < order.cum_qty
         outcome = advance(
             order,
             event,
             at=at,
             venue_order_id=venue_order_id,
-            qty=qty,
+            # A total below what is filled is wrong, or older than the fills: nothing is left to fill then.
+            qty=order.cum_qty if is_below else qty,
             limit_price=limit_price,
             trigger_price=trigger_price,
             deadline_at=deadline_at,
@@ -389,14 +379,16 @@ class OrderTracker(OrderIndex):
             code = AlarmCode.ALIVE_AFTER_END if is_alive else AlarmCode.PROTOCOL_VIOLATION
             alarm = order_alarm(order, code, f"{event} in {order.state}")
             return Applied(alarms=(alarm,), is_incomplete=is_alive)
+        alarms = (order_alarm(order, AlarmCode.OVERFILLED, f"{order.cum_qty} filled of {qty}"),) if is_below else ()
         if outcome.order == order and detail is None and event not in _REQUESTS:
-            return Applied()
+            return Applied(alarms=alarms, is_incomplete=is_below)
         if outcome.order.state is not order.state:
             check_data(outcome.order)
         self._put(outcome.order)
         detail = detail or step_detail(reason, qty, trigger_price)
         row = event_row(outcome.order, event, outcome.from_state, at, detail)
-        return Applied(change=OrderChange(orders=(outcome.order,), events=(row,)))
+        change = OrderChange(orders=(outcome.order,), events=(row,))
+        return Applied(change=change, alarms=alarms, is_incomplete=is_below)
 
     def _keep_orphan(self, report: ExecutionReport) -> Applied:
         dropped = self._orphans.keep(report)
@@ -411,7 +403,7 @@ class OrderTracker(OrderIndex):
         mine = self._orphans.take(lambda r: cl_ord_id in {r.cl_ord_id, self._ids.get(r.order_id)})
         released = Applied()
         for report in mine:
-            self._ids.setdefault(report.order_id, cl_ord_id)
+            self._name(report.order_id, cl_ord_id)
             order = self._orders[cl_ord_id]
             released = merged(released, self._apply_known(order, report, at))
         return released

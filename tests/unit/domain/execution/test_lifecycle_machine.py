@@ -26,6 +26,9 @@ from krakenbot.domain.values import Side
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ABC = "ABC/USD"
 LAG_S = 60
+CLOSED_MAX = 4
+# A ladder looks up every order it shows; those that were given up must not push each other out while it does.
+REFUSED_MAX = CLOSED_MAX - 1
 PICK = st.integers(0, 1_000)
 STATES = {"open": None, "closed": OrderState.FILLED, "canceled": OrderState.CANCELED, "expired": OrderState.EXPIRED}
 GIVEN_UP = {OrderState.NEVER_ACCEPTED, OrderState.REJECTED}
@@ -50,7 +53,7 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.at = START
-        self.tracker = OrderTracker(closed_max=4, orphans_max=5)
+        self.tracker = OrderTracker(closed_max=CLOSED_MAX, orphans_max=5)
         self.orders: dict[str, AtVenue] = {}
         self.unsent: dict[str, Order] = {}
         self.fills: list[VenueFill] = []
@@ -62,6 +65,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.alarms: list[AlarmCode] = []
         self.clean: dict[str, int] = {}
         self.count = 0
+        self.refused = 0
 
     # what every input goes through
 
@@ -160,6 +164,20 @@ class Lifecycle(RuleBasedStateMachine):
             order = self.tracker.get(known[pick % len(known)])
             if event != "acked" or order.venue_order_id is not None:
                 self.take(self.tracker.apply_event(order.cl_ord_id, OrderEvent(event), at=self.at))
+
+    @precondition(lambda self: self.refused < REFUSED_MAX)
+    @rule(pick=PICK)
+    def refuse(self, pick):
+        """An answer says no, whatever the venue did; it may even have executed the order."""
+        asked = sorted(
+            order.cl_ord_id
+            for order in self.tracker.live()
+            if order.state in {OrderState.SUBMITTED, OrderState.UNKNOWN}
+        )
+        if asked:
+            self.refused += 1
+            cl_ord_id = asked[pick % len(asked)]
+            self.take(self.tracker.apply_event(cl_ord_id, OrderEvent.REJECTED, at=self.at, reason="no"))
 
     # what happens at the venue
 
@@ -328,6 +346,12 @@ class Lifecycle(RuleBasedStateMachine):
             order = self.store[each.row.cl_ord_id]
             if order.state in {OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED}:
                 assert order.cum_qty == each.row.cum_qty
+
+    @invariant()
+    def only_live_orders_wait_for_their_end(self):
+        for cl_ord_id in self.tracker.overdue(self.at, 0.0):
+            assert not self.tracker.get(cl_ord_id).state.is_terminal
+        assert all(order.cl_ord_id in self.store for order in self.tracker.lacking())
 
     def teardown(self):
         """Climb ladders that do not lag, until the stream has said nothing new to any of them."""

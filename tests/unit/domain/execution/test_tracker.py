@@ -201,6 +201,38 @@ def test_closed_order_without_its_fills_becomes_overdue(make):
     assert tracker.is_closing(ID)
 
 
+@pytest.mark.parametrize("state", [OrderState.PENDING_SUBMIT, OrderState.SUBMITTED, OrderState.UNKNOWN])
+@pytest.mark.parametrize("event", [OrderEvent.REJECTED, OrderEvent.PROVEN_ABSENT, OrderEvent.WITHDRAWN])
+def test_order_that_the_venue_closed_is_not_given_up_before_its_fills_came(make, state, event):
+    tracker = tracker_with(make, state=state, state_at=make.at, deadline_at=make.at, expire_at=make.at)
+    told = tracker.apply_report(make.report("filled", cl_ord_id=ID, cum_qty=Decimal(10)), make.at)
+    late = tracker.apply_event(ID, event, at=make.at, reason="no such order")
+    filled = tracker.apply_report(make.trade("E-1", "10"), make.at)
+
+    assert told.is_incomplete
+    assert (OrderState.ACKED, "O-1") == (told.change.orders[0].state, told.change.orders[0].venue_order_id)
+    assert [AlarmCode.PROTOCOL_VIOLATION] == [alarm.code for alarm in late.alarms]
+    assert [] == tracker.lacking() == tracker.overdue(make.at + timedelta(seconds=3), 2.0)
+    assert OrderState.FILLED is filled.change.orders[-1].state
+
+
+def test_order_that_is_forgotten_leaves_nothing_behind(make):
+    """Both ids that the venue had for it, and what it told of it."""
+    tracker = OrderTracker(closed_max=1)
+    tracker.add(make.order(state=OrderState.OPEN, venue_order_id="O-1"))
+    tracker.apply_report(make.report("status", "O-2", cl_ord_id=ID), make.at)
+    tracker.apply_report(make.report("canceled", cum_qty=Decimal(0)), make.at)
+    tracker.apply_report(make.report("status", cum_qty=Decimal(2)), make.at)
+
+    assert [ID, ID] == [tracker.find(order_id).cl_ord_id for order_id in ("O-1", "O-2")]
+    assert [ID] == [order.cl_ord_id for order in tracker.lacking()]
+
+    tracker.add(make.order(cl_ord_id="kbe000000000002", state=OrderState.CANCELED, venue_order_id="O-3"))
+
+    assert [None, None] == [tracker.find(order_id) for order_id in ("O-1", "O-2")]
+    assert [] == tracker.lacking()
+
+
 def test_open_row_of_a_query_says_nothing_of_a_closed_order(make):
     tracker = tracker_with(make, state=OrderState.FILLED, venue_order_id="O-1", cum_qty=Decimal(10))
     applied = tracker.apply_venue_order(make.venue_order(status="open"), make.at)
@@ -240,6 +272,29 @@ def test_order_never_overfills_in_silence(make):
     applied = tracker.apply_report(make.trade("E-1", "2"), make.at)
 
     assert [AlarmCode.OVERFILLED] == [alarm.code for alarm in applied.alarms]
+
+
+def test_total_below_what_is_filled_is_told_and_leaves_nothing_open(make):
+    tracker = tracker_with(make, state=OrderState.PARTIALLY_FILLED, venue_order_id="O-1", cum_qty=Decimal(6))
+    applied = [tracker.apply_report(make.report("amended", order_qty=Decimal(4)), make.at) for _ in range(2)]
+
+    assert [AlarmCode.OVERFILLED] * 2 == [alarm.code for each in applied for alarm in each.alarms]
+    assert all(each.is_incomplete for each in applied)
+    assert (Decimal(6), Decimal(0)) == (tracker.get(ID).qty, tracker.get(ID).open_qty)
+
+
+def test_query_that_shows_a_total_below_what_is_filled_is_told_and_asks_for_no_other(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1", cum_qty=Decimal(6))
+    applied = tracker.apply_venue_order(make.venue_order(qty=Decimal(4)), make.at)
+
+    assert [AlarmCode.OVERFILLED] == [alarm.code for alarm in applied.alarms]
+    assert not applied.is_incomplete
+    assert Decimal(6) == tracker.get(ID).qty
+
+
+def test_nothing_is_open_of_an_order_that_is_overfilled(make):
+    assert Decimal(0) == make.order(qty=Decimal(4), cum_qty=Decimal(6)).open_qty
+    assert Decimal(1) == make.order(qty=Decimal(4), cum_qty=Decimal(3)).open_qty
 
 
 def test_lagging_query_does_not_take_back_an_amend_that_the_stream_told(make):
