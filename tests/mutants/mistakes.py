@@ -147,9 +147,9 @@ MISTAKES: tuple[Mistake, ...] = (
         edits=(
             Edit(
                 path="domain/execution/tracker.py",
-                old="        total = self._see_cum(order.cl_ord_id, cum_qty)\n",
-                new="        total = self._see_cum(order.cl_ord_id, cum_qty)\n"
-                '        if order.role == "protective_stop" and event == "canceled":\n'
+                old="        total = self._told.see_total(order.cl_ord_id, cum_qty)\n",
+                new="        total = self._told.see_total(order.cl_ord_id, cum_qty)\n"
+                '        if order.role == "protective_stop" and end.event == "canceled":\n'
                 "            return Applied()\n",
             ),
         ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,28 @@ def test_mistake_still_finds_its_lines_and_has_tests(mistake, tmp_path):
     assert all(path.read_text() != text for path, text in before.items())
     assert mistake.tests
     assert all((ROOT / path).exists() for path in mistake.tests)
+
+
+def test_mistakes_name_nothing_that_is_not_there(tmp_path):
+    """A mistake that ends in a NameError would be noticed by any test that comes by."""
+    for mistake in MISTAKES:
+        plant(mistake, copied(mistake, tmp_path / mistake.name.replace(" ", "_")))
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--no-cache",
+        "--isolated",
+        "--select",
+        "F821",
+        "--output-format",
+        "concise",
+        ".",
+    ]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (0, "All checks passed!") == (found.returncode, found.stdout.strip())
 
 
 def test_names_of_mistakes_are_unique():
