@@ -36,7 +36,7 @@ from krakenbot.domain.errors import (
 from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.exits import check_profile
 from krakenbot.domain.execution.journal import JournalKind
-from krakenbot.domain.execution.order import Order, OrderEvent, OrderRole, OrderState
+from krakenbot.domain.execution.order import TRANSITIONS, Order, OrderEvent, OrderRole, OrderState
 from krakenbot.domain.execution.rate import RateBudget
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
@@ -310,9 +310,12 @@ class OrderDesk:
         limit_price: Decimal | None = None,
         trigger_price: Decimal | None = None,
     ) -> bool:
-        """Amend a live order to a new total and prices; True when the venue accepted it."""
+        """Amend a live order to a new total and prices; True when the venue accepted it.
+
+        An order that is being amended or cancelled, or whose outcome is unknown, is left to what is under way.
+        """
         order = self._tracker.get(cl_ord_id)
-        if order is None or order.state.is_terminal:
+        if order is None or OrderEvent.AMEND_SENT not in TRANSITIONS[order.state]:
             return False
         limit_price = order.limit_price if limit_price is None else limit_price
         trigger_price = order.trigger_price if trigger_price is None else trigger_price
@@ -329,7 +332,7 @@ class OrderDesk:
             if not await self._may_act("amend", cl_ord_id, journal_ids):
                 return False
             order = self._tracker.get(cl_ord_id) or order
-            if order.state.is_terminal:
+            if OrderEvent.AMEND_SENT not in TRANSITIONS[order.state]:
                 self._recorder.put(OrderChange(journal_ids=journal_ids))
                 return False
             order = self._event(cl_ord_id, OrderEvent.AMEND_SENT, journal_ids=journal_ids)

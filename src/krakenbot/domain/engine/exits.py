@@ -284,7 +284,10 @@ class PositionMonitor:
         if step.qty == holding.stop.qty and not self._desk.may_trail(holding.stop.symbol):
             return
         if await self._desk.amend(holding.stop.cl_ord_id, qty=step.qty, trigger_price=step.trigger_price):
+            cover.amend_failing_since = None
             return
+        if cover.bare_since is not None:
+            cover.amend_failing_since = cover.amend_failing_since or holding.at
         order = self._tracker.get(holding.stop.cl_ord_id)
         if order is None or not stands(order) or order.state is OrderState.PENDING_AMEND:
             return

@@ -85,6 +85,7 @@ class HoldingReader:
             floor_price=cover.floor_price,
             bare_since=cover.bare_since,
             stop_changed_at=cover.stop_changed_at,
+            amend_failing_since=cover.amend_failing_since,
             take_profit_ended_at=cover.take_profit_ended_at,
         )
 

@@ -32,6 +32,7 @@ class Cover:
     floor_price: Decimal | None = None
     bare_since: datetime | None = None
     stop_changed_at: datetime | None = None
+    amend_failing_since: datetime | None = None
     take_profit_ended_at: datetime | None = None
     protection: Protection = Protection.FLAT
     protected_qty: Decimal = Decimal(0)
@@ -64,6 +65,7 @@ class ProtectionCounter:
             self.within_s.append((at - cover.bare_since).total_seconds())
             del self.within_s[:-10_000]
             cover.bare_since = None
+            cover.amend_failing_since = None
         if protection is cover.protection and protected_qty == cover.protected_qty:
             return
         event = ProtectionEvent(

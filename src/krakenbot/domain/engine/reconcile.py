@@ -126,8 +126,13 @@ class Reconciler:
             await self._clock.sleep(spacing_s if done else _RETRY_S)
 
     def _interval_s(self) -> float:
-        is_any_unknown = any(order.state is OrderState.UNKNOWN for order in self._tracker.live())
-        return self._settings.ladder_interval_s if is_any_unknown else self._settings.reconcile_interval_s
+        live, at = self._tracker.live(), self._clock.now()
+        if any(order.state is OrderState.UNKNOWN for order in live):
+            return self._settings.ladder_interval_s
+        # The ladder that a lost amend asks for comes too early to settle it.
+        amends = [o.state_at for o in live if o.state is OrderState.PENDING_AMEND and o.state_at is not None]
+        left_s = [self._settings.deadline_s - (at - sent_at).total_seconds() for sent_at in amends]
+        return min([max(_SPACING_MIN_S, s) for s in left_s] + [self._settings.reconcile_interval_s])
 
     async def reconcile(self) -> bool:
         """Run one ladder; True when every query answered and all corrections were applied."""

@@ -61,8 +61,9 @@ class Holding:
 
     `entry_price` is what stop and target are measured from, `opened_at` what the time stop counts from. `stop` and
     `take_profit` are orders that are not terminal, None when there is none. `bare_since` is None while covered.
-    `stop_changed_at` is when the stop was last amended. `peak_bid` is the highest bid since the entry,
-    `floor_price` the highest trigger that a stop of this position had. `touch` is None without a valid book.
+    `stop_changed_at` is when the stop was last amended, `amend_failing_since` when the first of the amends was sent
+    that have failed since the position was last covered, None when none did. `peak_bid` is the highest bid since the
+    entry, `floor_price` the highest trigger that a stop of this position had. `touch` is None without a valid book.
     """
 
     at: datetime
@@ -79,6 +80,7 @@ class Holding:
     floor_price: Decimal | None = None
     bare_since: datetime | None = None
     stop_changed_at: datetime | None = None
+    amend_failing_since: datetime | None = None
     take_profit_ended_at: datetime | None = None
 
 
@@ -303,12 +305,13 @@ def _protect(holding: Holding, wanted: Decimal, settings: ExitSettings) -> ExitS
 
 
 def _improve(holding: Holding, stop: Order, wanted: Decimal, settings: ExitSettings) -> ExitStep:
-    if stop.state is OrderState.PENDING_AMEND:
-        sent_s = (holding.at - (stop.state_at or stop.created_at)).total_seconds()
-        if covered_qty(stop) < wanted and sent_s >= settings.protect_within_s:
-            return ExitAtMarket(
-                kind=ExitKind.PANIC, reason=f"amend not answered within {settings.protect_within_s:g} s"
-            )
+    is_amending = stop.state is OrderState.PENDING_AMEND
+    # An amend of before the position was bare, or of an earlier process, counts from when it was seen to be bare.
+    failing_since = holding.amend_failing_since or (holding.bare_since if is_amending else None)
+    failing_s = 0.0 if failing_since is None else (holding.at - failing_since).total_seconds()
+    if covered_qty(stop) < wanted and failing_s >= settings.protect_within_s:
+        return ExitAtMarket(kind=ExitKind.PANIC, reason=f"no amend succeeded for {settings.protect_within_s:g} s")
+    if is_amending:
         return Hold(reason="amend under way")
     # An amend states the new total: what the stop has sold already counts in it.
     total = wanted + stop.cum_qty

@@ -162,3 +162,39 @@ async def test_request_without_an_answer_keeps_its_points_while_it_may_still_arr
 
         assert sent >= 1.0
         assert sent == budget.points("ABC/USD", world.clock.mono())
+
+
+async def test_amend_is_not_sent_after_a_cancel_that_came_while_it_waited(world, monkeypatch):
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
+        world.venue.cancel_script = ["lost"]
+        world.venue.queries_fail = True
+        may_act = engine.lease.may_act
+
+        async def cancelled_meanwhile(timeout_s):
+            monkeypatch.setattr(engine.lease, "may_act", may_act)
+            await engine.desk.cancel(entry_id)
+            return await may_act(timeout_s)
+
+        monkeypatch.setattr(engine.lease, "may_act", cancelled_meanwhile)
+
+        assert not await engine.desk.amend(entry_id, qty=Decimal("0.5"))
+        assert [] == world.venue.amends
+        assert OrderState.PENDING_CANCEL is world.state(entry_id)
+        assert [] == world.events.of("alarm")
+
+
+async def test_second_amend_waits_for_the_outcome_of_the_first(world):
+    async with world.running() as engine:
+        entry_id = await world.enter()
+        await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
+        world.venue.amend_script = ["lost"]
+
+        assert not await engine.desk.amend(entry_id, qty=Decimal("0.5"))
+        assert not await engine.desk.amend(entry_id, qty=Decimal("0.4"))
+        assert [Decimal("0.5")] == [qty for _, qty, _ in world.venue.amends]
+
+        await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
+
+        assert await engine.desk.amend(entry_id, qty=Decimal("0.4"))

@@ -89,6 +89,21 @@ async def test_part_that_an_unanswered_amend_left_bare_is_sold_in_time(world):
         assert engine.monitor.seconds["bare"] < 12.0
 
 
+async def test_trail_that_was_not_answered_is_no_reason_to_sell_at_the_next_fill(world):
+    async with world.running():
+        entry_id = await world.enter(trail_distance_bps=50.0, take_profit_bps=2000.0)
+        await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
+        world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
+        await world.until(lambda: world.stop() is not None)
+        world.venue.amend_script = ["lost", "lost"]
+        world.bid, world.ask = Decimal("101.0"), Decimal("101.2")
+        await world.until(lambda: len(world.venue.amends) == 2)
+        world.venue.fill(entry_id, Decimal("0.5"), Decimal("100.0"))
+        await world.until(lambda: world.stop() is not None and world.stop().qty == Decimal(1))
+
+        assert [] == world.events.of("exit_started")
+
+
 async def test_plan_of_the_entry_is_found_again_after_a_restart_behind_a_replaced_stop(world):
     async with world.running():
         entry_id = await bought(world, time_stop_s=120.0)

@@ -118,6 +118,28 @@ def test_bare_for_too_long_leaves_at_market(make):
     assert ExitKind.PANIC is step.kind
 
 
+@pytest.mark.parametrize("state", [OrderState.OPEN, OrderState.PENDING_AMEND])
+def test_stop_that_no_amend_could_raise_in_time_is_left_for_a_sale(make, state):
+    stop = evolve(stop_of(make, "0.5", state=state), state_at=make.at)
+    since = {"amend_failing_since": make.at - timedelta(seconds=5), "stop_changed_at": make.at}
+    step = next_step(holding_of(make, stop=stop, **since), SETTINGS)
+
+    assert isinstance(step, ExitAtMarket)
+    assert ExitKind.PANIC is step.kind
+    assert isinstance(next_step(holding_of(make, "0.5", stop=stop, **since), SETTINGS), Hold)
+    assert isinstance(
+        next_step(evolve(holding_of(make, stop=stop, **since), at=make.at - timedelta(seconds=1)), SETTINGS), Hold
+    )
+
+
+def test_amend_that_was_under_way_before_counts_from_when_the_position_was_bare(make):
+    stop = evolve(stop_of(make, "0.5", state=OrderState.PENDING_AMEND), state_at=make.at - timedelta(seconds=9))
+    long_bare, just_bare = make.at - timedelta(seconds=5), make.at - timedelta(seconds=4)
+
+    assert isinstance(next_step(holding_of(make, stop=stop, bare_since=long_bare), SETTINGS), ExitAtMarket)
+    assert isinstance(next_step(holding_of(make, stop=stop, bare_since=just_bare), SETTINGS), Hold)
+
+
 def test_time_stop_comes_before_everything_but_dust(make):
     old = make.at - timedelta(seconds=600)
     step = next_step(holding_of(make, stop=stop_of(make), opened_at=old), SETTINGS)
