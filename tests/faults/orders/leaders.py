@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
 import anyio
+import attrs
 import psycopg
 from tests.faults.orders.case import NS, Case
 from tests.faults.orders.fault import OrderFault, fills
@@ -12,7 +15,11 @@ from tests.faults.orders.invariants import Away
 from tests.faults.orders.strike import Strike
 from tests.faults.world import CLOCK
 
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+
 LEASE_S = 15.0
+STOP_TIMEOUT_S = attrs.fields(ExecutionSettings).stop_timeout_s.default or 0.0
+WHOLE_STOP_S = 2 * STOP_TIMEOUT_S
 ENTRY_OPEN = Strike(point="gateway.submit:after", only="entry", action="note")
 STOP_OPEN = Strike(point="gateway.submit:after", only="protective_stop", action="note")
 
@@ -90,6 +97,41 @@ async def cluster_away_and_killed(case: Case) -> None:
     case.start(())
 
 
+async def cluster_stands_still_in_a_stop(case: Case) -> None:
+    """Stop every process of the decision cluster, which then answers nothing, and tell execution to end.
+
+    The clean stop cancels entries without the database. What it waits for there is cut off.
+    """
+    since_ns = CLOCK.now_ns()
+    still = _process_tree(case.world.decision_cluster.pid)
+    for pid in still:
+        os.kill(pid, signal.SIGSTOP)
+    case.hit("SIGSTOP of the decision cluster")
+    try:
+        case.process.send(signal.SIGTERM)
+        case.hit("SIGTERM meanwhile")
+        code = await case.process.ended(WHOLE_STOP_S + 5.0)
+        left = [o.cl_ord_id for o in case.truth.orders.values() if o.status == "open" and o.side == "buy"]
+    finally:
+        for pid in still:
+            os.kill(pid, signal.SIGCONT)
+    if code is None:
+        case.findings.append(f"a stop over a database that stands still took more than {WHOLE_STOP_S:g} s")
+        case.process.send(signal.SIGKILL)
+    if left:
+        case.findings.append(f"entries left open by a stop without the database: {left}")
+    case.away.append(Away(since_ns=since_ns, until_ns=CLOCK.now_ns() + 5 * NS))
+    case.start(())
+
+
+def _process_tree(pid: int | None) -> list[int]:
+    """Return a process and all below it; each PostgreSQL backend leads a group of its own."""
+    if pid is None:
+        return []
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [pid, *(below for child in children.split() for below in _process_tree(int(child)))]
+
+
 def _hand_over(case: Case, second: object) -> None:
     case.others = [process for process in case.others if process is not second]
     if case.current is not None:
@@ -138,6 +180,12 @@ FAULTS = (
         name="kill -9 of the decision cluster for 4 s and of execution meanwhile",
         lives=((ENTRY_OPEN,),),
         act=cluster_away_and_killed,
+    ),
+    OrderFault(
+        name="SIGSTOP of the decision cluster, and SIGTERM meanwhile",
+        lives=((STOP_OPEN,),),
+        helpers=(fills(50),),
+        act=cluster_stands_still_in_a_stop,
     ),
     *(
         OrderFault(name=f"SIGTERM at {strike.text}", lives=((strike,),), helpers=(fills(60),))

@@ -27,6 +27,8 @@ class ExecutionSettings:
     leaves room to wait until it has decayed. `tie_out_interval_s` lies between two comparisons with the ledger.
     `request_timeout_s` bounds every request to the venue, `store_timeout_s` every transaction that an order waits for.
     `quiet_s` is how long a symbol rests after the same rejection twice.
+    `stop_timeout_s` is shared out among the steps of a clean stop; a process that takes longer than twice as much ends
+    all the same, with status 1.
     `journal_dir` is where requests are kept while the decision database is away (not set: the folder `journal` in
     `data_dir`).
     `tier` is the account's verification tier at Kraken, which sets its rate limits; where the venue states a tighter
