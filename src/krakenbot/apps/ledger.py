@@ -35,7 +35,7 @@ async def accept_difference(settings: Settings, *, asset: str, reason: str, who:
         amounts = _ledger(status).get("unexplained_amounts", {})
         if wanted not in amounts:
             shown = ", ".join(f"{name} {amount}" for name, amount in sorted(amounts.items())) or "nothing"
-            raise ConfigError(f"--asset {asset}: the ledger explains it; not explained is {shown}")
+            raise ConfigError(f"--asset {asset}: no difference of it is known; not explained is {shown}")
         store = PostgresLedgerStore(database)
         made = await store.accept(VenueId(str(status["venue_id"])), wanted, Decimal(str(amounts[wanted])), by, reason)
     print(f"accepted {made.amount:f} {wanted} as {by}: {reason}")

@@ -69,7 +69,8 @@ async def _rows(connection: psycopg.AsyncConnection[dict[str, Any]], query: str)
     except psycopg.errors.UndefinedTable as exc:
         raise ConfigError("the decision database has no krakenbot schema; run: krakenbot migrate") from exc
     except psycopg.errors.InsufficientPrivilege as exc:
-        raise ConfigError(f"this login may not read the status: {exc.diag.message_primary}") from exc
+        login = connection.info.user
+        raise ConfigError(f"login {login} may not read the status: {exc.diag.message_primary}") from exc
 
 
 def _render(found: Mapping[str, list[dict[str, Any]]], now: datetime) -> None:

@@ -91,7 +91,7 @@ async def test_accepted_difference_waits_for_execution_with_who_and_why(run: Run
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("XYZ", "why", "ann"), "--asset XYZ: the ledger explains it; not explained is ABC -0.00010"),
+        (("XYZ", "why", "ann"), "--asset XYZ: no difference of it is known; not explained is ABC -0.00010"),
         (("ABC", "  ", "ann"), "--reason: write one line"),
         (("ABC", "two\nlines", "ann"), "--reason: write one line"),
         (("ABC", "x" * 1001, "ann"), "--reason: write one line"),

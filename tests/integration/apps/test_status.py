@@ -198,7 +198,7 @@ async def test_a_login_without_rights_is_told_so(url: str) -> None:
         await connection.execute("REVOKE SELECT ON krakenbot.status_engine FROM krakenbot_status")
         await connection.execute("REVOKE SELECT ON krakenbot.status_engine FROM krakenbot_owner")
 
-    with pytest.raises(ConfigError, match="this login may not read the status: permission denied"):
+    with pytest.raises(ConfigError, match="login krakenbot_owner may not read the status: permission denied"):
         await print_status(settings_for(url), as_json=False)
 
 

@@ -332,6 +332,12 @@ def test_json_has_exactly_the_documented_fields(run: Run, arguments: tuple[str, 
         (("positions", "--symbol", "DST/USD"), "did you mean DUST/USD?"),
         (("trades", "--symbol", "nothing"), "--symbol nothing: not known"),
         (("orders", "--state", "canceld"), "did you mean canceled?"),
+        (
+            ("orders", "--state", "flying"),
+            "no such state; allowed are live, closed, pending_submit, submitted, unknown,",
+        ),
+        (("orders", "--id", "zzz"), "--id zzz: there is no such order; `krakenbot orders` lists the newest"),
+        (("trades", "--symbol", "nothing"), "not known to the database; it knows "),
         (("orders", "--since", "yesterday"), "--since yesterday: write a span such as 30m"),
         (("trades", "--since", "999999d"), "--since 999999d: write a span such as 30m"),
         (("orders", "--id", "kbefirst", "--state", "live"), "--id shows one order: leave out --symbol, --state"),
@@ -370,4 +376,4 @@ def test_a_login_without_rights_is_told_so(
     status, _, err = run("orders")
 
     assert status == 2
-    assert "this login may not read the status: permission denied" in err
+    assert "login krakenbot_ingest may not read the status: permission denied" in err

@@ -18,6 +18,7 @@ import anyio
 import psycopg
 from attrs import define
 from psycopg import AsyncConnection, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from krakenbot.adapters.postgres.failures import translated
@@ -87,6 +88,7 @@ class Database:
     ) -> None:
         self.name = name
         self.role = role
+        self.login = str(conninfo_to_dict(url).get("user") or "")
         self._url = url
         self._unit_timeout_s = unit_timeout_s
         self._resolve_s = resolve_s

@@ -190,7 +190,8 @@ class PostgresOrderViews:
             if isinstance(cause, psycopg.errors.UndefinedTable):
                 raise ConfigError("the decision database has no views of orders; run: krakenbot migrate") from error
             if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-                raise ConfigError(f"this login may not read the status: {cause.diag.message_primary}") from error
+                login, why = self._database.login, cause.diag.message_primary
+                raise ConfigError(f"login {login} may not read the status: {why}") from error
             raise
 
 

@@ -70,7 +70,8 @@ async def known_symbol(views: OrderViews, text: str | None) -> Symbol | None:
     wanted = Symbol(text.strip().upper().replace("-", "/"))
     if wanted in known:
         return wanted
-    raise ConfigError(f"--symbol {text}: not known to the database{_near(wanted, known)}")
+    otherwise = f"it knows {len(known)} symbols" if known else "the database knows none yet"
+    raise ConfigError(f"--symbol {text}: not known to the database{_near(wanted, known, otherwise)}")
 
 
 def since_at(text: str, now: datetime) -> datetime:
@@ -96,7 +97,9 @@ def checked_limit(limit: int) -> int:
 
 def no_such_order(text: str, known: Collection[str]) -> ConfigError:
     """Return the error for an id that no order has."""
-    return ConfigError(f"--id {text}: there is no such order{_near(text, known)}")
+    return ConfigError(
+        f"--id {text}: there is no such order{_near(text, known, '`krakenbot orders` lists the newest')}"
+    )
 
 
 def _states(text: str | None) -> frozenset[OrderState]:
@@ -107,12 +110,12 @@ def _states(text: str | None) -> frozenset[OrderState]:
         return _GROUPS[word]
     names = [state.value for state in OrderState]
     if word not in names:
-        raise ConfigError(f"--state {text}: no such state{_near(word, [*_GROUPS, *names])}")
+        allowed = [*_GROUPS, *names]
+        near = _near(word, allowed, f"allowed are {', '.join(allowed)}")
+        raise ConfigError(f"--state {text}: no such state{near}")
     return frozenset({OrderState(word)})
 
 
-def _near(text: str, known: Collection[str]) -> str:
-    if not known:
-        return "; the database knows none yet"
+def _near(text: str, known: Collection[str], otherwise: str) -> str:
     near = difflib.get_close_matches(text, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known are {len(known)}"
+    return f"; did you mean {near[0]}?" if near else f"; {otherwise}"
