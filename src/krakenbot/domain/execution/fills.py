@@ -104,6 +104,8 @@ def fill_from_report(order: Order, report: ExecutionReport, recorded_at: datetim
         return FillRefused(exec_id=report.exec_id, reason=f"quantity {report.last_qty}")
     if report.side is not None and report.side is not order.side:
         return FillRefused(exec_id=report.exec_id, reason=f"side {report.side} of a {order.side} order")
+    if report.symbol is not None and report.symbol != order.symbol:
+        return FillRefused(exec_id=report.exec_id, reason=f"{report.symbol} of a {order.symbol} order")
     fee_assets = {fee.asset for fee in report.fees}
     if len(fee_assets) > 1:
         return FillRefused(exec_id=report.exec_id, reason=f"fees in {sorted(fee_assets)}")

@@ -129,6 +129,7 @@ def test_fill_of_another_symbol_is_an_error_of_ours(make):
         {"last_price": None},
         {"last_qty": Decimal(0)},
         {"last_qty": Decimal(-1)},
+        {"symbol": "X/USD"},
         {"exec_id": None},
         {"side": Side.SELL},
         {"fees": (Fee(asset="USD", qty=Decimal(1)), Fee(asset="ABC", qty=Decimal(1)))},
