@@ -117,6 +117,34 @@ def test_age_counts_from_the_last_amend():
     assert 5.0 == budget.cancel_sent(A, "1", 110.0).points
 
 
+@pytest.mark.parametrize(
+    ("age_s", "cancel", "amend"),
+    [
+        (4.9, 8.0, 4.0),
+        (5.0, 6.0, 3.0),
+        (9.9, 6.0, 3.0),
+        (10.0, 5.0, 2.0),
+        (14.9, 5.0, 2.0),
+        (15.0, 4.0, 1.0),
+        (44.9, 4.0, 1.0),
+        (45.0, 2.0, 1.0),
+        (89.9, 2.0, 1.0),
+        (90.0, 1.0, 1.0),
+        (299.9, 1.0, 1.0),
+        (300.0, 0.0, 1.0),
+    ],
+)
+def test_points_of_a_cancel_and_of_an_amend_by_age(age_s, cancel, amend):
+    """Kraken's table, at both edges of each of its steps."""
+    budget = budget_of()
+    do(budget, "add", 0.0)
+
+    assert (cancel, amend) == (
+        budget.cancel_sent(A, "1", age_s).points,
+        budget.amend_sent(A, "1", age_s).points,
+    )
+
+
 def test_order_of_an_earlier_process_counts_as_young():
     assert 8.0 == budget_of().cancel_sent(A, "old", 1_000.0).points
 
@@ -174,6 +202,32 @@ def test_refusal_for_the_rate_fills_the_counter():
     budget.hit(A, 0.0)
 
     assert (60.0, 1) == (budget.points(A, 0.0), budget.over_limit)
+
+
+def test_refusal_for_the_rate_takes_no_points_from_a_counter_above_the_threshold():
+    budget = budget_of()
+    budget.assume_full(A, 0.0)
+    do(budget, "add", 0.0)
+    budget.hit(A, 0.0)
+
+    assert 61.0 == budget.points(A, 0.0)
+
+
+def test_report_of_an_amend_lets_its_points_decay_before_the_answer():
+    budget = budget_of()
+    do(budget, "add", 0.0)
+    amend = budget.amend_sent(A, "1", 400.0)
+    budget.reported(A, "1", ExecType.AMENDED, None, 400.0)
+
+    assert (1.0, 0.5) == (amend.points, budget.points(A, 400.5))
+
+
+def test_cancel_does_not_make_an_order_young():
+    budget = budget_of()
+    do(budget, "add", 0.0)
+    do(budget, "cancel", 100.0)
+
+    assert 1.0 == budget.cancel_sent(A, "1", 100.0).points
 
 
 @pytest.mark.parametrize(
