@@ -90,10 +90,6 @@ class OrderTracker(OrderIndex):
         """Return the ids of booked fills, the newest of them."""
         return frozenset(self._exec_ids)
 
-    def is_closing(self, cl_ord_id: ClOrdId) -> bool:
-        """Tell whether the venue has closed an order whose fills are not all booked yet."""
-        return self._told.end(cl_ord_id) is not None
-
     def overdue(self, at: datetime, after_s: float) -> list[ClOrdId]:
         """Return orders that the venue closed at least `after_s` ago and whose fills are still missing."""
         return self._told.overdue(at, after_s)

@@ -80,7 +80,7 @@ async def test_cursor_stays_while_a_known_fill_is_missing(world, monkeypatch):
         before = world.store.reconciled_at
         await anyio.sleep(30)
 
-        assert engine.tracker.is_closing(late_id)
+        assert [late_id] == engine.tracker.overdue(world.clock.now(), 0.0)
         assert before == world.store.reconciled_at
         assert before is None or before <= shown[-1].at
 

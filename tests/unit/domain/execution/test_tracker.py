@@ -198,7 +198,6 @@ def test_closed_order_without_its_fills_becomes_overdue(make):
 
     assert [] == tracker.overdue(make.at, 2.0)
     assert [ID] == tracker.overdue(make.at + timedelta(seconds=3), 2.0)
-    assert tracker.is_closing(ID)
 
 
 @pytest.mark.parametrize("state", [OrderState.PENDING_SUBMIT, OrderState.SUBMITTED, OrderState.UNKNOWN])
