@@ -265,10 +265,10 @@ async def test_one_unreadable_fill_refuses_the_whole_answer(open_query, fields) 
         await open_query(Venue({"TradesHistory": lambda _: result})).fills(SINCE)
 
 
-def paged(rows: dict[str, object], key: str, *, with_count: bool) -> Callable[[dict[str, str]], object]:
+def paged(rows: dict[str, object], key: str, *, with_count: bool, size: int = 50) -> Callable[[dict[str, str]], object]:
     def result(form: dict[str, str]) -> object:
         first = int(form["ofs"])
-        page = dict(list(rows.items())[first : first + 50])
+        page = dict(list(rows.items())[first : first + size])
         return {key: page, "count": len(rows)} if with_count else {key: page}
 
     return result
@@ -283,6 +283,15 @@ async def test_all_pages_of_fills_are_read(open_query, with_count: bool, count: 
 
     assert list(rows) == [fill.exec_id for fill in fills]
     assert {str(int(SINCE.timestamp()) - 1)} == {form["start"] for name, form in venue.asked if name == "TradesHistory"}
+
+
+async def test_page_shorter_than_usual_is_followed_by_the_next_row_while_the_count_says_more(open_query) -> None:
+    rows: dict[str, object] = {f"T{number}": make_trade() for number in range(70)}
+    venue = Venue({"TradesHistory": paged(rows, "trades", with_count=True, size=30)})
+    fills = await open_query(venue).fills(SINCE)
+
+    assert list(rows) == [fill.exec_id for fill in fills]
+    assert ["0", "30", "60"] == [form["ofs"] for name, form in venue.asked if name == "TradesHistory"]
 
 
 async def test_fill_is_told_in_domain_words(open_query) -> None:
