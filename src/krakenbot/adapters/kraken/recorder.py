@@ -9,6 +9,7 @@ there is room: their next snapshot makes the recording whole again.
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
@@ -30,6 +31,7 @@ MAX_LINE_BYTES = 16 * MIB
 """A longer line is no frame to the reader."""
 _INSTRUMENT = b'"instrument"'
 _HEAD_BYTES = 200
+_TOKEN = re.compile(r'("token"\s*:\s*)"(?:[^"\\]|\\.)*"')
 _END_S = 30.0
 
 
@@ -149,6 +151,12 @@ class FrameRecorder:
             self._writing_bytes = 0
 
 
+def without_token(frame: bytes) -> str:
+    """Return a frame's text with the value of every member `token` blotted out, should the venue ever repeat one."""
+    text = frame.decode(errors="replace")
+    return _TOKEN.sub(r'\1"***"', text) if '"token"' in text else text
+
+
 class _RecordingTap(Tap):
     """Keeps frames before the session reads them; what it sends is not kept, since it carries tokens."""
 
@@ -167,7 +175,7 @@ class _RecordingTap(Tap):
     def receive(self, text: str | bytes, now_mono: float) -> None:
         """Keep a frame and hand it on; one that could not be kept is not handed on either."""
         frame = text.encode() if isinstance(text, str) else text
-        if self._is_full or not self._recorder.keep(self._name, self._path, "in", frame.decode(errors="replace")):
+        if self._is_full or not self._recorder.keep(self._name, self._path, "in", without_token(frame)):
             self._is_full = True
             return
         if _INSTRUMENT in frame[:_HEAD_BYTES]:

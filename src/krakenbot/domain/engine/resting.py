@@ -100,7 +100,12 @@ class RestingEntries:
         book = self._feed.book(order.symbol)
         if book is None or not self._has_been_seen(order, book, at):
             return None
-        decision = decide_resting(self._view(order, instrument, book, at), self._queue_settings)
+        try:
+            view = self._view(order, instrument, book, at)
+        except ValueError:
+            # The venue has changed the instrument, or tells a price or quantity that it can't have.
+            return "finer than the instrument's precision"
+        decision = decide_resting(view, self._queue_settings)
         return f"toxic: {decision.reason}" if decision.action is RestingAction.CANCEL else None
 
     def _has_been_seen(self, order: Order, book: BookView, at: datetime) -> bool:

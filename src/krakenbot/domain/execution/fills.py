@@ -95,13 +95,15 @@ def assets_of(symbol: Symbol) -> tuple[Asset, Asset]:
 
 
 def fill_from_report(order: Order, report: ExecutionReport, recorded_at: datetime) -> Fill | FillRefused:
-    """Return the fill of a trade row; refuses a row without id, price or quantity, or with fees in two assets."""
+    """Return the fill of a trade row; refuses one without id, price or quantity, or with fees in two assets."""
     if report.exec_id is None:
         return FillRefused(exec_id=None, reason="a trade without exec_id")
     if report.last_price is None or report.last_price <= 0:
         return FillRefused(exec_id=report.exec_id, reason=f"price {report.last_price}")
     if report.last_qty is None or report.last_qty <= 0:
         return FillRefused(exec_id=report.exec_id, reason=f"quantity {report.last_qty}")
+    if report.cost is not None and report.cost < 0:
+        return FillRefused(exec_id=report.exec_id, reason=f"cost {report.cost}")
     if report.side is not None and report.side is not order.side:
         return FillRefused(exec_id=report.exec_id, reason=f"side {report.side} of a {order.side} order")
     if report.symbol is not None and report.symbol != order.symbol:
@@ -135,6 +137,8 @@ def fill_from_query(order: Order, row: VenueFill, recorded_at: datetime) -> Fill
         return FillRefused(exec_id=row.exec_id, reason=f"price {row.price}")
     if row.qty <= 0:
         return FillRefused(exec_id=row.exec_id, reason=f"quantity {row.qty}")
+    if row.cost < 0:
+        return FillRefused(exec_id=row.exec_id, reason=f"cost {row.cost}")
     if row.symbol != order.symbol or row.side is not order.side:
         return FillRefused(
             exec_id=row.exec_id, reason=f"{row.side} {row.symbol} of a {order.side} {order.symbol} order"

@@ -64,6 +64,8 @@ class ProtectionEvent:
 # Finer than any quote asset's precision, and coarse enough that sums stay exact in 28 digits.
 _COST_QUANTUM = Decimal("1e-12")
 _NOTHING = Decimal(0)
+# Decimal counts with 28 digits; a sum may have one more than its parts.
+_DIGITS_MAX = 27
 
 
 def flat_position(symbol: Symbol) -> Position:
@@ -94,6 +96,22 @@ def apply_fill(position: Position, fill: Fill) -> Position:
         f"{fill.exec_id}: quote flows do not add up",
     )
     return after
+
+
+def is_exact(position: Position, fill: Fill, filled_qty: Decimal) -> bool:
+    """Tell whether a fill can be added to a position, and to what is filled of its order, without a digit being lost.
+
+    No real fill comes near the bound. One that is beyond it would break the invariants of the fold.
+    """
+    money = (position.cost_quote, position.realized_quote, fill.cost, fill.fee_qty, _COST_QUANTUM)
+    return all(_span(amounts) <= _DIGITS_MAX for amounts in (money, (position.qty, filled_qty, fill.qty, fill.fee_qty)))
+
+
+def _span(amounts: tuple[Decimal, ...]) -> int:
+    """Return how many digits lie between the highest and the lowest place of some amounts."""
+    places = [amount.normalize().as_tuple() for amount in amounts if amount]
+    ends = [(len(place.digits) + int(place.exponent), int(place.exponent)) for place in places]
+    return max((high for high, _ in ends), default=0) - min((low for _, low in ends), default=0)
 
 
 def _increase(position: Position, fill: Fill, after_qty: Decimal, quote_delta: Decimal) -> Position:

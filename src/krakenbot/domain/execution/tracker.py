@@ -42,7 +42,7 @@ from krakenbot.domain.execution.order import (
 )
 from krakenbot.domain.execution.order_index import OrderIndex
 from krakenbot.domain.execution.orphans import Orphans
-from krakenbot.domain.execution.position import Position, apply_fill
+from krakenbot.domain.execution.position import Position, apply_fill, is_exact
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport, VenueFill, VenueOrder
 from krakenbot.domain.execution.state_data import check_data
 from krakenbot.domain.execution.told import Told, ToldEnd
@@ -311,6 +311,10 @@ class OrderTracker(OrderIndex):
         return evolve(applied, is_incomplete=applied.is_incomplete or order.cum_qty < total)
 
     def _book(self, order: Order, fill: Fill | FillRefused, at: datetime) -> Applied:
+        # Refused before anything is changed: an error would end the process, and a snapshot repeats its fills.
+        if isinstance(fill, Fill) and not is_exact(self.position(fill.symbol), fill, order.cum_qty):
+            reason = f"{fill.qty} for {fill.cost}, fee {fill.fee_qty}: more digits than can be counted"
+            fill = FillRefused(exec_id=fill.exec_id, reason=reason)
         if isinstance(fill, FillRefused):
             detail = f"{fill.exec_id}: {fill.reason}"
             return Applied(alarms=(order_alarm(order, AlarmCode.FILL_REFUSED, detail),), is_incomplete=True)

@@ -301,19 +301,19 @@ def _report_of(row: _ExecutionRow) -> ExecutionReport:
         side=row.side,
         order_type=row.order_type,
         order_status=row.order_status,
-        order_qty=_bounded(row.order_qty),
-        cum_qty=_bounded(row.cum_qty),
-        limit_price=_bounded(row.limit_price) if row.limit_price_type == "static" else None,
-        trigger_price=_bounded(triggers.price) if triggers is not None and has_static_trigger else None,
+        order_qty=_amount(row.order_qty),
+        cum_qty=_amount(row.cum_qty),
+        limit_price=_amount(row.limit_price) if row.limit_price_type == "static" else None,
+        trigger_price=_amount(triggers.price) if triggers is not None and has_static_trigger else None,
         triggered=None if triggers is None or triggers.status is None else triggers.status == "triggered",
         post_only=row.post_only,
         reason=None if row.reason is None else envelope.readable(row.reason, _MAX_TEXT),
         ratecount=_bounded(row.ratecount),
         exec_id=None if row.exec_id is None else ExecId(row.exec_id),
         trade_id=row.trade_id,
-        last_qty=_bounded(row.last_qty),
-        last_price=_bounded(row.last_price),
-        cost=_bounded(row.cost),
+        last_qty=_amount(row.last_qty),
+        last_price=_amount(row.last_price),
+        cost=_amount(row.cost),
         is_maker=None if row.liquidity_ind is None else row.liquidity_ind == "m",
         fees=tuple(Fee(asset=Asset(fee.asset), qty=bounded(fee.qty)) for fee in row.fees),
     )
@@ -378,6 +378,16 @@ def bounded(number: Decimal) -> Decimal:
     return number
 
 
+def amount(number: Decimal) -> Decimal:
+    """Return a quantity, price or cost; raises VenueProtocolError below zero and for what `bounded` refuses.
+
+    Past this point a negative one would break an invariant of ours, at every start anew.
+    """
+    if bounded(number) < 0:
+        raise VenueProtocolError("quantity, price or cost below zero")
+    return number
+
+
 def number_token(number: Decimal) -> msgspec.Raw:
     """Return a number as Kraken wants it: bare, in fixed point, with a point.
 
@@ -389,6 +399,10 @@ def number_token(number: Decimal) -> msgspec.Raw:
 
 def _bounded(number: Decimal | None) -> Decimal | None:
     return None if number is None else bounded(number)
+
+
+def _amount(number: Decimal | None) -> Decimal | None:
+    return None if number is None else amount(number)
 
 
 def _wire_of(value: Any) -> Any:

@@ -16,7 +16,7 @@ import msgspec
 from attrs import field, frozen
 
 from krakenbot.adapters.kraken.codec.envelope import BAD_INPUT, readable
-from krakenbot.adapters.kraken.codec.private import Id, bounded
+from krakenbot.adapters.kraken.codec.private import Id, amount, bounded
 from krakenbot.adapters.kraken.symbols import v2_asset, v2_symbol
 from krakenbot.domain.errors import VenueProtocolError
 from krakenbot.domain.execution.ledger import LedgerEntry
@@ -362,8 +362,8 @@ def _order_of(order_id: str, row: _OrderRow, names: PairNames) -> VenueOrder:
         side=row.descr.type,
         status=row.status,
         order_type=row.descr.ordertype,
-        qty=bounded(row.vol),
-        cum_qty=bounded(row.vol_exec),
+        qty=amount(row.vol),
+        cum_qty=amount(row.vol_exec),
         limit_price=limit_price,
         trigger_price=trigger_price,
         reason=row.reason,
@@ -412,7 +412,7 @@ def _fill_of(exec_id: str, row: _TradeRow, names: PairNames) -> VenueFill:
         side=row.type,
         price=row.price,
         qty=row.vol,
-        cost=bounded(row.cost),
+        cost=amount(row.cost),
         fee=bounded(row.fee),
         # of a pair that is gone we do not know the quote asset's name
         fee_asset=Asset(symbol.partition("/")[2] or "unknown"),
