@@ -45,7 +45,11 @@ class ExecutionsConsumer:
         self.on_report: list[Callable[[ExecutionReport], None]] = []
 
     async def run(self) -> None:
-        """Consume batches until cancelled; a feed that ends is opened again."""
+        """Consume batches until cancelled; a feed that ends is opened again.
+
+        Raises InvariantViolated for an error of ours.
+        """
+        # It ends the process: stops stay at the venue, and the next start reconciles from what the store has.
         while True:
             try:
                 async with self._feed.open() as batches:

@@ -109,9 +109,13 @@ def is_exact(position: Position, fill: Fill, filled_qty: Decimal) -> bool:
 
 def _span(amounts: tuple[Decimal, ...]) -> int:
     """Return how many digits lie between the highest and the lowest place of some amounts."""
-    places = [amount.normalize().as_tuple() for amount in amounts if amount]
-    ends = [(len(place.digits) + int(place.exponent), int(place.exponent)) for place in places]
-    return max((high for high, _ in ends), default=0) - min((low for _, low in ends), default=0)
+    highest, lowest = [], []
+    for sign, digits, exponent in (amount.as_tuple() for amount in amounts if amount):
+        invariant(isinstance(exponent, int), "I4", f"an amount that is no number, sign {sign}")
+        highest.append(len(digits) + int(exponent))
+        # not normalize(), which rounds; zeros at the end hold no place
+        lowest.append(highest[-1] - len(bytes(digits).rstrip(b"\0")))
+    return max(highest, default=0) - min(lowest, default=0)
 
 
 def _increase(position: Position, fill: Fill, after_qty: Decimal, quote_delta: Decimal) -> Position:

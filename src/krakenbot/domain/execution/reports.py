@@ -44,7 +44,7 @@ class ExecutionReport:
 
     `trigger_price` and `limit_price` are None when the venue states them as a distance. `ratecount` is the symbol's
     trading counter after this action. On trade rows `exec_id`, `last_qty`, `last_price`, `symbol` and `side` are
-    always there, and quantity and price are above zero. No quantity, price or cost is below zero.
+    always there, and quantity and price are above zero. No quantity or cost is below zero.
     """
 
     order_id: VenueOrderId

@@ -3,9 +3,10 @@
 # mypy: disable-error-code="arg-type"
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from krakenbot.domain.execution.fills import (
     fill_from_query,
     fill_from_report,
 )
-from krakenbot.domain.execution.position import apply_fill, flat_position
+from krakenbot.domain.execution.position import apply_fill, flat_position, is_exact
 from krakenbot.domain.execution.reports import Fee
 from krakenbot.domain.values import Side
 
@@ -131,6 +132,7 @@ def test_fill_of_another_symbol_is_an_error_of_ours(make):
         {"last_qty": Decimal(-1)},
         {"symbol": "X/USD"},
         {"exec_id": None},
+        {"cost": Decimal(-1)},
         {"side": Side.SELL},
         {"fees": (Fee(asset="USD", qty=Decimal(1)), Fee(asset="ABC", qty=Decimal(1)))},
     ],
@@ -143,7 +145,14 @@ def test_trade_row_that_cannot_be_booked_is_refused(make, fields):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"price": Decimal(0)}, {"qty": Decimal(0)}, {"side": Side.SELL}, {"symbol": "X/USD"}]
+    "fields",
+    [
+        {"price": Decimal(0)},
+        {"qty": Decimal(0)},
+        {"cost": Decimal(-1)},
+        {"side": Side.SELL},
+        {"symbol": "X/USD"},
+    ],
 )
 def test_history_row_that_cannot_be_booked_is_refused(make, fields):
     assert isinstance(fill_from_query(make.order(), make.venue_fill(**fields), make.at), FillRefused)
@@ -161,3 +170,40 @@ def test_fees_of_one_asset_are_added_up(make):
 def test_symbol_without_two_assets_is_an_error_of_ours():
     with pytest.raises(InvariantViolated, match="BASE/QUOTE"):
         assets_of("ABCUSD")
+
+
+AMOUNTS = st.builds(
+    lambda digits, exponent: Decimal(digits).scaleb(exponent), st.integers(1, 10**12), st.integers(-20, 10)
+)
+
+
+@given(rows=st.lists(st.tuples(st.sampled_from(Side), AMOUNTS, AMOUNTS, AMOUNTS), max_size=12))
+@settings(suppress_health_check=EVERYTHING)
+def test_fill_that_fits_breaks_no_invariant_of_the_fold(make, rows):
+    position, booked = flat_position("ABC/USD"), []
+    for n, (side, qty, cost, fee) in enumerate(rows):
+        fill = evolve(make.fill(f"E-{n}", side=side), qty=qty, cost=cost, fee_qty=fee)
+        if is_exact(position, fill, Decimal(0)):
+            position = apply_fill(position, fill)
+            booked.append(fill)
+
+    with localcontext(prec=80):
+        assert position.qty == sum((balance_deltas(fill)[0] for fill in booked), Decimal(0))
+        flows = sum((balance_deltas(fill)[1] for fill in booked), Decimal(0))
+        assert flows == position.realized_quote - position.cost_quote
+
+
+@pytest.mark.parametrize(
+    ("cost", "fits"),
+    [
+        ("1E+14", True),
+        ("1E+15", False),
+        ("100.000000000000000000000000000000", True),
+        ("1.000000000000000000000001", True),
+        ("100.0000000000000000000000001", False),
+    ],
+)
+def test_money_fits_while_its_places_are_fewer_than_can_be_counted(make, cost, fits):
+    fill = evolve(make.fill(), cost=Decimal(cost), fee_qty=Decimal(0))
+
+    assert fits is is_exact(flat_position("ABC/USD"), fill, Decimal(0))

@@ -303,8 +303,8 @@ def _report_of(row: _ExecutionRow) -> ExecutionReport:
         order_status=row.order_status,
         order_qty=_amount(row.order_qty),
         cum_qty=_amount(row.cum_qty),
-        limit_price=_amount(row.limit_price) if row.limit_price_type == "static" else None,
-        trigger_price=_amount(triggers.price) if triggers is not None and has_static_trigger else None,
+        limit_price=_price(row.limit_price) if row.limit_price_type == "static" else None,
+        trigger_price=_price(triggers.price) if triggers is not None and has_static_trigger else None,
         triggered=None if triggers is None or triggers.status is None else triggers.status == "triggered",
         post_only=row.post_only,
         reason=None if row.reason is None else envelope.readable(row.reason, _MAX_TEXT),
@@ -312,7 +312,7 @@ def _report_of(row: _ExecutionRow) -> ExecutionReport:
         exec_id=None if row.exec_id is None else ExecId(row.exec_id),
         trade_id=row.trade_id,
         last_qty=_amount(row.last_qty),
-        last_price=_amount(row.last_price),
+        last_price=_bounded(row.last_price),
         cost=_amount(row.cost),
         is_maker=None if row.liquidity_ind is None else row.liquidity_ind == "m",
         fees=tuple(Fee(asset=Asset(fee.asset), qty=bounded(fee.qty)) for fee in row.fees),
@@ -379,12 +379,12 @@ def bounded(number: Decimal) -> Decimal:
 
 
 def amount(number: Decimal) -> Decimal:
-    """Return a quantity, price or cost; raises VenueProtocolError below zero and for what `bounded` refuses.
+    """Return a quantity or cost; raises VenueProtocolError below zero and for what `bounded` refuses.
 
     Past this point a negative one would break an invariant of ours, at every start anew.
     """
     if bounded(number) < 0:
-        raise VenueProtocolError("quantity, price or cost below zero")
+        raise VenueProtocolError("quantity or cost below zero")
     return number
 
 
@@ -403,6 +403,11 @@ def _bounded(number: Decimal | None) -> Decimal | None:
 
 def _amount(number: Decimal | None) -> Decimal | None:
     return None if number is None else amount(number)
+
+
+def _price(number: Decimal | None) -> Decimal | None:
+    # below zero it is a distance, whatever the row says
+    return None if number is None or bounded(number) < 0 else number
 
 
 def _wire_of(value: Any) -> Any:

@@ -81,6 +81,16 @@ def test_trigger_stated_as_a_distance_is_no_price() -> None:
     assert (None, None, False) == (report.trigger_price, report.limit_price, report.triggered)
 
 
+def test_price_below_zero_is_a_distance() -> None:
+    row = (
+        '{"timestamp":"2026-11-01T00:00:00Z","exec_type":"amended","order_id":"O1","limit_price":-2,'
+        '"triggers":{"price":-5,"price_type":"static"}}'
+    )
+    report = executions(row).reports[0]
+
+    assert (None, None) == (report.trigger_price, report.limit_price)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -99,6 +109,9 @@ def test_trigger_stated_as_a_distance_is_no_price() -> None:
         {"symbol": None},
         {"last_price": "NaN"},
         {"cost": "Infinity"},
+        {"cost": -0.01},
+        {"cum_qty": -1},
+        {"order_qty": -1},
         {"fees": [{"asset": "USD"}]},
     ],
 )

@@ -249,7 +249,9 @@ async def test_order_of_an_unlisted_pair_keeps_the_venues_name(open_query) -> No
     assert "LUNAUSD" == order.symbol
 
 
-@pytest.mark.parametrize("fields", [{"descr": {}}, {"vol": "many"}, {"status": None}, {"opentm": 1e300}])
+@pytest.mark.parametrize(
+    "fields", [{"descr": {}}, {"vol": "many"}, {"vol": "-1"}, {"vol_exec": "-1"}, {"status": None}, {"opentm": 1e300}]
+)
 async def test_one_unreadable_order_refuses_the_whole_answer(open_query, fields) -> None:
     result = {"open": {"O1": make_order(), "O2": make_order(**fields)}}
 
@@ -257,7 +259,9 @@ async def test_one_unreadable_order_refuses_the_whole_answer(open_query, fields)
         await open_query(Venue({"OpenOrders": lambda _: result})).open_orders()
 
 
-@pytest.mark.parametrize("fields", [{"price": "0"}, {"vol": "0.0"}, {"time": "never"}, {"type": "both"}])
+@pytest.mark.parametrize(
+    "fields", [{"price": "0"}, {"vol": "0.0"}, {"cost": "-1"}, {"time": "never"}, {"type": "both"}]
+)
 async def test_one_unreadable_fill_refuses_the_whole_answer(open_query, fields) -> None:
     result = {"trades": {"T1": make_trade(**fields)}, "count": 1}
 
