@@ -88,6 +88,7 @@ class KrakenRest:
         self._in_turn = anyio.Lock()
         # calls that do not go last and have not been sent yet
         self._ahead = 0
+        # from zero: what an earlier process left costs one refused read, which fills the counter (`_mind_limits`)
         self.counter = RestCounter(tier=settings.tier, now_mono=clock.mono())
         self._client = httpx.AsyncClient(
             base_url=settings.base_url,

@@ -205,6 +205,31 @@ async def test_calls_wait_for_the_rate_counter_and_refuse_a_long_wait(clock) -> 
     assert 1 == len(clock.slept_s)
 
 
+@pytest.mark.parametrize("error", ["EAPI:Rate limit exceeded", "EAuth:Rate limit exceeded"])
+async def test_counter_that_an_earlier_process_left_full_costs_one_refused_call(clock, error: str) -> None:
+    """Three calls at once meet a venue whose counter is full: the first is refused, the others wait for room."""
+    full_at_s = clock.mono()
+    answers: list[str] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        has_room = 15.0 - 0.33 * (clock.mono() - full_at_s) + 1.0 + answers.count("served") <= 15.0
+        answers.append("served" if has_room else "refused")
+        return answer({}) if has_room else answer(None, error)
+
+    async with make_rest(clock, handler) as rest:
+        with pytest.raises(VenueUnavailable, match=error):
+            await rest.private("OpenOrders")
+
+        assert 15.0 == rest.counter.points(clock.mono())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rest.private, "BalanceEx")
+            tasks.start_soon(rest.private, "OpenOrders")
+
+    assert ["refused", "served", "served"] == answers
+    assert sum(clock.slept_s) >= 3.0
+
+
 async def test_call_that_waits_for_the_counter_does_not_hold_up_a_token(clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A history that waits must not keep the private stream, and with it every exit, from its token."""
     seen: list[str] = []
