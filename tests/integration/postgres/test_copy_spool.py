@@ -310,6 +310,38 @@ async def test_size_limit_of_the_spool_holds(world: World) -> None:
     assert list(range(1, 1001)) == world.trade_ids()
 
 
+async def test_half_a_full_queue_goes_behind_what_is_on_disk_already(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spool that is replayed more slowly than new rows come must not fill the memory."""
+    async with world.writing() as sink:
+        await until(lambda: sink._queue.is_started)
+        world.cluster.kill()
+        sink.put(world.run_id, [make_trade(i) for i in range(1, 101)])
+    await world.cluster.start()
+    write = CopySession.write
+
+    async def fails(_self: CopySession, _batch: Any) -> bool:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(CopySession, "write", fails)
+    async with world.writing(queue_rows=1000, spool_after_s=60.0) as sink:
+        await until(lambda: sink._queue.is_started)
+        sink.put(world.run_id, [make_trade(i) for i in range(101, 501)])
+        await anyio.sleep(0.6)
+        before = sink.stats()
+        sink.put(world.run_id, [make_trade(i) for i in range(501, 701)])
+        await until(lambda: sink.stats().queued == 0)
+        spooled = sink.stats().spooled
+        monkeypatch.setattr(CopySession, "write", write)
+        with anyio.fail_after(10):
+            await sink.flush()
+
+    assert (100, 400) == (before.spooled, before.queued)
+    assert 700 == spooled
+    assert list(range(1, 701)) == world.trade_ids()
+
+
 async def test_damaged_record_is_named_and_the_rest_replayed(world: World) -> None:
     async with world.writing() as sink:
         sink.put(world.run_id, [make_trade(1)])

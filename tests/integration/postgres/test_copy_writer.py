@@ -8,16 +8,19 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
+import psycopg
 import pytest
 from attrs import evolve, fields
 from tests.events import Events
 
 from krakenbot.adapters.postgres.copy_rows import BOOKS, QUEUES, TABLES, TICKERS, TRADES
+from krakenbot.adapters.postgres.copy_session import CopySession
 from krakenbot.adapters.postgres.copy_writer import PostgresSampleSink
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.embedded import EmbeddedCluster
 from krakenbot.adapters.postgres.lineage_store import PostgresLineageStore
 from krakenbot.adapters.postgres.migrate import DatabasePart, migrate
+from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.market.samples import BookSample, QueueSample, TickerSample, TradeSample
 from krakenbot.domain.market.trade_ledger import TradeSource
 from krakenbot.domain.values import NS_PER_S, RunId, Side, Symbol
@@ -325,3 +328,62 @@ async def test_gap_says_when_and_from_where_it_was_refilled_also_after_a_restart
         database, "SELECT still_missing::text, refilled_at IS NOT NULL, refilled_from FROM trade_gaps"
     )
     assert [(i,) for i in range(1, 7)] == await _rows(database, "SELECT trade_id FROM trade_samples ORDER BY 1")
+
+
+async def test_batch_that_can_never_be_written_is_given_up_by_name_and_the_rest_goes_on(database, database_urls):
+    await _refuse_ticker_at(database_urls.ingest, 666)
+    events = Events()
+    sink = PostgresSampleSink(database, batch_s=0.01, events=events)
+
+    await _run(sink, (1, [make_trade(1)]), (1, [make_trade(2), make_ticker(666), make_trade(5)]), (1, [make_trade(6)]))
+
+    assert [(1,), (6,)] == await _rows(database, "SELECT trade_id FROM trade_samples ORDER BY 1")
+    assert {"trade_samples": 2, "ticker_samples": 1} == sink.stats().dropped
+    missing = await _rows(
+        database,
+        "SELECT i, cause FROM trade_gaps, unnest(still_missing) r, generate_series(lower(r), upper(r) - 1) i"
+        " ORDER BY i",
+    )
+    assert [(2, "refused"), (3, "jump"), (4, "jump"), (5, "refused")] == missing
+
+
+async def _refuse_ticker_at(url: str, at_ns: int) -> None:
+    """Have the table refuse one row for ever, as a constraint that only the server knows would."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(
+            "CREATE FUNCTION krakenbot.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE unique_violation USING MESSAGE = 'not this one'; END$$"
+        )
+        await connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON krakenbot.ticker_samples FOR EACH ROW"
+            f" WHEN (NEW.at_ns = {at_ns}) EXECUTE FUNCTION krakenbot.refuse()".encode()
+        )
+
+
+async def test_head_follows_the_newest_trade_so_the_next_start_names_no_more_than_is_missing(database):
+    await _run(
+        PostgresSampleSink(database, batch_s=0.01, events=Events()), (1, [make_trade(10)]), (1, [make_trade(11)])
+    )
+    await _run(PostgresSampleSink(database, batch_s=0.01, events=Events()), (2, [make_trade(15)]))
+
+    assert [(12, 14, 11)] == await _rows(database, "SELECT first_trade_id, last_trade_id, since_ns FROM trade_gaps")
+
+
+async def test_what_could_neither_be_written_nor_spooled_at_the_end_is_said(database, monkeypatch):
+    events = Events()
+    sink = PostgresSampleSink(database, batch_s=0.01, events=events)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        sink.put(RunId(1), [make_trade(1)])
+        with anyio.fail_after(10):
+            await sink.flush()
+        monkeypatch.setattr(CopySession, "write", _fails)
+        sink.put(RunId(1), [make_trade(2), make_ticker(3)])
+        tasks.cancel_scope.cancel()
+
+    assert [{"rows": 2, "reason": "gone"}] == events.of("samples_lost")
+    assert [(1,)] == await _rows(database, "SELECT trade_id FROM trade_samples")
+
+
+async def _fails(_self, _batch):
+    raise StoreUnavailable("gone")
