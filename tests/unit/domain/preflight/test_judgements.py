@@ -92,6 +92,7 @@ def test_what_the_venue_does_not_say_is_never_taken_for_good() -> None:
 
     assert level_of(findings, "key.execution.expiry") is Level.WARN
     assert level_of(findings, "key.execution.ip_list") is Level.WARN
+    assert "the venue did not say" == found_of(findings, "key.execution.ip_list")
 
 
 @pytest.mark.parametrize(("rule", "level"), [(OnEmptyIpList.WARN, Level.WARN), (OnEmptyIpList.REFUSE, Level.FAIL)])
@@ -287,12 +288,32 @@ def test_less_quote_than_capital_is_a_warning(usd: str, level: Level) -> None:
     assert level is level_of(findings, "account.quote")
 
 
-def test_a_position_above_the_balance_is_named() -> None:
-    facts = AccountFacts(balances=balances(USD="1000", BTC="0.5"), positions={Asset("BTC"): Decimal(1)})
+@pytest.mark.parametrize("held", [{"BTC": "0.5"}, {"BTC": "0"}, {}])
+def test_a_position_above_the_balance_is_named(held: dict[str, str]) -> None:
+    facts = AccountFacts(balances=balances(USD="1000", **held), positions={Asset("BTC"): Decimal(1)})
 
     findings = judge_account(facts, quote=USD, capital_quote=Decimal(500))
 
     assert level_of(findings, "account.positions") is Level.WARN
+    assert f"own position 1 BTC, balance {held.get('BTC', '0')}" == found_of(findings, "account.positions")
+
+
+def test_every_wallet_that_is_not_spot_is_named_as_earn_and_no_more_than_eight() -> None:
+    wallets = {f"C{number}_{kind}": "1" for number, kind in enumerate("FBMSPTFBM")}
+
+    findings = judge_account(AccountFacts(balances=balances(USD="1", **wallets)), quote=USD, capital_quote=None)
+
+    shown = "1 C0.F, 1 C1.B, 1 C2.M, 1 C3.S, 1 C4.P, 1 C5.T, 1 C6.F, 1 C7.B and 1 more"
+    assert f"not counted, not touched: {shown}" == found_of(findings, "account.earn")
+    assert "account.foreign" not in {one.check for one in findings}
+
+
+def test_quote_that_orders_hold_is_said() -> None:
+    held = {USD: VenueBalance(asset=USD, balance=Decimal(1000), held=Decimal("250.50"))}
+
+    findings = judge_account(AccountFacts(balances=held), quote=USD, capital_quote=Decimal(500))
+
+    assert "1000 USD, 250.5 of it held by orders" == found_of(findings, "account.quote")
 
 
 DATABASE = DatabaseFacts(
