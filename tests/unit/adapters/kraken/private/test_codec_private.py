@@ -53,6 +53,13 @@ def test_trade_row_keeps_every_digit_of_its_text() -> None:
     assert 123456 == report.at.microsecond
 
 
+def test_all_fees_of_a_trade_are_read_each_in_its_asset() -> None:
+    fees = [{"asset": "USD", "qty": 0.5}, {"asset": "BTC", "qty": 0.001}]
+    report = executions(changed(TRADE, fees=fees)).reports[0]
+
+    assert [("USD", Decimal("0.5")), ("BTC", Decimal("0.001"))] == [(fee.asset, fee.qty) for fee in report.fees]
+
+
 def test_sparse_row_has_none_for_what_it_does_not_say() -> None:
     row = '{"timestamp":"2026-11-01T00:00:00Z","order_status":"new","exec_type":"new","order_id":"O1"}'
     report = executions(row).reports[0]
@@ -71,10 +78,12 @@ def test_trigger_of_a_stop_is_read_and_its_state() -> None:
     assert (Decimal("79000.5"), True) == (report.trigger_price, report.triggered)
 
 
-def test_trigger_stated_as_a_distance_is_no_price() -> None:
+@pytest.mark.parametrize("price_type", ["pct", "quote"])
+def test_trigger_stated_as_a_distance_is_no_price(price_type: str) -> None:
     row = (
         '{"timestamp":"2026-11-01T00:00:00Z","exec_type":"new","order_id":"O1","limit_price":2,'
-        '"limit_price_type":"pct","triggers":{"price":5,"price_type":"pct","status":"untriggered"}}'
+        f'"limit_price_type":"{price_type}",'
+        f'"triggers":{{"price":5,"price_type":"{price_type}","status":"untriggered"}}}}'
     )
     report = executions(row).reports[0]
 
