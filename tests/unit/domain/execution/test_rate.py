@@ -222,6 +222,25 @@ def test_report_of_an_amend_lets_its_points_decay_before_the_answer():
     assert (1.0, 0.5) == (amend.points, budget.points(A, 400.5))
 
 
+def test_report_of_a_cancel_lets_its_points_decay_before_the_answer():
+    budget = budget_of()
+    do(budget, "add", 0.0)
+    cancel = budget.cancel_sent(A, "1", 100.0)
+    budget.reported(A, "1", ExecType.CANCELED, None, 100.0)
+
+    assert (1.0, 0.5) == (cancel.points, budget.points(A, 100.5))
+
+
+def test_venues_word_holds_all_that_was_answered_before_its_order_was_sent():
+    budget = budget_of(decay_per_s=0.0)
+    do(budget, "add", 0.0)
+    do(budget, "cancel", 1.0)
+    do(budget, "add", 10.0, order="2")
+    budget.reported(A, "2", ExecType.NEW, Decimal(3), 10.0)
+
+    assert 3.0 == budget.points(A, 10.0)
+
+
 def test_cancel_does_not_make_an_order_young():
     budget = budget_of()
     do(budget, "add", 0.0)
