@@ -11,7 +11,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krakenbot.domain.engine.ladder import LOOK_BACK
+from krakenbot.domain.engine.execution_settings import ExecutionSettings
+from krakenbot.domain.engine.ladder import LOOK_BACK, Ladder
 from krakenbot.domain.execution.applied import AlarmCode
 from krakenbot.domain.execution.order import OrderState
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport
@@ -43,6 +44,33 @@ async def test_restart_asks_from_the_stored_cursor_though_an_old_stop_is_alive(w
 
     assert asked[0] == someones.at - LOOK_BACK
     assert asked[0] > world.stop().order.created_at
+
+
+async def test_histories_begin_before_every_order_in_question_and_before_the_cursor(world):
+    async with world.running() as engine:
+        await world.held()
+        stop = world.stop().order
+        await anyio.sleep(300)
+        now = world.clock.now()
+        ladder = Ladder(
+            clock=world.clock,
+            query=world.venue,
+            execution_feed=world.venue,
+            order_store=world.store,
+            recorder=engine.recorder,
+            settings=ExecutionSettings(venue_id="test", capital_limit_quote=Decimal(1)),
+        )
+        since = []
+        for cursor, last_fill_at, doubted in [
+            (now, None, []),
+            (now, None, [stop.cl_ord_id, "kbe-forgotten"]),
+            (None, now, []),
+            (None, None, []),
+        ]:
+            ladder.start_from(cursor, last_fill_at)
+            since.append((await ladder.ask(doubted)).since + LOOK_BACK)
+
+    assert [now, stop.created_at, stop.created_at, now - timedelta(hours=1)] == since
 
 
 async def test_all_fills_of_a_long_outage_are_booked_not_only_the_newest(world, monkeypatch):
