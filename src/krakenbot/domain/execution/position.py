@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from attrs import evolve, frozen
 
@@ -66,6 +66,7 @@ _COST_QUANTUM = Decimal("1e-12")
 _NOTHING = Decimal(0)
 # Decimal counts with 28 digits; a sum may have one more than its parts.
 _DIGITS_MAX = 27
+_UNROUNDED = Context(prec=1_000)
 
 
 def flat_position(symbol: Symbol) -> Position:
@@ -109,13 +110,10 @@ def is_exact(position: Position, fill: Fill, filled_qty: Decimal) -> bool:
 
 def _span(amounts: tuple[Decimal, ...]) -> int:
     """Return how many digits lie between the highest and the lowest place of some amounts."""
-    highest, lowest = [], []
-    for sign, digits, exponent in (amount.as_tuple() for amount in amounts if amount):
-        invariant(isinstance(exponent, int), "I4", f"an amount that is no number, sign {sign}")
-        highest.append(len(digits) + int(exponent))
-        # not normalize(), which rounds; zeros at the end hold no place
-        lowest.append(highest[-1] - len(bytes(digits).rstrip(b"\0")))
-    return max(highest, default=0) - min(lowest, default=0)
+    # Zeros at the end hold no place; in the usual context normalize() would round.
+    held = [amount.normalize(_UNROUNDED) for amount in amounts if amount]
+    lowest = min((int(amount.as_tuple().exponent) for amount in held), default=0)
+    return max((amount.adjusted() + 1 for amount in held), default=0) - lowest
 
 
 def _increase(position: Position, fill: Fill, after_qty: Decimal, quote_delta: Decimal) -> Position:
