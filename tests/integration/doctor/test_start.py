@@ -11,14 +11,17 @@ import pytest
 from tests.events import Events
 
 from krakenbot.adapters.clock.system import SystemClock
+from krakenbot.adapters.kraken.preflight import KrakenPreflight
 from krakenbot.adapters.local_exchange.pytest_plugin import KrakenExchange
 from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE, Databases
 from krakenbot.apps.container import make_rest
+from krakenbot.apps.doctor import start
 from krakenbot.apps.doctor.start import check_start
 from krakenbot.apps.settings import Settings
-from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.errors import ConfigError, VenueUnavailable
 from krakenbot.domain.preflight import database as judgement
+from krakenbot.domain.preflight.keys import KeyFacts
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("doctor")]
 AT = Callable[..., Settings]
@@ -94,3 +97,22 @@ async def test_a_public_stream_that_is_away_is_a_warning_since_a_position_may_ne
     events = await check(settings_at(exchange, KRAKENBOT_VENUE__WS_PUBLIC_URL="ws://127.0.0.1:1/v2"))
 
     assert ["exchange.status"] == [fields["check"] for fields in events.of("start_warning")]
+
+
+async def test_a_venue_that_says_nothing_of_the_key_is_waited_for(
+    check: Check, exchange: KrakenExchange, settings_at: AT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, asked = KrakenPreflight.key, []
+
+    async def away_at_first(self: KrakenPreflight, *names: Any, **options: Any) -> KeyFacts:
+        asked.append(names[0])
+        if len(asked) < 3:
+            raise VenueUnavailable("EService:Unavailable")
+        return await key(self, *names, **options)
+
+    monkeypatch.setattr(KrakenPreflight, "key", away_at_first)
+    monkeypatch.setattr(start, "KEY_RETRY_S", 0.01)
+    events = await check(settings_at(exchange))
+
+    assert [{"step": "api key", "reason": "EService:Unavailable"}] * 2 == events.of("start_waiting")
+    assert ["execution"] * 3 == asked
