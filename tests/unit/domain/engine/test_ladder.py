@@ -7,12 +7,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 import anyio
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.ladder import LOOK_BACK, Ladder
+from krakenbot.domain.errors import VenueUnavailable
 from krakenbot.domain.execution.applied import AlarmCode
 from krakenbot.domain.execution.order import OrderState
 from krakenbot.domain.execution.reports import ExecType, ExecutionReport
@@ -46,20 +48,24 @@ async def test_restart_asks_from_the_stored_cursor_though_an_old_stop_is_alive(w
     assert asked[0] > world.stop().order.created_at
 
 
+def make_ladder(world, engine):
+    return Ladder(
+        clock=world.clock,
+        query=world.venue,
+        execution_feed=world.venue,
+        order_store=world.store,
+        recorder=engine.recorder,
+        settings=ExecutionSettings(venue_id="test", capital_limit_quote=Decimal(1)),
+    )
+
+
 async def test_histories_begin_before_every_order_in_question_and_before_the_cursor(world):
     async with world.running() as engine:
         await world.held()
         stop = world.stop().order
         await anyio.sleep(300)
         now = world.clock.now()
-        ladder = Ladder(
-            clock=world.clock,
-            query=world.venue,
-            execution_feed=world.venue,
-            order_store=world.store,
-            recorder=engine.recorder,
-            settings=ExecutionSettings(venue_id="test", capital_limit_quote=Decimal(1)),
-        )
+        ladder = make_ladder(world, engine)
         since = []
         for cursor, last_fill_at, doubted in [
             (now, None, []),
@@ -71,6 +77,42 @@ async def test_histories_begin_before_every_order_in_question_and_before_the_cur
             since.append((await ladder.ask(doubted)).since + LOOK_BACK)
 
     assert [now, stop.created_at, stop.created_at, now - timedelta(hours=1)] == since
+
+
+@pytest.mark.parametrize("lost_at", ["open_orders", "balances"])
+async def test_ladder_during_which_the_stream_was_lost_shows_nothing(world, monkeypatch, lost_at):
+    """What a query lacks the stream may have told, so it must stand from the first rung to the last."""
+    async with world.running() as engine:
+        ladder = make_ladder(world, engine)
+        ask = getattr(world.venue, lost_at)
+
+        async def lose_the_stream():
+            monkeypatch.setattr(world.venue, "is_connected", False)
+            return await ask()
+
+        monkeypatch.setattr(world.venue, lost_at, lose_the_stream)
+        with pytest.raises(VenueUnavailable):
+            await ladder.ask([])
+
+
+async def test_ladder_without_a_stream_asks_nothing(world, monkeypatch):
+    async with world.running() as engine:
+        ladder = make_ladder(world, engine)
+        monkeypatch.setattr(world.venue, "is_connected", False)
+        monkeypatch.setattr(world.venue, "open_orders", None)
+        with pytest.raises(VenueUnavailable):
+            await ladder.ask([])
+
+
+async def test_balances_are_asked_for_every_half_minute_only(world):
+    async with world.running() as engine:
+        ladder = make_ladder(world, engine)
+        found = []
+        for wait_s in (0.0, 10.0, 25.0):
+            await anyio.sleep(wait_s)
+            found.append((await ladder.ask([])).short)
+
+    assert [(), None, ()] == found
 
 
 async def test_all_fills_of_a_long_outage_are_booked_not_only_the_newest(world, monkeypatch):
