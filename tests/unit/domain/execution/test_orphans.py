@@ -1,0 +1,17 @@
+"""The reports that wait for their order: which of them goes when there is no room, and in what order they come back."""
+
+# mypy: disable-error-code="arg-type"
+from __future__ import annotations
+
+from krakenbot.domain.execution.orphans import Orphans
+
+
+def test_oldest_report_makes_room_and_the_others_come_back_in_the_order_in_which_they_came(make):
+    orphans = Orphans(waiting_max=3, foreign_max=10)
+    reports = [make.report("canceled", order_id=f"O-{number}", reason=str(number)) for number in range(4)]
+    dropped = [orphans.keep(report) for report in reports]
+
+    assert [None, None, None, reports[0]] == dropped
+    assert reports[1:3] == orphans.take(lambda report: report.order_id != "O-3")
+    assert reports[3:] == orphans.take(lambda report: True)
+    assert (0, 1) == (len(orphans), orphans.dropped)
