@@ -234,10 +234,58 @@ def test_order_that_is_forgotten_leaves_nothing_behind(make):
 
 def test_open_row_of_a_query_says_nothing_of_a_closed_order(make):
     tracker = tracker_with(make, state=OrderState.FILLED, venue_order_id="O-1", cum_qty=Decimal(10))
-    applied = tracker.apply_venue_order(make.venue_order(status="open"), make.at)
+    applied = tracker.apply_venue_order(make.venue_order(status="open", qty=Decimal(12)), make.at)
 
     assert applied.change.is_empty
+    assert (OrderState.FILLED, Decimal(10)) == (tracker.get(ID).state, tracker.get(ID).qty)
+
+
+def test_filled_of_an_amended_order_means_the_total_that_the_report_states(make):
+    tracker = tracker_with(make, state=OrderState.PARTIALLY_FILLED, venue_order_id="O-1", cum_qty=Decimal(4))
+    tracker.apply_report(make.report("filled", order_qty=Decimal(4)), make.at)
+
     assert OrderState.FILLED is tracker.get(ID).state
+
+
+def test_report_that_tells_of_more_than_is_booked_asks_for_the_history(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+
+    assert tracker.apply_report(make.report("status", order_status="new", cum_qty=Decimal(2)), make.at).is_incomplete
+    assert [ID] == [order.cl_ord_id for order in tracker.lacking()]
+
+
+def test_fill_after_the_end_asks_whether_there_are_more(make):
+    tracker = tracker_with(make, state=OrderState.CANCELED, venue_order_id="O-1")
+    applied = tracker.apply_report(make.trade("E-1", "1"), make.at)
+
+    assert applied.is_incomplete
+    assert [AlarmCode.LATE_FILL] == [alarm.code for alarm in applied.alarms]
+
+
+def test_late_fill_that_a_query_showed_asks_for_no_other_query(make):
+    tracker = tracker_with(make, state=OrderState.CANCELED, venue_order_id="O-1")
+    applied = tracker.book_query_fill(tracker.get(ID), make.venue_fill(), make.at)
+
+    assert not applied.is_incomplete
+    assert ["E-1"] == [fill.exec_id for fill in applied.change.fills]
+
+
+def test_first_report_that_comes_late_does_not_take_back_an_amend(make):
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    tracker.apply_event(ID, OrderEvent.ACKED, at=make.at, venue_order_id="O-1")
+    tracker.apply_report(make.report("amended", order_qty=Decimal(4), limit_price=Decimal(98)), make.at)
+    late = make.report("pending_new", cl_ord_id=ID, symbol="ABC/USD", order_qty=Decimal(10), limit_price=Decimal(100))
+    tracker.apply_report(late, make.at)
+
+    assert (Decimal(4), Decimal(98)) == (tracker.get(ID).qty, tracker.get(ID).limit_price)
+
+
+def test_query_that_lags_does_not_take_back_what_an_answer_settled(make):
+    tracker = tracker_with(make, state=OrderState.SUBMITTED)
+    tracker.apply_event(ID, OrderEvent.ACKED, at=make.at, venue_order_id="O-1")
+    tracker.apply_venue_order(make.venue_order(qty=Decimal(7)), make.at + timedelta(seconds=1))
+
+    assert Decimal(10) == tracker.get(ID).qty
 
 
 def test_refused_trade_is_told_and_asks_for_the_history(make):

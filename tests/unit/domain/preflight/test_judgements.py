@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from krakenbot.domain.execution.rate import AccountTier
 from krakenbot.domain.execution.reports import VenueBalance
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.preflight.account import AccountFacts, judge_account
@@ -149,8 +150,20 @@ def test_a_clock_is_refused_only_when_the_round_trip_cannot_explain_it(venue_s: 
     assert level is judge_clock([sample(0.0, venue_s)], None, SETTINGS).level
 
 
+def test_a_clock_is_said_to_be_behind_or_ahead() -> None:
+    assert " s behind the venue's" in judge_clock([sample(0.0, 3)], None, SETTINGS).found
+    assert " s ahead of the venue's" in judge_clock([sample(0.0, -3)], None, SETTINGS).found
+
+
 def test_a_slow_answer_tells_no_time_and_says_so() -> None:
     assert judge_clock([sample(0.0, 0, trip_s=3.0)], None, SETTINGS).level is Level.WARN
+
+
+def test_one_quick_answer_among_slow_ones_tells_the_time() -> None:
+    found = judge_clock([sample(0.0, 0, trip_s=3.0), sample(0.1, 0)], None, SETTINGS)
+
+    assert Level.OK is found.level
+    assert "round trip 100 ms" in found.found
 
 
 def test_samples_that_contradict_each_other_are_a_warning() -> None:
@@ -224,6 +237,28 @@ def test_a_symbol_that_does_not_trade_is_a_warning() -> None:
     assert level_of(findings, "exchange.instruments") is Level.WARN
 
 
+def test_a_symbol_that_takes_limit_orders_alone_is_open() -> None:
+    findings = at_venue(instruments={BTC: instrument(status=InstrumentStatus.LIMIT_ONLY)})
+
+    assert level_of(findings, "exchange.instruments") is Level.OK
+
+
+def test_smallest_entry_is_also_bound_by_the_least_cost() -> None:
+    findings = at_venue(capital="499", instruments={BTC: instrument(cost_min=Decimal(10))})
+
+    assert "BTC/USD needs 50.00" in found_of(findings, "exchange.minimums")
+
+
+@pytest.mark.parametrize(
+    ("stated", "setting", "level"),
+    [(60, "pro", Level.WARN), (60, "starter", Level.OK), (180, "starter", Level.OK), (180, None, Level.OK)],
+)
+def test_a_tier_set_wider_than_the_venue_states_is_a_warning(stated: int, setting: str | None, level: Level) -> None:
+    findings = at_venue(max_ratecount=stated, tier=None if setting is None else AccountTier(setting))
+
+    assert level is level_of(findings, "exchange.tier")
+
+
 def test_a_symbol_whose_smallest_entry_is_too_large_is_named() -> None:
     findings = at_venue(capital="249")
 
@@ -258,6 +293,13 @@ def test_what_the_venue_did_not_answer_is_what_the_caller_says() -> None:
     )
 
     assert [("exchange.instruments", Level.WARN)] == [(one.check, one.level) for one in findings]
+    assert "endpoints into reach" in findings[0].fix
+
+
+def test_a_private_stream_that_is_away_may_be_for_the_key() -> None:
+    [finding] = [one for one in at_venue(errors={"private_stream": "refused"}) if one.level is Level.FAIL]
+
+    assert "execution key" in finding.fix
 
 
 def balances(**amounts: str) -> dict[Asset, VenueBalance]:
