@@ -285,12 +285,11 @@ class RateBudget:
             self._remember(self._touched, spend.cl_ord_id, mono)
 
     def _settle_reported(self, counter: _Counter, cl_ord_id: ClOrdId, exec_type: ExecType, mono: float) -> None:
-        """Settle the requests that a report proves to have arrived, so that they are not counted twice."""
-        proven = {SpendKind.ADD}
-        if exec_type is ExecType.AMENDED:
-            proven.add(SpendKind.AMEND)
-        elif exec_type is ExecType.CANCELED:
-            proven.add(SpendKind.CANCEL)
+        """Settle the requests that a report proves to have arrived, so that they are not counted twice.
+
+        An amend is not proven: the report may be of an earlier one, and the later one still be on its way.
+        """
+        proven = {SpendKind.ADD, SpendKind.CANCEL} if exec_type is ExecType.CANCELED else {SpendKind.ADD}
         for spend in [s for s in counter.pending.values() if s.cl_ord_id == cl_ord_id and s.kind in proven]:
             del counter.pending[spend.number]
             self._settle(counter, spend, mono)

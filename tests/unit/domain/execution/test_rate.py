@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from attrs import define
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from krakenbot.adapters.local_exchange.matching.rate_counter import (
@@ -213,13 +213,14 @@ def test_refusal_for_the_rate_takes_no_points_from_a_counter_above_the_threshold
     assert 61.0 == budget.points(A, 0.0)
 
 
-def test_report_of_an_amend_lets_its_points_decay_before_the_answer():
+def test_report_of_an_amend_may_be_of_an_earlier_one_so_the_points_of_the_newest_stay():
     budget = budget_of()
     do(budget, "add", 0.0)
-    amend = budget.amend_sent(A, "1", 400.0)
-    budget.reported(A, "1", ExecType.AMENDED, None, 400.0)
+    do(budget, "amend", 400.0)
+    amend = budget.amend_sent(A, "1", 460.0)
+    budget.reported(A, "1", ExecType.AMENDED, None, 460.0)
 
-    assert (1.0, 0.5) == (amend.points, budget.points(A, 400.5))
+    assert (1.0, 1.0) == (amend.points, budget.points(A, 460.5))
 
 
 def test_report_of_a_cancel_lets_its_points_decay_before_the_answer():
@@ -291,6 +292,14 @@ REQUEST = st.tuples(
 
 
 @given(requests=st.lists(REQUEST, min_size=1, max_size=40), tier=st.sampled_from(list(AccountTier)))
+@example(
+    requests=[
+        ("add", 0, 0, 1, 1, 1, True),
+        ("amend", 0, 11_000, 1, 1, 899, True),
+        ("amend", 0, 900, 400, 1, 1, True),
+    ],
+    tier=AccountTier.PRO,
+)
 @settings(max_examples=150)
 def test_model_is_never_below_the_counter_of_the_exchange(requests, tier):
     """I12: answers and reports with their `ratecount` overtake each other, answers get lost; the model stays above.
