@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
@@ -59,8 +60,16 @@ async def _connection(settings: Settings) -> AsyncIterator[psycopg.AsyncConnecti
         )
         async with connection:
             yield connection
+    except psycopg.errors.QueryCanceled as exc:
+        raise StoreUnavailable(f"{_place(target)} takes too long to answer: {exc.diag.message_primary}") from exc
     except psycopg.OperationalError as exc:
-        raise StoreUnavailable(f"the decision database does not answer: {exc}") from exc
+        raise StoreUnavailable(f"{_place(target)} does not answer: {exc}") from exc
+
+
+def _place(target: str) -> str:
+    """Return the words for a database and the login that asks it, without its password."""
+    parts = conninfo_to_dict(target)
+    return f"the decision database {parts.get('dbname')} at {parts.get('host')} (login {parts.get('user')})"
 
 
 async def _rows(connection: psycopg.AsyncConnection[dict[str, Any]], query: str) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ from krakenbot.adapters.postgres.database import Database
 from krakenbot.adapters.postgres.databases import EXECUTION_ROLE
 from krakenbot.adapters.postgres.embedded import Login
 from krakenbot.adapters.postgres.safety_store import PostgresSafetyStore
+from krakenbot.apps import status
 from krakenbot.apps.settings import Settings, load_settings
 from krakenbot.apps.status import print_status
-from krakenbot.domain.errors import ConfigError
+from krakenbot.domain.errors import ConfigError, StoreUnavailable
 from krakenbot.domain.state.safety import EngineMode, EngineState
 from krakenbot.domain.values import Symbol
 from krakenbot.ports.cycle_store import CycleRow, OutcomeRow
@@ -199,6 +200,25 @@ async def test_a_login_without_rights_is_told_so(url: str) -> None:
         await connection.execute("REVOKE SELECT ON krakenbot.status_engine FROM krakenbot_owner")
 
     with pytest.raises(ConfigError, match="login krakenbot_owner may not read the status: permission denied"):
+        await print_status(settings_for(url), as_json=False)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1", "no-such-host.invalid:5432"])
+async def test_a_database_that_is_not_there_is_named_with_its_login_and_no_password(place: str) -> None:
+    with pytest.raises(StoreUnavailable) as told:
+        await print_status(settings_for(f"postgresql://ann:hunter22@{place}/books"), as_json=False)
+
+    host = place.split(":", maxsplit=1)[0]
+    assert f"the decision database books at {host} (login ann) does not answer" in str(told.value)
+    assert "hunter22" not in str(told.value)
+
+
+async def test_a_status_that_takes_too_long_is_not_taken_for_a_database_that_is_away(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(status._QUERIES, "engine", "SET LOCAL statement_timeout = 10; SELECT pg_sleep(1)")
+
+    with pytest.raises(StoreUnavailable, match="takes too long to answer: canceling statement due to"):
         await print_status(settings_for(url), as_json=False)
 
 
