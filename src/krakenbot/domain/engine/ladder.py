@@ -46,8 +46,11 @@ class Asked:
 
     @property
     def cursor(self) -> datetime:
-        """Return the venue's time up to which this ladder has shown everything, but for the queries' lag."""
-        return newest_shown(self.view) or self.since
+        """Return the venue's time up to which this ladder has shown everything, but for the queries' lag.
+
+        Never beyond when it was asked: after one time far ahead nothing would be asked for any more.
+        """
+        return min(newest_shown(self.view) or self.since, self.view.at)
 
 
 class Ladder:

@@ -48,6 +48,19 @@ async def test_restart_asks_from_the_stored_cursor_though_an_old_stop_is_alive(w
     assert asked[0] > world.stop().order.created_at
 
 
+async def test_time_far_ahead_in_one_row_does_not_take_the_cursor_beyond_what_can_be_known(world, monkeypatch):
+    """Nothing that happens before that time would ever be asked for again, in any process."""
+    async with world.running() as engine:
+        await world.held()
+        ahead = world.clock.now() + timedelta(days=365)
+        world.venue.trades.append(evolve(world.venue.trades[-1], exec_id="E-F", order_id="F-1", at=ahead))
+        began_at = world.clock.now()
+        engine.reconciler.request("test")
+        await world.until(lambda: world.store.reconciled_at is not None and world.store.reconciled_at >= began_at)
+
+        assert world.store.reconciled_at <= world.clock.now()
+
+
 def make_ladder(world, engine):
     return Ladder(
         clock=world.clock,

@@ -247,6 +247,15 @@ def test_filled_of_an_amended_order_means_the_total_that_the_report_states(make)
     assert OrderState.FILLED is tracker.get(ID).state
 
 
+def test_first_word_of_an_end_counts_when_its_fills_come(make):
+    tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
+    tracker.apply_report(make.report("filled", cum_qty=Decimal(10)), make.at)
+    tracker.apply_report(make.report("canceled", cum_qty=Decimal(10)), make.at)
+    tracker.apply_report(make.trade("E-1", "10"), make.at)
+
+    assert OrderState.FILLED is tracker.get(ID).state
+
+
 def test_report_that_tells_of_more_than_is_booked_asks_for_the_history(make):
     tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
 
