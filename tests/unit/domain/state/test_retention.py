@@ -82,6 +82,14 @@ def test_a_run_in_which_something_open_began_stays_whatever_its_age_and_size() -
     assert [] == dropped(plan(*runs, open_since=(None,)))
 
 
+@pytest.mark.parametrize(("since_h", "kept"), [(300.01, None), (300, 1), (275, 1), (250, 1), (249.99, 2), (200, 2)])
+def test_what_began_at_the_very_edge_of_a_run_began_in_it(since_h: float, kept: int | None) -> None:
+    runs = [stored(1, 300, 250), stored(2, 249.99, 200), stored(3, 200, None)]
+    made = plan(*runs, open_since=(AT - timedelta(hours=since_h),))
+
+    assert [run_id for run_id in (1, 2) if run_id != kept] == dropped(made)
+
+
 def test_a_run_that_was_prepared_and_never_begun_goes_once_a_later_one_has_begun() -> None:
     made = plan(stored(1, None, None, 8), stored(2, 1, None), stored(3, None, None, 8))
 

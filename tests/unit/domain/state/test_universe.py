@@ -172,6 +172,16 @@ def test_symbols_in_trouble_leave_their_layers_with_the_reason_unless_pinned() -
     assert choice.left_out[eth] == "book late"
 
 
+def test_a_pinned_symbol_keeps_its_queue_whatever_is_wrong_with_it() -> None:
+    btc, eth = Symbol("BTC/USD"), Symbol("ETH/USD")
+    trouble = Standing(barred_l3={btc: "level3 quarantined", eth: "level3 quarantined"})
+    choice = choose_universe(LISTED, VOLUMES, configured=(), pinned=(eth,), settings=SETTINGS, standing=trouble)
+
+    assert btc not in choice.l3
+    assert eth in choice.l3
+    assert {btc, eth} <= set(choice.execution)
+
+
 @pytest.mark.parametrize("status", [each for each in InstrumentStatus if each is not InstrumentStatus.ONLINE])
 def test_a_symbol_that_is_not_online_comes_in_no_layer_but_a_member_stays_subscribed(status: InstrumentStatus) -> None:
     before = choose_universe(LISTED, VOLUMES, configured=(), pinned=(), settings=SETTINGS)

@@ -27,7 +27,7 @@ from krakenbot.adapters.memory.state_stores import (
     MemoryStateRefresher,
     MemoryStateStore,
 )
-from krakenbot.domain.engine.epochs import measure
+from krakenbot.domain.engine.epochs import measure, troubles_of
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
@@ -39,7 +39,7 @@ from krakenbot.domain.market.trade import PublicTrade, Ticker
 from krakenbot.domain.market.trade_ledger import TradeSource
 from krakenbot.domain.state.epoch import EpochStatus, judge_epoch
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
-from krakenbot.domain.state.standing import StandingSettings
+from krakenbot.domain.state.standing import Layer, StandingSettings, Trouble
 from krakenbot.domain.state.universe import NO_UNIVERSE, UniverseSettings
 from krakenbot.domain.values import NS_PER_S, Asset, LineageId, RunId, Side, Symbol, VenueId
 from krakenbot.ports.market_feed import FeedHealth, MarketListener, Quarantine, StreamHealth
@@ -373,6 +373,23 @@ async def test_trades_are_kept_once_and_gaps_are_counted(clock: Any) -> None:
     assert world.samples(TradeSample)[0].qty == Decimal("0.0005")
 
 
+@pytest.mark.parametrize("is_snapshot", [True, False])
+async def test_trades_say_whether_a_snapshot_brought_them(clock: Any, is_snapshot: bool) -> None:
+    world = World(clock)
+
+    async with world.running():
+        await anyio.sleep(1.2)
+        listener = world.feed.told
+        listener.on_trades([trade(5)], is_snapshot=False)
+        listener.on_trades([trade(8)], is_snapshot=is_snapshot)
+        listener.on_trades([trade(6)], is_snapshot=is_snapshot)
+        await anyio.sleep(0.1)
+
+    assert [is_snapshot] == [gap["resumed"] for gap in world.seen.of("trade_gap")]
+    (gap,) = world.sink.gaps()
+    assert ("snapshot" if is_snapshot else "feed", [(7, 7)]) == (gap.refilled_from, gap.missing)
+
+
 async def test_no_trade_is_lost_to_an_id_far_ahead_or_to_the_order_of_a_snapshot(clock: Any) -> None:
     world = World(clock)
 
@@ -581,6 +598,37 @@ async def test_a_symbol_that_was_too_small_is_looked_at_again(clock: Any) -> Non
         await anyio.sleep(4.0)
 
     assert world.feed.asked == [(BTC, ETH), (BTC,), (BTC, ETH)]
+
+
+async def test_a_symbol_in_use_keeps_its_last_volume_and_no_other_does(clock: Any) -> None:
+    world = World(clock, (BTC, ETH), symbols=(), epoch_interval_s=2.0, volume_max_age_s=10.0)
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.feed.told.on_ticker(ticker(BTC, 5e6))
+        world.feed.told.on_ticker(ticker(ETH, 10.0))
+        await anyio.sleep(60.0)
+
+    last = list(world.database.universes.values())[-1]
+    assert last.execution == (BTC,)
+    assert world.feed.asked == [(BTC, ETH), (BTC,), (BTC, ETH)]
+
+
+@pytest.mark.parametrize(("channel", "layer"), [("level3", Layer.L3), ("book", Layer.L2), ("ticker", Layer.L2)])
+def test_a_quarantine_is_booked_to_the_layer_of_its_channel(channel: str, layer: Layer) -> None:
+    (trouble,) = troubles_of(evolve(HEALTH, quarantined=(quarantine(ETH, channel),)))
+
+    assert (ETH, layer, f"{channel} quarantined: checksum") == (trouble.symbol, trouble.layer, trouble.reason)
+    assert not trouble.for_ever
+
+
+def test_what_the_venue_refuses_is_booked_to_its_layer_for_ever() -> None:
+    found = list(troubles_of(evolve(HEALTH, refused_l2={BTC: "a"}, refused_l3={ETH: "b"})))
+
+    assert [
+        Trouble(symbol=BTC, layer=Layer.L2, reason="refused by the venue: a", for_ever=True),
+        Trouble(symbol=ETH, layer=Layer.L3, reason="refused by the venue: b", for_ever=True),
+    ] == found
 
 
 async def test_a_universe_without_a_symbol_to_trade_says_why_in_log_and_status(clock: Any) -> None:

@@ -12,7 +12,14 @@ from tests.events import Events
 from krakenbot.adapters.memory.database import MemoryDatabase
 from krakenbot.adapters.memory.retention_store import ROW_BYTES, MemoryRetentionStore
 from krakenbot.adapters.memory.state_stores import MemoryLineageStore
-from krakenbot.domain.engine.retention import DELETE_ROWS, DELETE_STEPS, Retention
+from krakenbot.domain.engine.retention import (
+    DELETE_ROWS,
+    DELETE_STEPS,
+    PRUNE_EPOCHS,
+    PRUNE_STEPS,
+    WINDOW_SLACK_S,
+    Retention,
+)
 from krakenbot.domain.engine.runs import RunKeeper
 from krakenbot.domain.errors import SecondWriteFailed, StoreConflict, StoreUnavailable
 from krakenbot.domain.market.samples import TickerSample
@@ -233,3 +240,88 @@ async def test_the_reach_of_the_windows_is_kept_even_where_the_settings_keep_les
     await retention.step()
 
     assert dropped == retention.dropped_runs
+
+
+@pytest.mark.parametrize("is_in_the_window", [False, True])
+async def test_a_trim_takes_no_row_that_a_window_still_reads(is_in_the_window: bool) -> None:
+    database = MemoryDatabase()
+    # the ten rows of the run that goes on are 60 to 51 minutes old
+    reach_s = 55 * 60.0 - WINDOW_SLACK_S + is_in_the_window
+    retention, _, events = await retained(database, reach_s=reach_s, max_bytes=1)
+    await retention.step()
+    (deleted,) = events.of("run_rows_deleted")
+
+    assert 5 == deleted["rows"]
+    assert 5 == len(database.samples[RunId(5)])
+    assert START - timedelta(seconds=reach_s + WINDOW_SLACK_S) == deleted["before"]
+
+
+async def test_settings_that_keep_more_than_the_windows_reach_decide_what_a_trim_leaves() -> None:
+    database = MemoryDatabase()
+    retention, _, events = await retained(database, reach_s=60.0, keep_s=3600.0, max_bytes=1)
+    await retention.step()
+
+    assert [] == events.of("run_rows_deleted")
+    assert 10 == len(database.samples[RunId(5)])
+
+
+class CountingStore(MemoryRetentionStore):
+    """Finds as many rows as it is given, each step at most as many as it may take, and remembers the steps."""
+
+    def __init__(self, database: MemoryDatabase, found: int) -> None:
+        super().__init__(database)
+        self.found = dict.fromkeys(("delete_rows", "prune_epochs", "forget_lineages", "forget_runs"), found)
+        self.steps: dict[str, list[int]] = {}
+
+    def _take(self, name: str, limit: int) -> int:
+        self.steps.setdefault(name, []).append(limit)
+        count = min(limit, self.found[name])
+        self.found[name] -= count
+        return count
+
+    async def delete_rows(self, run_id: RunId, before: datetime, limit: int) -> int:
+        return self._take("delete_rows", limit)
+
+    async def prune_epochs(self, before: datetime, limit: int) -> int:
+        return self._take("prune_epochs", limit)
+
+    async def forget_lineages(self, limit: int) -> int:
+        return self._take("forget_lineages", limit)
+
+    async def forget_runs(self, limit: int) -> int:
+        return self._take("forget_runs", limit)
+
+
+@pytest.mark.parametrize(
+    ("found", "deletes", "prunes"), [(0, 1, 1), (1, 2, 2), (50_000, 4, PRUNE_STEPS), (10**9, DELETE_STEPS, PRUNE_STEPS)]
+)
+async def test_every_removal_goes_on_in_steps_until_nothing_is_left_or_the_check_has_done_enough(
+    found: int, deletes: int, prunes: int
+) -> None:
+    retention, _, events = await retained(MemoryDatabase(), max_bytes=1, epochs_max_age_s=7200.0)
+    store = CountingStore(retention._store._db, found)  # type: ignore[attr-defined]
+    retention._store = store
+    await retention.step()
+
+    assert {
+        "delete_rows": [DELETE_ROWS] * deletes,
+        "prune_epochs": [PRUNE_EPOCHS] * prunes,
+        "forget_lineages": [DELETE_ROWS] * deletes,
+        "forget_runs": [DELETE_ROWS] * deletes,
+    } == store.steps
+    taken = {name: found - left for name, left in store.found.items()}
+    said = {
+        "delete_rows": [event["rows"] for event in events.of("run_rows_deleted")],
+        "prune_epochs": [event["count"] for event in events.of("epochs_pruned")],
+        "forget_lineages": [event["rows"] for event in events.of("lineages_forgotten")],
+        "forget_runs": [event["rows"] for event in events.of("runs_forgotten")],
+    }
+    assert {name: [count] * bool(count) for name, count in taken.items()} == said
+
+
+async def test_epochs_are_pruned_by_their_own_age() -> None:
+    retention, _, events = await retained(MemoryDatabase(), epochs_max_age_s=7200.0)
+    retention._store = CountingStore(retention._store._db, 1)  # type: ignore[attr-defined]
+    await retention.step()
+
+    assert [{"count": 1, "before": START - timedelta(seconds=7200)}] == events.of("epochs_pruned")

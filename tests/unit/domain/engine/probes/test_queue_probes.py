@@ -139,6 +139,41 @@ def test_budget_bounds_starts_by_time():
     assert 10 == world.probes.started
 
 
+@pytest.mark.parametrize(("starts_per_s", "started"), [(0.5, 1), (1.0, 1), (4.0, 7)])
+def test_budget_of_a_quiet_time_is_saved_for_a_second_at_most(starts_per_s, started):
+    world = make(starts_per_s=starts_per_s, max_per_symbol=16)
+    world.books = {}
+    world.go(60.0)
+    world.books = {ABC: make_book(), XYZ: make_book()}
+    # each step can start one probe of each symbol
+    world.go(1.0)
+
+    assert started == world.probes.started
+
+
+def test_start_that_came_to_nothing_costs_no_budget():
+    world = make(starts_per_s=1.0)
+    world.books[XYZ].invalidate("checksum mismatch")
+    # of the two symbols in turn one cannot be probed
+    world.go(1.0)
+    world.go(1.0)
+
+    assert 2 == world.probes.started
+
+
+def test_starts_go_round_the_symbols():
+    world = make(starts_per_s=1.0, max_per_symbol=16)
+    world.go(6.0)
+    symbols = [probe.symbol for probe in sorted(world.followed(), key=lambda probe: probe.probe_no)]
+
+    assert {ABC, XYZ} == set(symbols[:2])
+    assert symbols[:2] * 3 == symbols
+
+
+def test_status_names_the_venue_that_rows_are_of():
+    assert VENUE == make().probes.status()["venue_id"]
+
+
 def test_kinds_and_sides_come_in_turn():
     world = make(max_per_symbol=6)
     world.go(4.0, (ABC,))

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from krakenbot.adapters.memory.database import MemoryDatabase
 from krakenbot.adapters.memory.state_stores import MemorySampleSink
@@ -15,7 +15,7 @@ from krakenbot.adapters.memory.trade_history import MemoryTradeHistory
 from krakenbot.domain.engine.trade_refill import RefillSettings, TradeRefill
 from krakenbot.domain.errors import VenueRejected, VenueUnavailable
 from krakenbot.domain.market.samples import TradeSample
-from krakenbot.domain.market.trade_ledger import TradeSource
+from krakenbot.domain.market.trade_ledger import GapCause, TradeSource
 from krakenbot.domain.values import NS_PER_S, RunId, Side, Symbol
 
 BTC, ETH = Symbol("BTC/USD"), Symbol("ETH/USD")
@@ -156,6 +156,45 @@ async def test_gap_larger_than_its_pages_is_left_at_once() -> None:
     assert [] == world.history.calls
     assert ["trade_gap_left"] == [name for name, _ in world.events]
     assert "too large" == world.events[0][1]["reason"]
+
+
+async def test_trade_that_is_a_little_older_than_the_one_before_its_gap_is_found() -> None:
+    world = World(10, 13)
+    early = make_trade(11)
+    world.history.trades = [
+        evolve(trade, at_ns=9 * NS_PER_S + 1) if trade == early else trade for trade in world.history.trades
+    ]
+
+    await world.after(6.0)
+
+    assert [10, 11, 12, 13] == world.held()
+
+
+async def test_range_of_a_gap_counts_against_its_pages_and_not_what_is_missing_of_it() -> None:
+    world = World(10, 3012, pages_max=3)
+    world.put(*range(20, 3000), source=TradeSource.SNAPSHOT)
+    at_the_limit = World(10, 3011, pages_max=3)
+
+    await world.after(6.0)
+    await at_the_limit.after(6.0)
+
+    assert ([], "too large") == (world.history.calls, world.events[0][1]["reason"])
+    assert len(at_the_limit.history.calls) > 0
+
+
+async def test_trades_lost_anew_are_asked_for_as_if_for_the_first_time() -> None:
+    world = World(10, 13, tries_max=1)
+    world.history.failures = [VenueUnavailable("away")]
+    await world.after(6.0)
+    world.put(11, 12, source=TradeSource.SNAPSHOT)
+    await world.after(1.0)
+    for trade in (make_trade(11), make_trade(12)):
+        world.sink.ledger.lose(RUN, trade, GapCause.QUEUE_FULL)
+
+    await world.after(6.0)
+
+    assert [] == world.sink.gaps()
+    assert ["trade_gap_left", "trade_gap_refilled"] == [name for name, _ in world.events]
 
 
 async def test_pages_of_one_gap_are_bounded_and_the_next_try_goes_on() -> None:
