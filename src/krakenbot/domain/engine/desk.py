@@ -234,6 +234,12 @@ class OrderDesk:
             if not self._lease.is_lost:
                 self._after_not_sent(row, "another leader is at work")
             return
+        withheld = self._reason_to_withhold(cl_ord_id, row.qty if qty is None else qty)
+        if withheld is not None:
+            self._sink.emit("exit_refused", symbol=row.symbol, qty=str(qty or row.qty), position=withheld)
+            self._recorder.put(OrderChange(journal_ids=journal_ids))
+            self._after_not_sent(row, "the position became smaller while it waited")
+            return
         order = self._event(
             cl_ord_id,
             OrderEvent.SUBMIT_SENT,
@@ -258,6 +264,14 @@ class OrderDesk:
         else:
             self._event(cl_ord_id, OrderEvent.ACKED, venue_order_id=venue_order_id)
             self._rejections.pop(order.symbol, None)
+
+    def _reason_to_withhold(self, cl_ord_id: ClOrdId, qty: Decimal) -> str | None:
+        """Return the position when it became too small for an exit while that waited; None when it may be sent."""
+        order = self._tracker.get(cl_ord_id)
+        if order is None or order.role is OrderRole.ENTRY:
+            return None
+        position_qty = self._tracker.position(order.symbol).qty
+        return str(position_qty) if qty > position_qty else None
 
     async def _may_act(self, method: str, cl_ord_id: ClOrdId, journal_ids: tuple[JournalId, ...] = ()) -> bool:
         """Tell whether a request may be sent at this moment; when not, its records in the journal come to nothing."""
@@ -368,6 +382,8 @@ class OrderDesk:
         if before.tries and self._clock.mono() < before.not_before_mono:
             return False
         rest_s = min(_CANCEL_RETRY_S * 2**before.tries, _CANCEL_RETRY_MAX_S)
+        alive = {each.cl_ord_id for each in self._tracker.live()}
+        self._cancels = {each: tried for each, tried in self._cancels.items() if each in alive}
         self._cancels[cl_ord_id] = evolve(
             before, tries=min(before.tries + 1, 16), not_before_mono=self._clock.mono() + rest_s
         )
@@ -393,7 +409,8 @@ class OrderDesk:
                     await self._gateway.cancel(cl_ord_id)
             except (VenueRejected, VenueUnavailable) as error:
                 order = self._tracker.get(cl_ord_id)
-                if order is not None:
+                # A cancel may overtake its submit, which then has not been answered: that refusal says nothing.
+                if order is not None and OrderEvent.CANCEL_REFUSED in TRANSITIONS[order.state]:
                     self._event(cl_ord_id, OrderEvent.CANCEL_REFUSED, reason=str(error))
                 self._sink.emit("cancel_refused", cl_ord_id=cl_ord_id, reason=str(error))
                 # The stream may have told of the end while the refusal was on its way.

@@ -70,6 +70,7 @@ class HoldingReader:
         if stop is not None and stop.trigger_price is not None and stands(stop):
             cover.floor_price = max(cover.floor_price or stop.trigger_price, stop.trigger_price)
         at = self._clock.now()
+        cover.not_after(at)
         return Holding(
             at=at,
             instrument=instrument,

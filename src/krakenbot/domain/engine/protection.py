@@ -41,6 +41,13 @@ class Cover:
     rest_until_mono: float = 0.0
     use_balance: bool = False
 
+    def not_after(self, at: datetime) -> None:
+        """Bring times of before a step back of the clock to `at`: what is counted from them would wait that long."""
+        for name in ("bare_since", "amend_failing_since", "stop_changed_at", "take_profit_ended_at"):
+            then = getattr(self, name)
+            if then is not None and then > at:
+                setattr(self, name, at)
+
 
 class ProtectionCounter:
     """Counts seconds by protection and how long each bare spell lasted."""

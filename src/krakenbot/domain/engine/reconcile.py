@@ -38,7 +38,9 @@ _RETRY_S = 2.0
 _SPACING_MIN_S = 1.0
 # A query may show an order alive for 60 s after its cancel.
 _CANCEL_AGAIN_S = 60.0
+_CANCEL_FAILED_S = 5.0
 _CANCELS_MAX = 1_000
+_STRAYS = frozenset({CorrectionKind.CANCEL_ALIVE, CorrectionKind.CANCEL_STRANGER})
 _STANDING = frozenset({CorrectionKind.STILL_UNKNOWN, CorrectionKind.NOT_SHOWN})
 # A stream that broke may have lost what a query does not show yet: such a ladder proves nothing absent.
 _STREAM_BROKE = frozenset({"gap", "snapshot", "executions_closed"})
@@ -82,8 +84,10 @@ class Reconciler:
         self._reasons: set[str] = {"start"}
         self._clean_ladders: dict[ClOrdId, int] = {}
         self._provable_mono: dict[ClOrdId, float] = {}
+        self._amend_mono: dict[ClOrdId, float] = {}
         self._not_shown: set[ClOrdId] = set()
         self._cancelled_mono: dict[ClOrdId, float] = {}
+        self._is_stray_alive = False
         self._short_before: set[Symbol] = set()
         self._restricted: set[Symbol] = set()
         self._named: set[tuple[str, str]] = set()
@@ -131,7 +135,9 @@ class Reconciler:
             return self._settings.ladder_interval_s
         # The ladder that a lost amend asks for comes too early to settle it.
         amends = [o.state_at for o in live if o.state is OrderState.PENDING_AMEND and o.state_at is not None]
-        left_s = [self._settings.deadline_s - (at - sent_at).total_seconds() for sent_at in amends]
+        left_s = [self._settings.deadline_s - max(0.0, (at - sent_at).total_seconds()) for sent_at in amends]
+        if self._is_stray_alive:
+            left_s.append(_CANCEL_FAILED_S)
         return min([max(_SPACING_MIN_S, s) for s in left_s] + [self._settings.reconcile_interval_s])
 
     async def reconcile(self) -> bool:
@@ -147,6 +153,8 @@ class Reconciler:
                 return False
             self.ladders += 1
             corrections = self._compare(asked)
+            # One that may not be cancelled again yet is still there.
+            self._is_stray_alive = self._is_stray_alive and any(c.kind in _STRAYS for c in corrections)
             for correction in corrections:
                 await self._apply(correction, asked.view.at)
             if asked.short is not None:
@@ -182,10 +190,14 @@ class Reconciler:
         unknown = [row for row in self._tracker.live() if row.state is OrderState.UNKNOWN]
         self._provable_mono = {
             row.cl_ord_id: self._provable_mono.get(
-                row.cl_ord_id, mono + (proof_at(row, self._proof) - at).total_seconds()
+                # At least the margin: the clock may have stepped while no process of ours was there to see it.
+                row.cl_ord_id,
+                mono + max(self._settings.visibility_margin_s, (proof_at(row, self._proof) - at).total_seconds()),
             )
             for row in unknown
         }
+        amends = [row for row in self._tracker.live() if row.state is OrderState.PENDING_AMEND]
+        self._amend_mono = {row.cl_ord_id: self._amend_mono.get(row.cl_ord_id, mono) for row in amends}
 
     def _unripe(self) -> set[ClOrdId]:
         self._note_unknown()
@@ -239,13 +251,17 @@ class Reconciler:
         recent[cl_ord_id] = mono
         if row is not None:
             self._take(Applied(alarms=(order_alarm(row, AlarmCode.ALIVE_AFTER_END, detail),)))
-        await self._desk.cancel_stranger(cl_ord_id)
+        if not await self._desk.cancel_stranger(cl_ord_id):
+            recent[cl_ord_id] = mono - _CANCEL_AGAIN_S + _CANCEL_FAILED_S
+            self._is_stray_alive = True
 
     def _is_settled(self, row: Order | None, at: datetime) -> bool:
         """Tell whether a query may speak for an order: an amend younger than the deadline is still on its way."""
         if row is None or row.state is not OrderState.PENDING_AMEND or row.state_at is None:
             return True
-        return (at - row.state_at).total_seconds() >= self._settings.deadline_s
+        # By the steady clock too: a wall clock that was set back would leave it under way for so long.
+        noted_s = self._clock.mono() - self._amend_mono.get(row.cl_ord_id, self._clock.mono())
+        return max(noted_s, (at - row.state_at).total_seconds()) >= self._settings.deadline_s
 
     def _take(self, applied: Applied) -> None:
         self._recorder.take(applied)

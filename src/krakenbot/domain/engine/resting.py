@@ -83,7 +83,8 @@ class RestingEntries:
 
     def _reason_to_cancel(self, order: Order, at: datetime) -> str | None:
         if order.state is OrderState.PENDING_CANCEL:
-            waited_s = (at - (order.state_at or order.created_at)).total_seconds()
+            # Either way: a clock that was set back is no reason to wait for so long.
+            waited_s = abs((at - (order.state_at or order.created_at)).total_seconds())
             return "still_alive" if waited_s >= _CANCEL_AGAIN_S else None
         if not stands(order):
             return None
