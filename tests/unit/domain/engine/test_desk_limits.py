@@ -195,6 +195,13 @@ async def test_second_amend_waits_for_the_outcome_of_the_first(world):
         assert not await engine.desk.amend(entry_id, qty=Decimal("0.4"))
         assert [Decimal("0.5")] == [qty for _, qty, _ in world.venue.amends]
 
+        ladders = engine.reconciler.ladders
+        await anyio.sleep(3.0)
+
+        # A query shows the order as it was; the amend may still arrive until its deadline.
+        assert engine.reconciler.ladders > ladders
+        assert OrderState.PENDING_AMEND is world.state(entry_id)
+
         await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
 
         assert await engine.desk.amend(entry_id, qty=Decimal("0.4"))

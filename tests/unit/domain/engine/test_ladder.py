@@ -48,6 +48,41 @@ async def test_restart_asks_from_the_stored_cursor_though_an_old_stop_is_alive(w
     assert asked[0] > world.stop().order.created_at
 
 
+async def test_cursor_stays_behind_a_fill_that_cannot_be_booked(world):
+    async with world.running() as engine:
+        await world.held()
+        await world.until(lambda: engine.reconciler.is_clean and world.store.reconciled_at is not None)
+        before = world.store.reconciled_at
+        odd = evolve(world.venue.trades[-1], exec_id="E-X", qty=Decimal("1E-40"), at=world.clock.now())
+        world.venue.trades.append(odd)
+        for _ in range(3):
+            engine.reconciler.request("test")
+            await anyio.sleep(30.0)
+
+        assert {"fill_refused"} == {told["code"] for told in world.events.of("alarm")}
+        assert before == world.store.reconciled_at
+
+
+async def test_stray_that_queries_still_show_is_cancelled_once_a_minute(world, monkeypatch):
+    async with world.running() as engine:
+        world.venue.script = ["lost"]
+        entry_id = await world.enter()
+        await world.until(lambda: world.state(entry_id) is OrderState.NEVER_ACCEPTED, 300.0)
+        world.venue.is_muted = True
+        world.venue.accept(world.store.orders[entry_id])
+        shown = await world.venue.open_orders()
+
+        async def lagging():
+            return shown
+
+        monkeypatch.setattr(world.venue, "open_orders", lagging)
+        for _ in range(5):
+            engine.reconciler.request("test")
+            await anyio.sleep(10.0)
+
+        assert [entry_id] == world.venue.cancels
+
+
 async def test_time_far_ahead_in_one_row_does_not_take_the_cursor_beyond_what_can_be_known(world, monkeypatch):
     """Nothing that happens before that time would ever be asked for again, in any process."""
     async with world.running() as engine:

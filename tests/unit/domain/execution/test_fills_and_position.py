@@ -118,6 +118,13 @@ def test_sell_seen_before_its_buy_ends_flat_with_the_same_result(make):
     assert fold([buy, sell]).realized_quote == fold([sell, buy]).realized_quote
 
 
+def test_trade_without_a_fee_costs_nothing_in_the_quote_asset(make):
+    fill = fill_from_report(make.order(), evolve(make.trade("E-1", "1"), fees=()), make.at)
+
+    assert isinstance(fill, Fill)
+    assert ("USD", Decimal(0)) == (fill.fee_asset, fill.fee_qty)
+
+
 def test_fill_of_another_symbol_is_an_error_of_ours(make):
     with pytest.raises(InvariantViolated, match="I4"):
         apply_fill(flat_position("XYZ/USD"), make.fill())
