@@ -75,12 +75,18 @@ async def test_stray_that_queries_still_show_is_cancelled_once_a_minute(world, m
         async def lagging():
             return shown
 
+        async def nothing_yet(since):
+            return []
+
         monkeypatch.setattr(world.venue, "open_orders", lagging)
+        monkeypatch.setattr(world.venue, "closed_orders", nothing_yet)
         for _ in range(5):
             engine.reconciler.request("test")
             await anyio.sleep(10.0)
 
         assert [entry_id] == world.venue.cancels
+
+        await world.until(lambda: len(world.venue.cancels) == 2, 90.0)
 
 
 async def test_time_far_ahead_in_one_row_does_not_take_the_cursor_beyond_what_can_be_known(world, monkeypatch):

@@ -247,6 +247,14 @@ def test_filled_of_an_amended_order_means_the_total_that_the_report_states(make)
     assert OrderState.FILLED is tracker.get(ID).state
 
 
+def test_query_that_lags_does_not_take_back_an_amend_that_was_answered(make):
+    tracker = tracker_with(make, state=OrderState.PENDING_AMEND, venue_order_id="O-1", state_at=make.at)
+    tracker.apply_event(ID, OrderEvent.AMENDED, at=make.at, qty=Decimal(7))
+    tracker.apply_venue_order(make.venue_order(qty=Decimal(10)), make.at + timedelta(seconds=1))
+
+    assert Decimal(7) == tracker.get(ID).qty
+
+
 def test_first_word_of_an_end_counts_when_its_fills_come(make):
     tracker = tracker_with(make, state=OrderState.OPEN, venue_order_id="O-1")
     tracker.apply_report(make.report("filled", cum_qty=Decimal(10)), make.at)
