@@ -222,7 +222,7 @@ class PositionMonitor:
     def _settle_flat(self, symbol: Symbol, cover: Cover) -> None:
         """Close the account of a symbol that holds nothing; forget it when no exit order is left."""
         if cover.protection is not Protection.FLAT:
-            self._protection.close(cover, self._tracker.position(symbol), self._clock.now())
+            self._protection.close(cover, self._tracker.position(symbol), self._holdings.now())
             self._covers[symbol] = Cover()
         if not any(o.role is not OrderRole.ENTRY for o in self._tracker.live(symbol)):
             del self._covers[symbol]

@@ -5,6 +5,8 @@ Enters: the tracker, the live feed, and the entry's row. Leaves: one `Holding` p
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import anyio
 
 from krakenbot.domain.engine.desk import OrderDesk
@@ -44,6 +46,7 @@ class HoldingReader:
         event_sink: EventSink,
     ) -> None:
         self._clock = clock
+        self._began_at, self._began_mono = clock.now(), clock.mono()
         self._feed = market_feed
         self._store = order_store
         self._tracker = recorder.tracker
@@ -52,6 +55,10 @@ class HoldingReader:
         self._sink = event_sink
         self.instruments: dict[Symbol, Instrument] = {}
         self.doubtful: set[ClOrdId] = set()
+
+    def now(self) -> datetime:
+        """Return the time by the steady clock, as it was when this process began: no step of the wall clock ages it."""
+        return self._began_at + timedelta(seconds=self._clock.mono() - self._began_mono)
 
     async def read(self, symbol: Symbol, cover: Cover) -> Holding | None:
         """Return what the exits see of a symbol; None without its instrument."""
@@ -69,8 +76,9 @@ class HoldingReader:
         stop = self.best_stop(live)
         if stop is not None and stop.trigger_price is not None and stands(stop):
             cover.floor_price = max(cover.floor_price or stop.trigger_price, stop.trigger_price)
-        at = self._clock.now()
-        cover.not_after(at)
+        at = self.now()
+        take_profit = next((o for o in live if o.role is OrderRole.TAKE_PROFIT and not is_unknown(o)), None)
+        cover.note_take_profit(take_profit, at)
         return Holding(
             at=at,
             instrument=instrument,
@@ -80,7 +88,8 @@ class HoldingReader:
             opened_at=cover.opened_at or at,
             entry_is_live=any(o.role is OrderRole.ENTRY for o in live),
             stop=stop,
-            take_profit=next((o for o in live if o.role is OrderRole.TAKE_PROFIT and not is_unknown(o)), None),
+            take_profit=take_profit,
+            take_profit_since=cover.take_profit_since,
             touch=touch,
             peak_bid=cover.peak_bid,
             floor_price=cover.floor_price,
@@ -112,7 +121,8 @@ class HoldingReader:
         limit_price = row.limit_price if row is not None and is_entry else None
         cover.entry_price = limit_price or position.average_price or cover.entry_price
         opened_at = position.opened_at if position.entry_id == entry_id or row is None else row.state_at
-        cover.opened_at = opened_at or position.opened_at
+        opened_at = opened_at or position.opened_at
+        cover.opened_at = None if opened_at is None else min(opened_at, self.now())
 
     async def _find_row(self, symbol: Symbol, cover: Cover, entry_id: ClOrdId | None) -> Order | None:
         cover.learn_again_mono = None

@@ -14,6 +14,7 @@ from krakenbot.domain.decision.plan import ExitProfile
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.exits import ExitSettings, Holding, protection_of
+from krakenbot.domain.execution.order import Order
 from krakenbot.domain.execution.position import Position, Protection, ProtectionEvent
 from krakenbot.domain.values import ClOrdId
 from krakenbot.ports.event_sink import EventSink
@@ -33,6 +34,8 @@ class Cover:
     bare_since: datetime | None = None
     stop_changed_at: datetime | None = None
     amend_failing_since: datetime | None = None
+    take_profit_id: ClOrdId | None = None
+    take_profit_since: datetime | None = None
     take_profit_ended_at: datetime | None = None
     protection: Protection = Protection.FLAT
     protected_qty: Decimal = Decimal(0)
@@ -41,12 +44,12 @@ class Cover:
     rest_until_mono: float = 0.0
     use_balance: bool = False
 
-    def not_after(self, at: datetime) -> None:
-        """Bring times of before a step back of the clock to `at`: what is counted from them would wait that long."""
-        for name in ("bare_since", "amend_failing_since", "stop_changed_at", "take_profit_ended_at"):
-            then = getattr(self, name)
-            if then is not None and then > at:
-                setattr(self, name, at)
+    def note_take_profit(self, order: Order | None, at: datetime) -> None:
+        """Note since when a take-profit has been seen; None when there is none."""
+        if order is None:
+            self.take_profit_id = self.take_profit_since = None
+        elif order.cl_ord_id != self.take_profit_id:
+            self.take_profit_id, self.take_profit_since = order.cl_ord_id, at
 
 
 class ProtectionCounter:

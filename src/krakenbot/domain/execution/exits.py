@@ -57,10 +57,11 @@ class Touch:
 
 @frozen(kw_only=True)
 class Holding:
-    """One symbol as the exits see it.
+    """One symbol as the exits see it; `at` is by the steady clock, so that no step of the wall clock ends a position.
 
     `entry_price` is what stop and target are measured from, `opened_at` what the time stop counts from. `stop` and
-    `take_profit` are orders that are not terminal, None when there is none. `bare_since` is None while covered.
+    `take_profit` are orders that are not terminal, None when there is none; `take_profit_since` is when that one was
+    first seen. `bare_since` is None while covered.
     `stop_changed_at` is when the stop was last amended, `amend_failing_since` when the first of the amends was sent
     that have failed since the position was last covered, None when none did. `peak_bid` is the highest bid since the
     entry, `floor_price` the highest trigger that a stop of this position had. `touch` is None without a valid book.
@@ -81,6 +82,7 @@ class Holding:
     bare_since: datetime | None = None
     stop_changed_at: datetime | None = None
     amend_failing_since: datetime | None = None
+    take_profit_since: datetime | None = None
     take_profit_ended_at: datetime | None = None
 
 
@@ -239,7 +241,7 @@ def next_step(holding: Holding, settings: ExitSettings) -> ExitStep:
     if (holding.at - holding.opened_at).total_seconds() >= holding.profile.time_stop_s:
         return ExitAtMarket(kind=ExitKind.TIME_STOP, reason=f"held {holding.profile.time_stop_s:g} s")
     if holding.take_profit is not None:
-        return _guard(holding, holding.take_profit, settings)
+        return _guard(holding, settings)
     if holding.stop is None or not stands(holding.stop):
         return _protect(holding, wanted, settings)
     return _improve(holding, holding.stop, wanted, settings)
@@ -281,13 +283,14 @@ def _is_live(touch: Touch | None, settings: ExitSettings) -> bool:
     return touch is not None and touch.age_s <= settings.book_age_max_s
 
 
-def _guard(holding: Holding, take_profit: Order, settings: ExitSettings) -> ExitStep:
+def _guard(holding: Holding, settings: ExitSettings) -> ExitStep:
     if not _is_live(holding.touch, settings):
         return ExitAtMarket(kind=ExitKind.PANIC, reason="no live book while the take-profit rests")
     level = stop_price(holding)
     if holding.touch is not None and holding.touch.bid <= level:
         return ExitAtMarket(kind=ExitKind.STOP_LOSS, reason=f"bid {holding.touch.bid} at the stop {level}")
-    if (holding.at - take_profit.created_at).total_seconds() >= settings.tp_rest_s:
+    since = holding.take_profit_since or holding.at
+    if (holding.at - since).total_seconds() >= settings.tp_rest_s:
         return EndTakeProfit(reason=f"rested {settings.tp_rest_s:g} s")
     return Hold(reason="take-profit rests")
 

@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
-from krakenbot.domain.execution.order import OrderState
+from krakenbot.domain.execution.exits import ExitSettings
+from krakenbot.domain.execution.order import OrderRole, OrderState
 
 ABC = "ABC/USD"
 HOUR = 3_600.0
@@ -40,6 +41,42 @@ async def test_part_left_bare_by_a_lost_amend_is_covered_in_time_when_the_clock_
         await world.until(
             lambda: world.position() == 0 or (world.stop() is not None and world.stop().qty == 1), timeout_s=30.0
         )
+
+
+@pytest.mark.parametrize("skew_s", [HOUR, -HOUR])
+async def test_step_of_the_clock_neither_ends_a_position_nor_keeps_it_beyond_its_time(world, skew_s):
+    async with world.running():
+        entry_id = await world.open_entry(time_stop_s=120.0)
+        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await world.until(lambda: world.stop() is not None)
+        world.clock.skew_s = skew_s
+        await anyio.sleep(100.0)
+
+        assert [] == world.events.of("exit_started")
+        assert Decimal(1) == world.position()
+
+        await world.until(lambda: world.position() == 0, timeout_s=30.0)
+
+        assert ["time_stop"] == [told["kind"] for told in world.events.of("exit_started")]
+
+
+@pytest.mark.parametrize("skew_s", [HOUR, -HOUR])
+async def test_take_profit_rests_as_long_as_it_should_when_the_clock_steps(world, skew_s):
+    async with world.running():
+        entry_id = await world.open_entry()
+        world.venue.fill(entry_id, Decimal(1), Decimal("100.0"))
+        await world.until(lambda: world.stop() is not None)
+        world.bid, world.ask = Decimal("100.9"), Decimal("101.2")
+        profit = lambda: [o for o in world.engine.tracker.live(ABC) if o.role is OrderRole.TAKE_PROFIT]  # noqa: E731
+        await world.until(lambda: [o.state for o in profit()] == [OrderState.OPEN])
+        began = world.clock.mono()
+        world.clock.skew_s = skew_s
+        await anyio.sleep(1.0)
+        rested = bool(profit())
+        await world.until(lambda: not profit(), timeout_s=120.0)
+
+        assert rested
+        assert ExitSettings().tp_rest_s - 2.0 <= world.clock.mono() - began <= ExitSettings().tp_rest_s + 5.0
 
 
 @pytest.mark.parametrize("skew_s", [0.0, -HOUR])
