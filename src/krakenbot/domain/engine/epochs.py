@@ -14,7 +14,7 @@ from datetime import datetime
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.market_recorder import MarketRecorder
 from krakenbot.domain.engine.runs import RunKeeper
-from krakenbot.domain.errors import SecondWriteFailed, StoreUnavailable
+from krakenbot.domain.errors import SecondWriteFailed, StoreError
 from krakenbot.domain.state.epoch import EpochCriteria, EpochStatus, judge_epoch
 from krakenbot.domain.state.standing import Layer, Standing, StandingKeeper, StandingSettings, Trouble
 from krakenbot.domain.state.universe import NO_UNIVERSE, UniverseChoice, UniverseSettings, choose_universe
@@ -75,7 +75,7 @@ class EpochPublisher:
             try:
                 await self._publish_instruments()
                 self._pinned = await self._lineage_store.pinned_symbols()
-            except StoreUnavailable as exc:
+            except StoreError as exc:
                 self._events.emit("universe_not_chosen", reason=str(exc))
                 await self._clock.sleep(RETRY_S)
                 continue
@@ -126,14 +126,14 @@ class EpochPublisher:
         """Make one epoch of what is there now; return whether it exists, in one database at least."""
         try:
             await self._publish_instruments()
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             self._events.emit("instruments_not_published", reason=str(exc))
         self._choose(await self._pinned_now())
         try:
             await self._publish()
         except SecondWriteFailed as exc:
             self._say_behind(exc)
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             self._events.emit("epoch_not_published", reason=str(exc))
             return False
         else:
@@ -150,7 +150,7 @@ class EpochPublisher:
         """Return the pinned symbols; while they cannot be read the last ones stay pinned."""
         try:
             self._pinned = await self._lineage_store.pinned_symbols()
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             self._events.emit("pinned_not_read", kept=len(self._pinned or ()), reason=str(exc))
         return self._pinned or ()
 
@@ -222,12 +222,12 @@ class EpochPublisher:
     async def _catch_up(self) -> None:
         try:
             copied = await self._lineage_store.publish_pending()
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             self._say_behind(exc)
         else:
             self._say_whole(copied)
 
-    def _say_behind(self, failure: StoreUnavailable) -> None:
+    def _say_behind(self, failure: StoreError) -> None:
         self._behind_since = self._behind_since or self._clock.now()
         self._behind_attempts += 1
         self._events.emit(

@@ -21,7 +21,7 @@ from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
 from krakenbot.domain.engine.retention import Retention
 from krakenbot.domain.engine.runs import RunKeeper
 from krakenbot.domain.engine.trade_refill import TradeRefill
-from krakenbot.domain.errors import StoreUnavailable, VenueUnavailable
+from krakenbot.domain.errors import StoreError, VenueUnavailable
 from krakenbot.domain.state.retention import RetentionSettings, RunSettings
 from krakenbot.domain.state.standing import StandingSettings
 from krakenbot.domain.state.universe import UniverseSettings
@@ -162,7 +162,7 @@ class IngestEngine:
         """Record what already happened: the run's end, probes and the last counters."""
         try:
             await self._runs.end()
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             self._events.emit("run_end_not_recorded", reason=str(exc))
         if self._probes is not None:
             await self._probes.end(self._runs.lineage_id)
@@ -227,5 +227,5 @@ class IngestEngine:
         }
         try:
             await self._cycle_store.publish_status("ingest", self._clock.now(), body)
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             self._events.emit("status_not_published", reason=str(exc))

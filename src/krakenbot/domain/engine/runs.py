@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from krakenbot.domain.errors import SecondWriteFailed, StoreUnavailable
+from krakenbot.domain.errors import SecondWriteFailed, StoreError
 from krakenbot.domain.state.retention import RunSettings
 from krakenbot.domain.values import LineageId, RunId
 from krakenbot.ports.clock import Clock
@@ -53,7 +53,7 @@ class RunKeeper:
             try:
                 self.lineage_id, run_id = await self._store.start_lineage(self._clock.now())
                 break
-            except StoreUnavailable as exc:
+            except StoreError as exc:
                 self._events.emit("lineage_not_started", reason=str(exc))
             await self._clock.sleep(START_RETRY_S)
         self._go_on_in(run_id)
@@ -67,7 +67,7 @@ class RunKeeper:
         while True:
             try:
                 await self.step()
-            except StoreUnavailable as exc:
+            except StoreError as exc:
                 self._events.emit("run_not_rotated", run_id=self.run_id, reason=str(exc))
             await self._clock.sleep(self._settings.check_interval_s)
 
@@ -86,7 +86,7 @@ class RunKeeper:
         return self._rows_written() - self._rows_before
 
     async def end(self) -> None:
-        """Record the end of the current run; raises StoreUnavailable."""
+        """Record the end of the current run; raises StoreError."""
         await self._store.end_run(self.run_id, self._clock.now())
 
     async def _rotate(self, run_id: RunId, cause: str) -> None:

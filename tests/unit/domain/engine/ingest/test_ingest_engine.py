@@ -31,7 +31,7 @@ from krakenbot.domain.engine.epochs import measure, troubles_of
 from krakenbot.domain.engine.ingest import IngestEngine
 from krakenbot.domain.engine.ingest_settings import IngestSettings
 from krakenbot.domain.engine.refresh import RefreshServer, RefreshSettings
-from krakenbot.domain.errors import SecondWriteFailed, StoreConflict, StoreUnavailable, VenueUnavailable
+from krakenbot.domain.errors import SecondWriteFailed, StoreConflict, StoreError, StoreUnavailable, VenueUnavailable
 from krakenbot.domain.execution.position import Position
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
 from krakenbot.domain.market.samples import BookSample, Sample, TickerSample, TradeSample
@@ -920,3 +920,48 @@ async def test_pinned_symbols_that_cannot_be_read_stay_pinned(clock: Any) -> Non
     assert len(world.database.universes) >= 3
     assert {universe.pinned for universe in world.database.universes.values()} == {(ETH,)}
     assert len(world.seen.of("pinned_not_read")) == 2
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["publish_instruments", "pinned_symbols", "publish_epoch", "publish_status", "prepare_run", "start_run"],
+)
+@pytest.mark.parametrize(
+    "failure", [StoreConflict("22P05", "unsupported Unicode escape"), StoreError("InsufficientPrivilege: no")]
+)
+async def test_what_a_store_refuses_does_not_end_ingest(clock: Any, call: str, failure: Exception) -> None:
+    world = World(clock, epoch_interval_s=2.0, run_settings=RunSettings(max_age_s=3.0, check_interval_s=1.0))
+
+    async with world.running():
+        await anyio.sleep(1.0)
+        world.seen.failure, world.seen.away = failure, {call}
+        world.feed.told.on_instruments(list(world.feed.known.values()))
+        await anyio.sleep(10.0)
+        world.seen.away = set()
+        await anyio.sleep(5.0)
+
+    assert len(world.database.epochs) >= 2
+
+
+@pytest.mark.parametrize("call", ["start_lineage", "publish_instruments", "pinned_symbols"])
+async def test_what_a_store_refuses_at_the_start_is_waited_for(clock: Any, call: str) -> None:
+    world = World(clock)
+    world.seen.failure, world.seen.away = StoreConflict("22P05", "refused"), {call}
+
+    async with world.running():
+        await anyio.sleep(5.0)
+        world.seen.away = set()
+        await anyio.sleep(5.0)
+
+    assert world.statuses() == [EpochStatus.VALID]
+
+
+async def test_an_end_that_is_refused_still_publishes_the_last_counters(clock: Any) -> None:
+    world = World(clock, status_interval_s=60.0)
+
+    async with world.running():
+        await anyio.sleep(3.0)
+        world.feed.state = evolve(HEALTH, book_ok=77)
+        world.seen.failure, world.seen.away = StoreConflict("22P05", "refused"), {"end_run"}
+
+    assert world.database.status["ingest"][1]["feed"]["book_ok"] == 77  # type: ignore[index]
