@@ -31,7 +31,7 @@ MAX_LINE_BYTES = 16 * MIB
 """A longer line is no frame to the reader."""
 _INSTRUMENT = b'"instrument"'
 _HEAD_BYTES = 200
-_TOKEN = re.compile(r'("token"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_TOKEN = re.compile(r'("token"\s*:\s*")((?:[^"\\]|\\.)+)(")')
 _END_S = 30.0
 
 
@@ -151,12 +151,6 @@ class FrameRecorder:
             self._writing_bytes = 0
 
 
-def without_token(frame: bytes) -> str:
-    """Return a frame's text with the value of every member `token` blotted out, should the venue ever repeat one."""
-    text = frame.decode(errors="replace")
-    return _TOKEN.sub(r'\1"***"', text) if '"token"' in text else text
-
-
 class _RecordingTap(Tap):
     """Keeps frames before the session reads them; what it sends is not kept, since it carries tokens."""
 
@@ -166,16 +160,34 @@ class _RecordingTap(Tap):
         self._name = name
         self._path = path
         self._is_full = False
+        self._tokens: set[str] = set()
 
     @property
     def close_reason(self) -> str | None:
         """Return the session's reason, or that frames were lost."""
         return "the disk is too slow: frames were dropped" if self._is_full else super().close_reason
 
+    def to_send(self) -> list[str]:
+        """Return the session's frames, and remember their tokens."""
+        frames = super().to_send()
+        for frame in frames:
+            self._tokens |= {found[2] for found in _TOKEN.finditer(frame)}
+        return frames
+
+    def without_tokens(self, text: str) -> str:
+        """Return a text with every member `token`, and every token that was sent, blotted out."""
+        if '"token"' in text:
+            text = _TOKEN.sub(r"\1***\3", text)
+        for token in self._tokens:
+            # a slash may come back escaped
+            text = text.replace(token, "***").replace(token.replace("/", "\\/"), "***")
+        return text
+
     def receive(self, text: str | bytes, now_mono: float) -> None:
         """Keep a frame and hand it on; one that could not be kept is not handed on either."""
         frame = text.encode() if isinstance(text, str) else text
-        if self._is_full or not self._recorder.keep(self._name, self._path, "in", without_token(frame)):
+        kept = self.without_tokens(frame.decode(errors="replace"))
+        if self._is_full or not self._recorder.keep(self._name, self._path, "in", kept):
             self._is_full = True
             return
         if _INSTRUMENT in frame[:_HEAD_BYTES]:
@@ -187,7 +199,9 @@ class _RecordedConnection(Connection):
     def __init__(
         self, *, recorder: FrameRecorder, name: str, path: str, url: str, session: Session, **more: Any
     ) -> None:
-        super().__init__(url=url, session=_RecordingTap(recorder, session, name, path), **more)
+        tap = _RecordingTap(recorder, session, name, path)
+        super().__init__(url=url, session=tap, **more)
+        self._tap = tap
         self._keep = functools.partial(recorder.keep, name, path)
         self._kept_url = url
 
@@ -198,5 +212,5 @@ class _RecordedConnection(Connection):
         try:
             reason = await super().run()
         finally:
-            self._keep("close", reason)
+            self._keep("close", self._tap.without_tokens(reason))
         return reason
