@@ -22,7 +22,7 @@ from krakenbot.domain.execution.fills import Fill, FillSource, assets_of
 from krakenbot.domain.execution.funds import Funds, open_cost
 from krakenbot.domain.execution.ledger import is_earn
 from krakenbot.domain.execution.order import OrderRole, OrderState
-from krakenbot.domain.instrument import Instrument
+from krakenbot.domain.execution.position import Position
 from krakenbot.domain.values import Asset, ClOrdId, Side, Symbol
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
@@ -99,14 +99,13 @@ class AccountKeeper:
 
     @property
     def age_s(self) -> float | None:
-        """Return seconds since the balances were read; None before."""
+        """Return seconds since balances and the day's result were last asked for and read; None before."""
         return None if self._read_mono is None else self._clock.mono() - self._read_mono
 
     def money(self) -> dict[str, object]:
         """Return own money, and by name what is not counted: Earn, dust, coins of others; exact texts."""
         quote = self._settings.quote_asset
         held = {assets_of(position.symbol)[0]: position for position in self._tracker.positions()}
-        instruments = self._feed.instruments()
         foreign, earn, dust = {}, {}, {}
         for asset in sorted(self.funds.balances):
             qty = self.funds.balance(asset)
@@ -116,10 +115,9 @@ class AccountKeeper:
                 own_qty = held[asset].qty if asset in held else Decimal(0)
                 if qty != own_qty:
                     foreign[str(asset)] = f"{qty - own_qty:f}"
+        counted = {assets_of(position.symbol)[0] for position in self._counted()}
         for asset, position in sorted(held.items()):
-            instrument = instruments.get(position.symbol)
-            price = position.average_price or Decimal(0)
-            if instrument is not None and not sellable_qty(instrument, position.qty, price):
+            if asset not in counted:
                 dust[str(asset)] = f"{position.qty:f}"
         return {
             "quote_balance": f"{self.funds.balance(quote):f}",
@@ -166,15 +164,20 @@ class AccountKeeper:
     async def refresh(self) -> bool:
         """Read balances, fees that are due and the day's result; False when one of them did not answer."""
         at = self._clock.now()
+        asked_mono = self._clock.mono()
         try:
             with anyio.fail_after(self._settings.query_timeout_s):
                 await self._read_balances()
-                if self._fees_are_due():
-                    await self._refresh_fees()
             with anyio.fail_after(self._settings.store_timeout_s):
                 self._realized_today = await self._store.realized_since(
                     at.replace(hour=0, minute=0, second=0, microsecond=0)
                 )
+            # The limits need both: balances beside an old result of the day are not fresh.
+            self._read_mono = asked_mono
+            if self._fees_are_due():
+                with anyio.fail_after(self._settings.query_timeout_s):
+                    await self._refresh_fees()
+            with anyio.fail_after(self._settings.store_timeout_s):
                 balances = self.funds.balances
                 owned = {asset: balance.balance for asset, balance in sorted(balances.items()) if balance.balance}
                 await self._mind_peak()
@@ -190,7 +193,6 @@ class AccountKeeper:
         """Read balances; an asset that came or went without a fill of ours is asked about."""
         self.funds.begin_read(self._tracker.live())
         strange = self.funds.end_read(await self._query.balances())
-        self._read_mono = self._clock.mono()
         self.equity_quote = self._equity()
         if strange:
             for ask in self.on_strange:
@@ -207,7 +209,7 @@ class AccountKeeper:
             configured_quote={quote: self._settings.capital_limit_quote},
             balance_quote={quote: self.funds.balance(quote)},
             available_quote={quote: self._available(quote)},
-            positions=self._positions(),
+            positions={p.symbol: HeldPosition(qty=p.qty, cost_quote=p.cost_quote) for p in self._counted()},
             open_entries=self._open_entries(),
             unknown_symbols=frozenset(o.symbol for o in self._tracker.live() if o.state is OrderState.UNKNOWN),
             realized_today_quote=self._realized_today,
@@ -251,17 +253,16 @@ class AccountKeeper:
         taker_bps = max((fees.taker_bps for fees in self._fees.values()), default=_TAKER_BPS)
         return self.funds.available(quote, self._tracker.live(), taker_bps)
 
-    def _positions(self) -> dict[Symbol, HeldPosition]:
-        """Return own positions; dust that no order can sell is not one."""
+    def _counted(self) -> list[Position]:
+        """Return own positions; dust that no order can sell is not one, in no sum of the account."""
         instruments = self._feed.instruments()
-        held = {}
+        found = []
         for position in self._tracker.positions():
-            instrument: Instrument | None = instruments.get(position.symbol)
+            instrument = instruments.get(position.symbol)
             price = position.average_price or Decimal(0)
-            if instrument is not None and not sellable_qty(instrument, position.qty, price):
-                continue
-            held[position.symbol] = HeldPosition(qty=position.qty, cost_quote=position.cost_quote)
-        return held
+            if instrument is None or sellable_qty(instrument, position.qty, price):
+                found.append(position)
+        return found
 
     def _open_entries(self) -> dict[Symbol, Decimal]:
         """Return the notional of entries that may still fill: open, in flight, unknown."""
@@ -274,7 +275,7 @@ class AccountKeeper:
     def _equity(self) -> Decimal:
         quote = self._settings.quote_asset
         total = self.funds.balance(quote)
-        for position in self._tracker.positions():
+        for position in self._counted():
             if assets_of(position.symbol)[1] == quote:
                 total += position.qty * (self._bid(position.symbol) or position.average_price or Decimal(0))
         return max(Decimal(0), min(self._settings.capital_limit_quote, total))
@@ -285,7 +286,7 @@ class AccountKeeper:
     def _unrealized(self, unknown_bid: Decimal | None = None) -> Decimal:
         """Return profit on paper; a position without a bid is taken at `unknown_bid`, or left out."""
         total = Decimal(0)
-        for position in self._tracker.positions():
+        for position in self._counted():
             bid = self._bid(position.symbol)
             bid = unknown_bid if bid is None else bid
             if bid is not None and assets_of(position.symbol)[1] == self._settings.quote_asset:

@@ -14,12 +14,11 @@ from typing import TypeVar
 
 from krakenbot.domain.errors import VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.order import Order, OrderRole
-from krakenbot.domain.execution.rate import RateBudget, Spend
+from krakenbot.domain.execution.rate import RateBudget, Spend, is_over_limit
 from krakenbot.domain.values import ClOrdId, Symbol, VenueOrderId
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.order_gateway import OrderGateway
 
-_OVER_LIMIT = ("EOrder:Rate limit exceeded", "EOrder:Domain rate limit exceeded")
 T = TypeVar("T")
 
 
@@ -91,7 +90,7 @@ class CountedGateway:
         except VenueRejected as rejected:
             mono = self._clock.mono()
             self._rate.answered(spend, mono)
-            if rejected.reason.startswith(_OVER_LIMIT):
+            if is_over_limit(rejected.reason):
                 self._rate.hit(spend.symbol, mono)
             raise
         self._rate.answered(spend, self._clock.mono())

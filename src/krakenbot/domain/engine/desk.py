@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import cast
 
 import anyio
@@ -37,7 +38,7 @@ from krakenbot.domain.execution.change import OrderChange
 from krakenbot.domain.execution.exits import check_profile
 from krakenbot.domain.execution.journal import JournalKind
 from krakenbot.domain.execution.order import TRANSITIONS, Order, OrderEvent, OrderRole, OrderState
-from krakenbot.domain.execution.rate import RateBudget
+from krakenbot.domain.execution.rate import RateBudget, is_over_limit
 from krakenbot.domain.instrument import Instrument
 from krakenbot.domain.state.safety import SafetyMode, SymbolSafety
 from krakenbot.domain.values import ClOrdId, JournalId, Symbol, VenueOrderId
@@ -59,6 +60,15 @@ _DEADLINE_LEFT_MIN_S = 0.5
 class _CancelTry:
     tries: int
     not_before_mono: float
+
+
+class AmendResult(StrEnum):
+    """What came of an amend. PUT_OFF: not sent, or not served for the moment; the order is as it was."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    PUT_OFF = "put_off"
+    UNKNOWN = "unknown"
 
 
 class OrderDesk:
@@ -323,14 +333,14 @@ class OrderDesk:
         qty: Decimal,
         limit_price: Decimal | None = None,
         trigger_price: Decimal | None = None,
-    ) -> bool:
-        """Amend a live order to a new total and prices; True when the venue accepted it.
+    ) -> AmendResult:
+        """Amend a live order to a new total and prices; return what came of it.
 
         An order that is being amended or cancelled, or whose outcome is unknown, is left to what is under way.
         """
         order = self._tracker.get(cl_ord_id)
         if order is None or OrderEvent.AMEND_SENT not in TRANSITIONS[order.state]:
-            return False
+            return AmendResult.PUT_OFF
         limit_price = order.limit_price if limit_price is None else limit_price
         trigger_price = order.trigger_price if trigger_price is None else trigger_price
         deadline_at = self._clock.now() + timedelta(seconds=self._settings.deadline_s)
@@ -344,11 +354,11 @@ class OrderDesk:
                 deadline_at=deadline_at,
             )
             if not await self._may_act("amend", cl_ord_id, journal_ids):
-                return False
+                return AmendResult.PUT_OFF
             order = self._tracker.get(cl_ord_id) or order
             if OrderEvent.AMEND_SENT not in TRANSITIONS[order.state]:
                 self._recorder.put(OrderChange(journal_ids=journal_ids))
-                return False
+                return AmendResult.PUT_OFF
             order = self._event(cl_ord_id, OrderEvent.AMEND_SENT, journal_ids=journal_ids)
             try:
                 with anyio.fail_after(self._settings.request_timeout_s):
@@ -359,13 +369,14 @@ class OrderDesk:
                 self._event(cl_ord_id, OrderEvent.AMEND_REFUSED, reason=str(error))
                 if UNKNOWN_ORDER in str(error):
                     self._ask("amend_of_unknown_order")
-                return False
+                is_put_off = isinstance(error, VenueUnavailable) or is_over_limit(error.reason)
+                return AmendResult.PUT_OFF if is_put_off else AmendResult.REFUSED
             except (OutcomeUnknown, TimeoutError) as error:
                 self._sink.emit("amend_unknown", symbol=order.symbol, cl_ord_id=cl_ord_id, cause=str(error))
                 self._ask("amend_unknown")
-                return False
+                return AmendResult.UNKNOWN
             self._event(cl_ord_id, OrderEvent.AMENDED, qty=qty, limit_price=limit_price, trigger_price=trigger_price)
-        return True
+        return AmendResult.ACCEPTED
 
     async def cancel(self, cl_ord_id: ClOrdId) -> bool:
         """Ask the venue to cancel an order; True when it said yes, and the stream will tell.

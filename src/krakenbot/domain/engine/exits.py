@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from attrs import evolve
 
 from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
-from krakenbot.domain.engine.desk import OrderDesk
+from krakenbot.domain.engine.desk import AmendResult, OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.holdings import HoldingReader, is_unknown
 from krakenbot.domain.engine.protection import Cover, ProtectionCounter
@@ -33,8 +33,9 @@ from krakenbot.domain.execution.exits import (
     Holding,
     PlaceStop,
     RestTakeProfit,
+    covered_qty,
+    exit_qty,
     next_step,
-    sellable_qty,
     stands,
     step_beside_sale,
     step_for_clean_stop,
@@ -58,8 +59,6 @@ _REST_MIN_S = 1.0
 _REST_MAX_S = 30.0
 # A stop that was provably not sent is an intent again; another exit is given up.
 _FAILED = frozenset({OrderState.REJECTED, OrderState.PENDING_SUBMIT, OrderState.NEVER_ACCEPTED})
-_NOT_SOLD = _FAILED | {OrderState.UNKNOWN}
-
 # In the end of a process a take-profit is no cover: nobody guards it any more.
 _UNCOVERED = frozenset({Protection.BARE, Protection.GUARDED})
 
@@ -283,15 +282,20 @@ class PositionMonitor:
         cover.stop_changed_at = holding.at
         if step.qty == holding.stop.qty and not self._desk.may_trail(holding.stop.symbol):
             return
-        if await self._desk.amend(holding.stop.cl_ord_id, qty=step.qty, trigger_price=step.trigger_price):
+        result = await self._desk.amend(holding.stop.cl_ord_id, qty=step.qty, trigger_price=step.trigger_price)
+        if result is AmendResult.ACCEPTED:
             cover.amend_failing_since = None
             return
         if cover.bare_since is not None:
             cover.amend_failing_since = cover.amend_failing_since or holding.at
         order = self._tracker.get(holding.stop.cl_ord_id)
-        if order is None or not stands(order) or order.state is OrderState.PENDING_AMEND:
+        if result is not AmendResult.REFUSED or order is None or not stands(order):
             return
-        # Refused: the shortest replacement, cancel and place anew; the bare seconds in between are counted.
+        is_broken = holding.touch is not None and holding.touch.bid <= step.trigger_price
+        if covered_qty(order) >= exit_qty(holding, self._tracker.position(order.symbol).qty) and not is_broken:
+            # A better trigger is not worth the seconds without any; it is asked for again.
+            return
+        # The shortest replacement, cancel and place anew; the bare seconds in between are counted.
         self._sink.emit("stop_replaced", symbol=order.symbol, cl_ord_id=order.cl_ord_id)
         if await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S):
             self._dirty.add(order.symbol)
@@ -320,7 +324,7 @@ class PositionMonitor:
             if not await self._desk.cancel_and_wait(holding.stop.cl_ord_id, _CANCEL_WAIT_S):
                 return
             position = self._tracker.position(symbol)
-            qty = min(step.qty, sellable_qty(holding.instrument, position.qty, holding.entry_price))
+            qty = min(step.qty, exit_qty(holding, position.qty))
             if qty > 0:
                 await self._desk.send_exit(evolve(plan, qty=qty, cl_ord_id=profit_id), parent_id=position.entry_id)
         finally:
@@ -335,7 +339,7 @@ class PositionMonitor:
         """
         plan = ProtectiveExit(
             symbol=symbol,
-            qty=sellable_qty(holding.instrument, holding.position.qty, holding.entry_price),
+            qty=exit_qty(holding, holding.position.qty),
             kind=step.kind,
             reason=step.reason,
         )
@@ -358,7 +362,7 @@ class PositionMonitor:
             return
         if not await self._clear_the_way(symbol, cover):
             return
-        qty = sellable_qty(holding.instrument, self._tracker.position(symbol).qty, holding.entry_price)
+        qty = exit_qty(holding, self._tracker.position(symbol).qty)
         if qty > 0:
             await self._place_stop(symbol, cover, holding, PlaceStop(qty=qty, trigger_price=stop_price(holding)))
 
@@ -378,19 +382,32 @@ class PositionMonitor:
     async def _sell(self, symbol: Symbol, cover: Cover, holding: Holding, plan: ProtectiveExit) -> None:
         for _ in range(_SALES_MAX):
             position = self._tracker.position(symbol)
-            qty = sellable_qty(holding.instrument, position.qty, holding.entry_price)
+            qty = exit_qty(holding, position.qty)
             if not qty:
                 break
             qty = await self._from_balance(symbol, holding.instrument, qty)
             sent = await self._desk.send_exit(evolve(plan, qty=qty), parent_id=position.entry_id)
             plan = evolve(plan, cl_ord_id=None)
             self._judge(cover, sent)
-            if sent is None or sent.state in _NOT_SOLD:
+            if sent is None or sent.state in _FAILED:
+                await self._cover_unsold(symbol, cover, holding)
+                return
+            if sent.state is OrderState.UNKNOWN:
                 return
             if not await self._recorder.wait_closed(sent.cl_ord_id, _SALE_WAIT_S):
                 return
         left = self._tracker.position(symbol).qty
         self._sink.emit("exit_done", symbol=symbol, kind=plan.kind, left=str(left))
+
+    async def _cover_unsold(self, symbol: Symbol, cover: Cover, holding: Holding) -> None:
+        """Put a stop back after a sale that came to nothing; the next sale waits, longer each time."""
+        qty = exit_qty(holding, self._tracker.position(symbol).qty)
+        if not qty:
+            return
+        failures, rest_until_mono = cover.failures, cover.rest_until_mono
+        await self._place_stop(symbol, cover, holding, PlaceStop(qty=qty, trigger_price=stop_price(holding)))
+        cover.failures = max(cover.failures, failures)
+        cover.rest_until_mono = max(cover.rest_until_mono, rest_until_mono)
 
     def _withdraw_unsent(self, cl_ord_id: ClOrdId) -> None:
         order = self._tracker.get(cl_ord_id)

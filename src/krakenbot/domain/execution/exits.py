@@ -204,6 +204,14 @@ def sellable_qty(instrument: Instrument, position_qty: Decimal, reference_price:
     return qty
 
 
+def exit_qty(holding: Holding, position_qty: Decimal) -> Decimal:
+    """Return what an exit of this position can sell; the venue's least cost is held against the stop's price too."""
+    stop = Decimal(0)
+    if holding.entry_price > 0:
+        stop = price_at_distance(holding.entry_price, -holding.profile.stop_distance_bps, holding.instrument)
+    return sellable_qty(holding.instrument, position_qty, stop)
+
+
 def stands(order: Order | None) -> bool:
     """Tell whether an order is known to rest at the venue and no cancel of it is under way."""
     return order is not None and order.state in _STANDS
@@ -218,7 +226,7 @@ def protection_of(holding: Holding, settings: ExitSettings) -> tuple[Protection,
     """Return how the position is covered now, and the quantity that is."""
     if holding.position.qty <= 0:
         return Protection.FLAT, Decimal(0)
-    wanted = sellable_qty(holding.instrument, holding.position.qty, holding.entry_price)
+    wanted = exit_qty(holding, holding.position.qty)
     if not wanted:
         # Dust left over is flat by name; a first small fill may still grow.
         return (Protection.UNPROTECTABLE if holding.entry_is_live else Protection.FLAT), Decimal(0)
@@ -233,7 +241,7 @@ def protection_of(holding: Holding, settings: ExitSettings) -> tuple[Protection,
 
 def next_step(holding: Holding, settings: ExitSettings) -> ExitStep:
     """Return the one thing to do now; first rule wins: dust, time, guard, stop, trail, take-profit."""
-    wanted = sellable_qty(holding.instrument, holding.position.qty, holding.entry_price)
+    wanted = exit_qty(holding, holding.position.qty)
     if not wanted:
         if stands(holding.stop) and not holding.entry_is_live:
             return CancelStop(reason="no position that an order can sell")
@@ -252,7 +260,7 @@ def step_beside_sale(holding: Holding, sale: Order) -> ExitStep:
 
     When the sale's outcome is unknown a stop is put beside it: if the sale did happen, the stop finds no coins.
     """
-    wanted = sellable_qty(holding.instrument, holding.position.qty, holding.entry_price)
+    wanted = exit_qty(holding, holding.position.qty)
     if sale.state is OrderState.UNKNOWN and holding.stop is None and wanted:
         return PlaceStop(qty=wanted, trigger_price=stop_price(holding))
     return Hold(reason="a sale is under way")

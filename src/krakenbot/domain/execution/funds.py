@@ -48,6 +48,7 @@ class Funds:
         self._seen_next: frozenset[ClOrdId] = frozenset()
         # since the last end of a read; since its beginning
         self._moved: dict[Asset, Decimal] = {}
+        self._paid_next: dict[Asset, Decimal] = {}
         self._spent: list[tuple[ClOrdId, Asset, Decimal]] = []
         self._spent_next: list[tuple[ClOrdId, Asset, Decimal]] = []
 
@@ -60,11 +61,13 @@ class Funds:
         """Note which orders' holds the answer to a question asked now must contain."""
         self._seen_next = frozenset(order.cl_ord_id for order in live if order.state in _KNOWN_TO_VENUE)
         self._spent_next = []
+        self._paid_next = {}
 
     def end_read(self, balances: Mapping[Asset, VenueBalance]) -> dict[Asset, Decimal]:
         """Take the answer; return by asset what came or went since the last read without an own fill.
 
-        A fill that is on its way to us shows here, and again with the other sign at the next read.
+        A fill that is on its way to us shows here, and again with the other sign at the next read. The answer may lack
+        a purchase that was booked since the question, so what that paid is taken off until the next read.
         """
         strange: dict[Asset, Decimal] = {}
         if self._has_read:
@@ -75,14 +78,16 @@ class Funds:
                     strange[asset] = change
         self._balances = dict(balances)
         self._has_read = True
-        self._seen, self._spent, self._moved = self._seen_next, self._spent_next, {}
-        self._spent_next = list(self._spent)
+        self._seen, self._spent, self._moved = self._seen_next, self._spent_next, self._paid_next
+        self._spent_next, self._paid_next = list(self._spent), {}
         return strange
 
     def take(self, fill: Fill) -> None:
         """Take notice of an own fill."""
         for asset, delta in zip(assets_of(fill.symbol), balance_deltas(fill), strict=True):
             self._moved[asset] = self._moved.get(asset, _ZERO) + delta
+            if delta < 0 and fill.side is Side.BUY:
+                self._paid_next[asset] = self._paid_next.get(asset, _ZERO) + delta
             if delta < 0:
                 for spent in (self._spent, self._spent_next):
                     spent.append((fill.cl_ord_id, asset, -delta))

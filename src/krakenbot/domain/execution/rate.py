@@ -36,6 +36,12 @@ AMEND_POINTS_MAX = AMEND_POINTS + _AMEND_PENALTIES[0][1]
 # Kraken takes deadlines up to 60 s (FACTS 12.1): a request without an answer may be counted that much later.
 UNANSWERED_S = 60.0
 _ORDERS_MAX = 5_000
+_OVER_LIMIT = ("EOrder:Rate limit exceeded", "EOrder:Domain rate limit exceeded")
+
+
+def is_over_limit(reason: str) -> bool:
+    """Tell whether the venue refused a request for its limits alone (FACTS 14): the same request may pass later."""
+    return reason.startswith(_OVER_LIMIT)
 
 
 class AccountTier(enum.StrEnum):

@@ -285,6 +285,7 @@ class Venue:
         self.script: list[Any] = []
         self.cancel_script: list[Any] = []
         self.amend_script: list[Any] = []
+        self.sale_refusal: str | None = None
         self.foreign = {"ABC": Decimal(0), "USD": Decimal(10_000)}
         self.hidden: set[Any] = set()
         self.is_connected = False
@@ -306,6 +307,8 @@ class Venue:
         assert order.cl_ord_id in {*self.world.store.orders, *journaled}, f"{order.cl_ord_id} was sent without a row"
         assert order.cl_ord_id not in self.submitted or self.world.may_resend, f"{order.cl_ord_id} was sent twice"
         outcome = self.script.pop(0) if self.script else "ack"
+        if order.order_type is OrderType.MARKET and self.sale_refusal is not None:
+            outcome = f"reject:{self.sale_refusal}"
         if outcome == "not_sent":
             await anyio.sleep(0.03)
             raise VenueUnavailable("not connected")
@@ -336,8 +339,10 @@ class Venue:
         self.amends.append((order.cl_ord_id, qty, trigger_price))
         await anyio.sleep(0.03)
         outcome = self.amend_script.pop(0) if self.amend_script else "ack"
-        if outcome == "reject":
-            raise VenueRejected("EOrder:Invalid price")
+        if outcome == "not_sent":
+            raise VenueUnavailable("not connected")
+        if outcome.startswith("reject"):
+            raise VenueRejected(outcome.partition(":")[2] or "EOrder:Invalid price")
         if outcome == "lost":
             raise OutcomeUnknown(order.cl_ord_id, "timeout")
         resting = self.orders[order.cl_ord_id]

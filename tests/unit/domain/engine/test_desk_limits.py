@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
+from krakenbot.domain.engine.desk import AmendResult
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import InvariantViolated, StoreConflict
 from krakenbot.domain.execution.change import OrderChange
@@ -179,7 +180,7 @@ async def test_amend_is_not_sent_after_a_cancel_that_came_while_it_waited(world,
 
         monkeypatch.setattr(engine.lease, "may_act", cancelled_meanwhile)
 
-        assert not await engine.desk.amend(entry_id, qty=Decimal("0.5"))
+        assert AmendResult.PUT_OFF is await engine.desk.amend(entry_id, qty=Decimal("0.5"))
         assert [] == world.venue.amends
         assert OrderState.PENDING_CANCEL is world.state(entry_id)
         assert [] == world.events.of("alarm")
@@ -191,8 +192,8 @@ async def test_second_amend_waits_for_the_outcome_of_the_first(world):
         await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
         world.venue.amend_script = ["lost"]
 
-        assert not await engine.desk.amend(entry_id, qty=Decimal("0.5"))
-        assert not await engine.desk.amend(entry_id, qty=Decimal("0.4"))
+        assert AmendResult.UNKNOWN is await engine.desk.amend(entry_id, qty=Decimal("0.5"))
+        assert AmendResult.PUT_OFF is await engine.desk.amend(entry_id, qty=Decimal("0.4"))
         assert [Decimal("0.5")] == [qty for _, qty, _ in world.venue.amends]
 
         ladders = engine.reconciler.ladders
@@ -204,4 +205,4 @@ async def test_second_amend_waits_for_the_outcome_of_the_first(world):
 
         await world.until(lambda: world.state(entry_id) is OrderState.OPEN)
 
-        assert await engine.desk.amend(entry_id, qty=Decimal("0.4"))
+        assert AmendResult.ACCEPTED is await engine.desk.amend(entry_id, qty=Decimal("0.4"))

@@ -76,6 +76,11 @@ def test_fill_during_a_read_counts_as_spent(make):
     funds.end_read(usd(2000))
 
     assert Decimal(1000) == available(funds)
+    assert Decimal(1000) == funds.balance("USD")
+
+    read(funds, usd(1000))
+
+    assert Decimal(1000) == funds.balance("USD")
 
 
 def test_change_without_a_fill_is_told_and_a_late_fill_takes_it_back(make):
