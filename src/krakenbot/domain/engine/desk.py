@@ -182,7 +182,7 @@ class OrderDesk:
 
         A `cl_ord_id` in the plan names a reserved intent, whose row exists already.
         """
-        position_qty = self._tracker.position(plan.symbol).qty
+        position_qty = self._tracker.unsold_qty(plan.symbol)
         if plan.qty <= 0 or plan.qty > position_qty:
             self._sink.emit("exit_refused", symbol=plan.symbol, qty=str(plan.qty), position=str(position_qty))
             return None
@@ -280,7 +280,7 @@ class OrderDesk:
         order = self._tracker.get(cl_ord_id)
         if order is None or order.role is OrderRole.ENTRY:
             return None
-        position_qty = self._tracker.position(order.symbol).qty
+        position_qty = self._tracker.unsold_qty(order.symbol)
         return str(position_qty) if qty > position_qty else None
 
     async def _may_act(self, method: str, cl_ord_id: ClOrdId, journal_ids: tuple[JournalId, ...] = ()) -> bool:
@@ -384,7 +384,7 @@ class OrderDesk:
         "Unknown order" leads to a query, not to another cancel; tries are spaced by a growing rest.
         """
         order = self._tracker.get(cl_ord_id)
-        if order is None or order.state.is_terminal:
+        if order is None or order.state.is_terminal or self._tracker.is_ended(cl_ord_id):
             return True
         if self.is_fresh_intent(order):
             self.withdraw_intent(cl_ord_id, "cancelled before it was sent")

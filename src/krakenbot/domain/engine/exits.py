@@ -182,7 +182,8 @@ class PositionMonitor:
         self._protection.count(cover, holding)
         if self._clock.mono() < cover.rest_until_mono:
             return
-        sale = next((o for o in self._tracker.live(symbol) if o.role is OrderRole.MARKET_EXIT), None)
+        sales = (o for o in self._tracker.live(symbol) if o.role is OrderRole.MARKET_EXIT)
+        sale = next((o for o in sales if not self._tracker.is_ended(o.cl_ord_id)), None)
         step = next_step(holding, self._settings.exits) if sale is None else step_beside_sale(holding, sale)
         if self._is_stopping:
             step = step_for_clean_stop(holding, step)
@@ -220,7 +221,7 @@ class PositionMonitor:
 
     def _settle_flat(self, symbol: Symbol, cover: Cover) -> None:
         """Close the account of a symbol that holds nothing; forget it when no exit order is left."""
-        if cover.protection is not Protection.FLAT:
+        if cover.since is not None:
             self._protection.close(cover, self._tracker.position(symbol), self._holdings.now())
             self._covers[symbol] = Cover()
         if not any(o.role is not OrderRole.ENTRY for o in self._tracker.live(symbol)):
@@ -231,8 +232,9 @@ class PositionMonitor:
         live = self._tracker.live(symbol)
         entries = {o.cl_ord_id for o in live if o.role is OrderRole.ENTRY}
         is_flat = self._tracker.position(symbol).qty <= 0
-        best = self._holdings.best_stop(live)
-        for order in live:
+        resting = [order for order in live if not self._tracker.is_ended(order.cl_ord_id)]
+        best = self._holdings.best_stop(resting)
+        for order in resting:
             if order.role is OrderRole.TAKE_PROFIT:
                 if is_flat or is_unknown(order):
                     await self._desk.cancel(order.cl_ord_id)
@@ -292,7 +294,7 @@ class PositionMonitor:
         if result is not AmendResult.REFUSED or order is None or not stands(order):
             return
         is_broken = holding.touch is not None and holding.touch.bid <= step.trigger_price
-        if covered_qty(order) >= exit_qty(holding, self._tracker.position(order.symbol).qty) and not is_broken:
+        if covered_qty(order) >= exit_qty(holding, self._tracker.unsold_qty(order.symbol)) and not is_broken:
             # A better trigger is not worth the seconds without any; it is asked for again.
             return
         # The shortest replacement, cancel and place anew; the bare seconds in between are counted.
@@ -324,7 +326,7 @@ class PositionMonitor:
             if not await self._desk.cancel_and_wait(holding.stop.cl_ord_id, _CANCEL_WAIT_S):
                 return
             position = self._tracker.position(symbol)
-            qty = min(step.qty, exit_qty(holding, position.qty))
+            qty = min(step.qty, exit_qty(holding, self._tracker.unsold_qty(symbol)))
             if qty > 0:
                 await self._desk.send_exit(evolve(plan, qty=qty, cl_ord_id=profit_id), parent_id=position.entry_id)
         finally:
@@ -339,7 +341,7 @@ class PositionMonitor:
         """
         plan = ProtectiveExit(
             symbol=symbol,
-            qty=exit_qty(holding, holding.position.qty),
+            qty=exit_qty(holding, holding.unsold_qty),
             kind=step.kind,
             reason=step.reason,
         )
@@ -362,14 +364,14 @@ class PositionMonitor:
             return
         if not await self._clear_the_way(symbol, cover):
             return
-        qty = exit_qty(holding, self._tracker.position(symbol).qty)
+        qty = exit_qty(holding, self._tracker.unsold_qty(symbol))
         if qty > 0:
             await self._place_stop(symbol, cover, holding, PlaceStop(qty=qty, trigger_price=stop_price(holding)))
 
     async def _clear_the_way(self, symbol: Symbol, cover: Cover) -> bool:
         """Cancel every own order of the symbol; False when one may still sell these coins."""
         for order in self._tracker.live(symbol):
-            if self._desk.is_fresh_intent(order):
+            if self._desk.is_fresh_intent(order) or self._tracker.is_ended(order.cl_ord_id):
                 continue
             if not await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S) and _may_sell(
                 self._tracker.get(order.cl_ord_id)
@@ -382,7 +384,7 @@ class PositionMonitor:
     async def _sell(self, symbol: Symbol, cover: Cover, holding: Holding, plan: ProtectiveExit) -> None:
         for _ in range(_SALES_MAX):
             position = self._tracker.position(symbol)
-            qty = exit_qty(holding, position.qty)
+            qty = exit_qty(holding, self._tracker.unsold_qty(symbol))
             if not qty:
                 break
             qty = await self._from_balance(symbol, holding.instrument, qty)
@@ -401,7 +403,7 @@ class PositionMonitor:
 
     async def _cover_unsold(self, symbol: Symbol, cover: Cover, holding: Holding) -> None:
         """Put a stop back after a sale that came to nothing; the next sale waits, longer each time."""
-        qty = exit_qty(holding, self._tracker.position(symbol).qty)
+        qty = exit_qty(holding, self._tracker.unsold_qty(symbol))
         if not qty:
             return
         failures, rest_until_mono = cover.failures, cover.rest_until_mono

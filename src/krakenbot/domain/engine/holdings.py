@@ -72,7 +72,8 @@ class HoldingReader:
         touch = self._touch(symbol, instrument)
         if touch is not None:
             cover.peak_bid = touch.bid if cover.peak_bid is None else max(cover.peak_bid, touch.bid)
-        live = self._tracker.live(symbol)
+        open_entries = [order for order in self._tracker.live(symbol) if order.role is OrderRole.ENTRY]
+        live = [order for order in self._tracker.live(symbol) if not self._tracker.is_ended(order.cl_ord_id)]
         stop = self.best_stop(live)
         if stop is not None and stop.trigger_price is not None and stands(stop):
             cover.floor_price = max(cover.floor_price or stop.trigger_price, stop.trigger_price)
@@ -83,10 +84,11 @@ class HoldingReader:
             at=at,
             instrument=instrument,
             position=position,
+            unsold_qty=self._tracker.unsold_qty(symbol),
             profile=cover.profile or FALLBACK_PROFILE,
             entry_price=cover.entry_price,
             opened_at=cover.opened_at or at,
-            entry_is_live=any(o.role is OrderRole.ENTRY for o in live),
+            entry_is_live=bool(open_entries),
             stop=stop,
             take_profit=take_profit,
             take_profit_since=cover.take_profit_since,

@@ -118,5 +118,7 @@ def _why(holding: Holding, protection: Protection) -> str:
     if protection is Protection.BARE:
         return "no stop" if holding.stop is None else f"stop {holding.stop.state} for {holding.stop.qty}"
     if protection is Protection.FLAT:
-        return "dust" if holding.position.qty > 0 else "closed"
+        if holding.unsold_qty <= 0:
+            return "sold, not all of it booked yet"
+        return "dust"
     return protection.value

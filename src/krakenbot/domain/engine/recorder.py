@@ -24,7 +24,7 @@ from krakenbot.domain.execution.fills import Fill
 from krakenbot.domain.execution.journal import JournalRecord
 from krakenbot.domain.execution.order import Order, OrderEvent
 from krakenbot.domain.execution.tracker import OrderTracker
-from krakenbot.domain.values import ClOrdId, JournalId
+from krakenbot.domain.values import ClOrdId, JournalId, Side
 from krakenbot.ports.clock import Clock
 from krakenbot.ports.event_sink import EventSink
 from krakenbot.ports.journal import Journal
@@ -254,11 +254,16 @@ class Recorder:
         return is_reached()
 
     async def wait_closed(self, cl_ord_id: ClOrdId, timeout_s: float) -> bool:
-        """Wait until an order is terminal; False when it is not in time."""
+        """Wait until an order is terminal; False when it is not in time.
+
+        A sale whose end the venue has told counts before its fills are booked: what it left is known by then.
+        """
 
         def is_closed() -> bool:
             order = self.tracker.get(cl_ord_id)
-            return order is None or order.state.is_terminal
+            if order is None or order.state.is_terminal:
+                return True
+            return order.side is Side.SELL and self.tracker.is_ended(cl_ord_id)
 
         return await self.wait_for(is_closed, timeout_s)
 

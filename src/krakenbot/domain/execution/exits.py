@@ -59,6 +59,7 @@ class Touch:
 class Holding:
     """One symbol as the exits see it; `at` is by the steady clock, so that no step of the wall clock ends a position.
 
+    `unsold_qty` is the position less what the venue says was sold and is not booked yet.
     `entry_price` is what stop and target are measured from, `opened_at` what the time stop counts from. `stop` and
     `take_profit` are orders that are not terminal, None when there is none; `take_profit_since` is when that one was
     first seen. `bare_since` is None while covered.
@@ -70,6 +71,7 @@ class Holding:
     at: datetime
     instrument: Instrument
     position: Position
+    unsold_qty: Decimal
     profile: ExitProfile
     entry_price: Decimal
     opened_at: datetime
@@ -204,12 +206,12 @@ def sellable_qty(instrument: Instrument, position_qty: Decimal, reference_price:
     return qty
 
 
-def exit_qty(holding: Holding, position_qty: Decimal) -> Decimal:
+def exit_qty(holding: Holding, unsold_qty: Decimal) -> Decimal:
     """Return what an exit of this position can sell; the venue's least cost is held against the stop's price too."""
     stop = Decimal(0)
     if holding.entry_price > 0:
         stop = price_at_distance(holding.entry_price, -holding.profile.stop_distance_bps, holding.instrument)
-    return sellable_qty(holding.instrument, position_qty, stop)
+    return sellable_qty(holding.instrument, unsold_qty, stop)
 
 
 def stands(order: Order | None) -> bool:
@@ -224,9 +226,9 @@ def covered_qty(order: Order | None) -> Decimal:
 
 def protection_of(holding: Holding, settings: ExitSettings) -> tuple[Protection, Decimal]:
     """Return how the position is covered now, and the quantity that is."""
-    if holding.position.qty <= 0:
+    if holding.unsold_qty <= 0:
         return Protection.FLAT, Decimal(0)
-    wanted = exit_qty(holding, holding.position.qty)
+    wanted = exit_qty(holding, holding.unsold_qty)
     if not wanted:
         # Dust left over is flat by name; a first small fill may still grow.
         return (Protection.UNPROTECTABLE if holding.entry_is_live else Protection.FLAT), Decimal(0)
@@ -241,7 +243,7 @@ def protection_of(holding: Holding, settings: ExitSettings) -> tuple[Protection,
 
 def next_step(holding: Holding, settings: ExitSettings) -> ExitStep:
     """Return the one thing to do now; first rule wins: dust, time, guard, stop, trail, take-profit."""
-    wanted = exit_qty(holding, holding.position.qty)
+    wanted = exit_qty(holding, holding.unsold_qty)
     if not wanted:
         if stands(holding.stop) and not holding.entry_is_live:
             return CancelStop(reason="no position that an order can sell")
@@ -260,7 +262,7 @@ def step_beside_sale(holding: Holding, sale: Order) -> ExitStep:
 
     When the sale's outcome is unknown a stop is put beside it: if the sale did happen, the stop finds no coins.
     """
-    wanted = exit_qty(holding, holding.position.qty)
+    wanted = exit_qty(holding, holding.unsold_qty)
     if sale.state is OrderState.UNKNOWN and holding.stop is None and wanted:
         return PlaceStop(qty=wanted, trigger_price=stop_price(holding))
     return Hold(reason="a sale is under way")

@@ -47,7 +47,7 @@ from krakenbot.domain.execution.reports import ExecType, ExecutionReport, VenueF
 from krakenbot.domain.execution.state_data import check_data
 from krakenbot.domain.execution.told import Told, ToldEnd
 from krakenbot.domain.execution.venue_words import CLOSING, event_of_report, event_of_status
-from krakenbot.domain.values import ClOrdId, ExecId, Side, VenueOrderId
+from krakenbot.domain.values import ClOrdId, ExecId, Side, Symbol, VenueOrderId
 
 _GIVEN_UP = frozenset({OrderState.REJECTED, OrderState.NEVER_ACCEPTED})
 _REQUESTS = frozenset(
@@ -98,6 +98,17 @@ class OrderTracker(OrderIndex):
         """Return orders of which the venue has told of more than the ledger holds, or whose end waits for fills."""
         found = {cl for cl, total in self._told.totals().items() if total > self._orders[cl].cum_qty}
         return [self._orders[cl_ord_id] for cl_ord_id in sorted(found | self._told.ends())]
+
+    def is_ended(self, cl_ord_id: ClOrdId) -> bool:
+        """Tell whether the venue has closed an order of which fills are still missing: it rests no more."""
+        return self._told.end(cl_ord_id) is not None
+
+    def unsold_qty(self, symbol: Symbol) -> Decimal:
+        """Return the position in base units, less what ended orders have sold by the venue's word and is not booked."""
+        ended = (self._orders[cl_ord_id] for cl_ord_id in self._told.ends())
+        sales = (order for order in ended if order.symbol == symbol and order.side is Side.SELL)
+        missing = sum((self._told.total(order.cl_ord_id) - order.cum_qty for order in sales), Decimal(0))
+        return max(Decimal(0), self.position(symbol).qty - missing)
 
     def orphans(self) -> int:
         """Return how many reports wait for their order_id to become known."""

@@ -64,6 +64,7 @@ def holding_of(make, qty="1", **changes):
         at=make.at,
         instrument=make.instrument,
         position=evolve(flat_position("ABC/USD"), qty=Decimal(qty), cost_quote=Decimal(qty) * 100),
+        unsold_qty=Decimal(qty),
         profile=PROFILE,
         entry_price=Decimal("100.0"),
         opened_at=make.at,

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from krakenbot.domain.errors import InvariantViolated
 from krakenbot.domain.execution.applied import AlarmCode
-from krakenbot.domain.execution.order import OrderEvent, OrderState
+from krakenbot.domain.execution.order import OrderEvent, OrderRole, OrderState
 from krakenbot.domain.execution.tracker import OrderTracker
 from krakenbot.domain.values import Side
 
 EVERYTHING = [HealthCheck.function_scoped_fixture]
 ID = "kbe000000000001"
+SALE = "kbs000000000002"
 
 
 def tracker_with(make, **changes):
@@ -483,3 +484,30 @@ def test_word_of_an_order_that_was_given_up_is_told_and_asked_about(make, state)
     assert applied.is_incomplete
     assert [AlarmCode.ALIVE_AFTER_END] == [alarm.code for alarm in applied.alarms]
     assert state is tracker.get(ID).state
+
+
+def test_ended_sale_counts_as_sold_before_its_trades_are_booked(make):
+    tracker = tracker_with(make, state=OrderState.ACKED)
+    tracker.apply_report(make.trade("E-1", "10", cum_qty=Decimal(10), cl_ord_id=ID), make.at)
+    tracker.add(make.order(cl_ord_id=SALE, side=Side.SELL, role=OrderRole.PROTECTIVE_STOP, state=OrderState.ACKED))
+
+    assert Decimal(10) == tracker.unsold_qty("ABC/USD")
+    assert not tracker.is_ended(SALE)
+
+    end = make.report("canceled", "O-2", cl_ord_id=SALE, cum_qty=Decimal(4))
+    tracker.apply_report(end, make.at)
+
+    assert tracker.is_ended(SALE)
+    assert Decimal(10) == tracker.position("ABC/USD").qty
+    assert Decimal(6) == tracker.unsold_qty("ABC/USD")
+    assert Decimal(0) == tracker.unsold_qty("XYZ/USD")
+
+    tracker.apply_report(make.trade("E-2", "3", order_id="O-2", cum_qty=Decimal(3)), make.at)
+
+    assert (Decimal(7), Decimal(6)) == (tracker.position("ABC/USD").qty, tracker.unsold_qty("ABC/USD"))
+
+    tracker.apply_report(make.trade("E-3", "1", order_id="O-2", cum_qty=Decimal(4)), make.at)
+
+    assert not tracker.is_ended(SALE)
+    assert OrderState.CANCELED is tracker.get(SALE).state
+    assert Decimal(6) == tracker.position("ABC/USD").qty == tracker.unsold_qty("ABC/USD")
