@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
-from krakenbot.domain.engine.desk import AmendResult
+from krakenbot.domain.engine.live_orders import AmendResult
 from krakenbot.domain.engine.recorder import Recorder
 from krakenbot.domain.errors import InvariantViolated, StoreConflict
 from krakenbot.domain.execution.change import OrderChange
