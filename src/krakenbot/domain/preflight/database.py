@@ -160,7 +160,7 @@ def _schema(database: DatabaseFacts) -> Finding:
 
 def _durability(database: DatabaseFacts) -> Finding:
     check, limit = f"db.{database.name}.durability", "a commit survives a crash"
-    values = {name: database.settings.get(name, "?") for name in _DURABLE}
+    values = {name: database.settings[name] for name in _DURABLE if name in database.settings}
     off = [f"{name} = {value}" for name, value in values.items() if value == "off"]
     shown = ", ".join(f"{name} {value}" for name, value in values.items())
     if off and DECISION in database.parts:
@@ -170,6 +170,9 @@ def _durability(database: DatabaseFacts) -> Finding:
     if unsafe:
         fix = f"Set {' and '.join(_turned_on(unsafe))} on the server: a crash can break the cluster."
         return warn(check, ", ".join(unsafe), limit, fix)
+    unseen = [name for name in _DURABLE if name not in values]
+    if unseen:
+        return warn(check, f"not shown: {', '.join(unseen)}", limit, "Ask who runs the server whether they are on.")
     return ok(check, shown, limit)
 
 

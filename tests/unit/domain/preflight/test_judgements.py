@@ -411,6 +411,13 @@ def test_samples_may_be_committed_asynchronously_but_not_without_fsync() -> None
     assert level_of(judge_databases([unsafe]), "db.ingest.durability") is Level.WARN
 
 
+def test_durability_that_the_server_does_not_show_is_not_taken_for_good() -> None:
+    findings = judge_databases([evolve(DATABASE, settings={"fsync": "on", "synchronous_commit": "on"})])
+
+    assert level_of(findings, "db.decision.durability") is Level.WARN
+    assert "not shown: full_page_writes" == found_of(findings, "db.decision.durability")
+
+
 def test_two_urls_to_one_cluster_are_refused_and_single_mode_is_said() -> None:
     ingest = evolve(DATABASE, name="ingest", parts=frozenset({"ingest"}))
     single = evolve(DATABASE, name="both", parts=frozenset({"ingest", "decision"}))
