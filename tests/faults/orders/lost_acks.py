@@ -8,6 +8,10 @@ from tests.faults.orders.strike import Strike
 REFUSED = 'once at add_order: refuse "EOrder:Insufficient funds"'
 NEVER = "it never arrives"
 EXECUTED = "it is refused though executed"
+OVER_LIMIT = 'refuse "EOrder:Rate limit exceeded"'
+THRICE = "it is refused for the rate, and the two after it"
+THRICE_S = 8.0
+"""So long the rule stays: a refused sale is followed by a stop, and by the next sale after a rest."""
 WITHIN_S = 120.0
 """The proof that an entry is absent waits for its own expiry, then for two ladders."""
 _SUBMITS = (
@@ -19,12 +23,14 @@ _SUBMITS = (
     ("it is accepted and the connection dies", ("once at add_order: accept then drop the connection",)),
     ("the connection dies before it", ("once at add_order: drop",)),
     (EXECUTED, ('once at add_order: refuse "EService:Unavailable" after executing',)),
+    (THRICE, (f"3 times at add_order: {OVER_LIMIT}",)),
 )
 _REQUESTS = (
     ("its answer is lost", "once at {method}.ack: lose"),
     ("it never arrives", "once at {method}: lose"),
     (EXECUTED, 'once at {method}: refuse "EService:Unavailable" after executing'),
     ("it is refused", 'once at {method}: refuse "EService:Busy"'),
+    ("it is refused for the rate", f"once at {{method}}: {OVER_LIMIT}"),
     ("it is late by 3 s", "once at {method}: delay by 3 s"),
     ("it is executed and the connection dies", "once at {method}: accept then drop the connection"),
     ("the connection dies before it", "once at {method}: drop"),
@@ -39,7 +45,11 @@ def _submitted(role: str, *rules: str) -> Strike:
 
 def _entry(how: str, *rules: str) -> OrderFault:
     return OrderFault(
-        name=f"entry: {how}", lives=((_submitted("entry", *rules),),), is_proven=how == NEVER, recover_within_s=WITHIN_S
+        name=f"entry: {how}",
+        lives=((_submitted("entry", *rules),),),
+        is_proven=how == NEVER,
+        hold_s=THRICE_S if how == THRICE else 0.0,
+        recover_within_s=WITHIN_S,
     )
 
 
@@ -49,6 +59,7 @@ def _stop(how: str, *rules: str) -> OrderFault:
         lives=((_submitted("protective_stop", *rules),),),
         helpers=(fills(100),),
         is_proven=how == NEVER,
+        hold_s=THRICE_S if how == THRICE else 0.0,
     )
 
 
@@ -59,6 +70,7 @@ def _sale(role: str, how: str, *rules: str) -> OrderFault:
         helpers=(fills(100),),
         settings=SALES[role],
         is_proven=how == NEVER,
+        hold_s=THRICE_S if how == THRICE else 0.0,
         recover_within_s=WITHIN_S,
     )
 

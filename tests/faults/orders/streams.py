@@ -6,7 +6,7 @@ import signal
 
 import anyio
 from tests.faults.orders.case import Case
-from tests.faults.orders.fault import OrderFault, fills
+from tests.faults.orders.fault import SALES, OrderFault, fills
 from tests.faults.orders.strike import Strike
 
 HOUR_S = 3600
@@ -148,6 +148,28 @@ FAULTS = (
             recover_within_s=90.0,
         )
         for lag_s in (5, 20, 60)
+    ),
+    OrderFault(
+        name="a take-profit is cancelled in part, its trade is lost and REST lags by 10 s",
+        lives=(
+            (
+                Strike(
+                    point="gateway.submit:after",
+                    only="take_profit",
+                    action="rules",
+                    rules=(
+                        "once at private.executions.trade: lose",
+                        "after 200 ms: fill 40 % of order of {account}",
+                        'after 500 ms: cancel order of {account} reason "Market halted"',
+                        "at rest.TradesHistory: hide fills for 10 s",
+                    ),
+                ),
+            ),
+        ),
+        helpers=(fills(100),),
+        hold_s=12.0,
+        settings={**SALES["take_profit"], "KRAKENBOT_EXECUTION__VISIBILITY_MARGIN_S": "12"},
+        recover_within_s=90.0,
     ),
     OrderFault(
         name="the clock of execution steps an hour forward, and back after 8 s",
