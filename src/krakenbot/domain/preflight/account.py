@@ -12,7 +12,7 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from krakenbot.domain.execution.reports import VenueBalance
-from krakenbot.domain.preflight.finding import Finding, Judge, fail, ok, warn
+from krakenbot.domain.preflight.finding import Finding, Judge, fail, ok, some_of, warn
 from krakenbot.domain.values import Asset
 
 _SHOWN = 8
@@ -44,7 +44,7 @@ def judge_account(
     findings = [_quote(owned.get(quote), quote, capital_quote)]
     earn = [f"{one.balance.normalize():f} {asset}" for asset, one in sorted(owned.items()) if "." in asset]
     if earn:
-        findings.append(ok("account.earn", f"not counted, not touched: {_some(earn)}", "named"))
+        findings.append(ok("account.earn", f"not counted, not touched: {some_of(earn, _SHOWN)}", "named"))
     positions = facts.positions or {}
     foreign = [
         f"{rest.normalize():f} {asset}"
@@ -52,7 +52,7 @@ def judge_account(
         if asset != quote and "." not in asset and (rest := one.balance - positions.get(asset, Decimal(0))) > 0
     ]
     if foreign:
-        findings.append(ok("account.foreign", f"not counted, not touched: {_some(foreign)}", "named"))
+        findings.append(ok("account.foreign", f"not counted, not touched: {some_of(foreign, _SHOWN)}", "named"))
     balances = {asset: one.balance for asset, one in owned.items()}
     findings += [
         _missing_coins(asset, qty, balances.get(asset, Decimal(0)))
@@ -85,8 +85,3 @@ def _missing_coins(asset: Asset, qty: Decimal, have: Decimal) -> Finding:
         "the balance holds every position",
         f"Find out who sold or moved {asset}; entries in it stop until it is reconciled.",
     )
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,7 @@ package, by `krakenbot doctor` and by the start of execution.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
 
@@ -48,6 +48,12 @@ def fail(check: str, found: str, limit: str, fix: str) -> Finding:
 
 Judge = Callable[[str, str, str, str], Finding]
 """`warn` or `fail`: check, found, limit, fix -> finding."""
+
+
+def some_of(names: Sequence[str], shown: int = 5) -> str:
+    """Return the first names as one text, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from krakenbot.domain.preflight.finding import Finding, fail, ok
+from krakenbot.domain.preflight.finding import Finding, fail, ok, some_of
 
 INGEST_ROLE: Final = "krakenbot_ingest"
 EXECUTION_ROLE: Final = "krakenbot_execution"
@@ -43,7 +43,6 @@ _SHARED: Final = frozenset({"process_status", "refresh_requests"})
 _INGEST_READS: Final = frozenset({"execution_orders", "positions"})
 _STATUS_PREFIX: Final = "status_"
 _MIGRATIONS: Final = "schema_migrations"
-_SHOWN: Final = 5
 
 
 @frozen(kw_only=True)
@@ -83,9 +82,9 @@ def judge_grants(
     return [
         fail(
             check,
-            f"{role} has too many rights: {_some(rights)}",
+            f"{role} has too many rights: {some_of(rights)}",
             "no right more than needed",
-            f"As owner, revoke from {role}: {_some(rights)}.",
+            f"As owner, revoke from {role}: {some_of(rights)}.",
         )
         for role, rights in sorted(too_many.items())
     ]
@@ -107,8 +106,3 @@ def _is_too_much(grant: Grant, frozen_tables: Collection[str], of_execution: set
     if grant.right == "DELETE" or grant.relation in _RAW:
         return True
     return grant.relation in _OF_INGEST | (of_ingest - _OF_EXECUTION) and grant.right in _WRITES
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

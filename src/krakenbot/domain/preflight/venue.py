@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from krakenbot.domain.execution.rate import AccountTier, tier_of_threshold, trading_limits
 from krakenbot.domain.instrument import Instrument, InstrumentStatus
-from krakenbot.domain.preflight.finding import Finding, Judge, fail, ok, warn
+from krakenbot.domain.preflight.finding import Finding, Judge, fail, ok, some_of, warn
 from krakenbot.domain.values import Asset, Symbol
 
 _MEANING: Final = {
@@ -125,7 +125,7 @@ def _instruments(instruments: Mapping[Symbol, Instrument], symbols: tuple[Symbol
         findings.append(
             warn(
                 "exchange.instruments",
-                _some(closed),
+                some_of(closed),
                 "online",
                 "Leave them out of ingest.symbols, or wait until they trade again.",
             )
@@ -157,7 +157,7 @@ def _minimums(facts: VenueFacts, room_quote: Decimal) -> list[Finding]:
     too_large = [f"{symbol} needs {need:.2f}" for symbol, need in needs.items() if need > room_quote]
     if too_large:
         fix = "Raise execution.capital_limit_quote, or leave these symbols out; they are never traded."
-        return [warn("exchange.minimums", _some(too_large), limit, fix)]
+        return [warn("exchange.minimums", some_of(too_large), limit, fix)]
     symbol, need = max(needs.items(), key=lambda item: (item[1], item[0]))
     return [ok("exchange.minimums", f"largest {need:.2f} for {symbol}", limit)]
 
@@ -174,7 +174,9 @@ def _fees(fees: FeeFacts) -> Finding:
     )
     flat = sorted(symbol for symbol, (maker, taker) in fees.rates.items() if maker >= taker)
     if flat:
-        return warn("exchange.fees", f"{found}; no maker's discount: {_some(flat)}", limit, "Leave these symbols out.")
+        return warn(
+            "exchange.fees", f"{found}; no maker's discount: {some_of(flat)}", limit, "Leave these symbols out."
+        )
     return ok("exchange.fees", found, limit)
 
 
@@ -190,8 +192,3 @@ def _tier(max_ratecount: int, configured: AccountTier | None) -> Finding:
 def _range(values: list[Decimal]) -> str:
     low, high = min(values), max(values)
     return f"{low.normalize():f}" if low == high else f"{low.normalize():f} to {high.normalize():f}"
-
-
-def _some(names: list[str] | list[Symbol]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
