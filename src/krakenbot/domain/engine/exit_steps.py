@@ -136,25 +136,36 @@ class ExitSteps:
         if holding.stop is None:
             return
         cover.stop_changed_at = holding.at
-        if step.qty == holding.stop.qty and not self._desk.may_trail(holding.stop.symbol):
+        is_trail = step.qty == holding.stop.qty
+        if is_trail and not self._may_trail(cover, holding, step):
             return
         result = await self._desk.amend(holding.stop.cl_ord_id, qty=step.qty, trigger_price=step.trigger_price)
         if result is AmendResult.ACCEPTED:
             cover.amend_failing_since = None
+            cover.trails_failed = 0
             return
+        if is_trail:
+            cover.trails_failed = min(cover.trails_failed + 1, 16)
+            cover.trail_after_mono = self._clock.mono() + _rest_s(cover.trails_failed)
         if cover.bare_since is not None:
             cover.amend_failing_since = cover.amend_failing_since or holding.at
         order = self._tracker.get(holding.stop.cl_ord_id)
         if result is not AmendResult.REFUSED or order is None or not stands(order):
             return
-        is_broken = holding.touch is not None and holding.touch.bid <= step.trigger_price
-        if covered_qty(order) >= exit_qty(holding, self._tracker.unsold_qty(order.symbol)) and not is_broken:
+        is_covered = covered_qty(order) >= exit_qty(holding, self._tracker.unsold_qty(order.symbol))
+        if is_covered and not _is_reached(holding, step):
             # A better trigger is not worth the seconds without any; it is asked for again.
             return
         # The shortest replacement, cancel and place anew; the bare seconds in between are counted.
         self._sink.emit("stop_replaced", symbol=order.symbol, cl_ord_id=order.cl_ord_id)
         if await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S):
             self._look_again(order.symbol)
+
+    def _may_trail(self, cover: Cover, holding: Holding, step: AmendStop) -> bool:
+        """Tell whether a better trigger is worth a request now; each one that fails makes the next wait longer."""
+        if not self._desk.may_trail(holding.position.symbol):
+            return False
+        return self._clock.mono() >= cover.trail_after_mono or _is_reached(holding, step)
 
     async def _rest_take_profit(self, symbol: Symbol, cover: Cover, holding: Holding, step: RestTakeProfit) -> None:
         """Put a take-profit in the place of the stop, once both its row and that of the next stop are committed."""
@@ -295,8 +306,16 @@ class ExitSteps:
 
     def _rest(self, cover: Cover) -> None:
         cover.failures = min(cover.failures + 1, 16)
-        rest_s = min(_REST_MIN_S * 2 ** (cover.failures - 1), _REST_MAX_S)
-        cover.rest_until_mono = self._clock.mono() + rest_s
+        cover.rest_until_mono = self._clock.mono() + _rest_s(cover.failures)
+
+
+def _rest_s(failures: int) -> float:
+    return min(_REST_MIN_S * 2.0 ** (failures - 1), _REST_MAX_S)
+
+
+def _is_reached(holding: Holding, step: AmendStop) -> bool:
+    """Tell whether the bid is at the wanted trigger: a stop there would have sold."""
+    return holding.touch is not None and holding.touch.bid <= step.trigger_price
 
 
 def _may_sell(order: Order | None) -> bool:

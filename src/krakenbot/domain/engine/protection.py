@@ -42,6 +42,8 @@ class Cover:
     since: datetime | None = None
     failures: int = 0
     rest_until_mono: float = 0.0
+    trails_failed: int = 0
+    trail_after_mono: float = 0.0
     use_balance: bool = False
 
     def note_take_profit(self, order: Order | None, at: datetime) -> None:

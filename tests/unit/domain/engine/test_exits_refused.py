@@ -45,6 +45,20 @@ async def test_position_is_sold_when_its_trail_is_reached_and_was_refused(world)
         assert ["stop_loss"] == [started["kind"] for started in world.events.of("exit_started")]
 
 
+async def test_trails_that_fail_are_tried_again_at_a_growing_interval(world):
+    async with world.running():
+        await trailed(world)
+        world.venue.amend_script = ["reject"] * 1_000
+        world.bid, world.ask = Decimal("101.0"), Decimal("101.2")
+        await anyio.sleep(120.0)
+
+        # After 2, 2, 4, 8, 16, 30, 30 s.
+        assert 6 <= len(world.venue.amends) <= 9
+
+        world.venue.amend_script = []
+        await world.until(lambda: world.stop().trigger > Decimal("100.4"), timeout_s=40.0)
+
+
 async def test_rate_limit_on_a_trail_does_not_end_in_a_sale_at_market(world):
     async with world.running() as engine:
         await trailed(world)
