@@ -261,7 +261,7 @@ class ExitSteps:
                 return
             if not await self._recorder.wait_closed(sent.cl_ord_id, _SALE_WAIT_S):
                 return
-        left = self._tracker.position(symbol).qty
+        left = self._tracker.unsold_qty(symbol)
         self._sink.emit("exit_done", symbol=symbol, kind=plan.kind, left=str(left))
 
     async def _cover_unsold(self, symbol: Symbol, cover: Cover, holding: Holding) -> None:
