@@ -350,6 +350,8 @@ class Venue:
             raise VenueRejected("EOrder:Unknown order")
         resting.qty, resting.trigger = qty, trigger_price
         self.report(resting, ExecType.AMENDED, order_qty=qty)
+        if outcome == "lost_done":
+            raise OutcomeUnknown(order.cl_ord_id, "timeout")
 
     async def cancel(self, cl_ord_id):
         self.cancels.append(cl_ord_id)
@@ -363,6 +365,8 @@ class Venue:
         if resting is None or resting.status != "new":
             raise VenueRejected("EOrder:Unknown order")
         self.close(cl_ord_id, "canceled")
+        if outcome == "lost_done":
+            raise OutcomeUnknown(cl_ord_id, "timeout")
 
     # what happens at the venue
 
