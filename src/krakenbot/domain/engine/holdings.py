@@ -5,7 +5,7 @@ Enters: the tracker, the live feed, and the entry's row. Leaves: one `Holding` p
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import anyio
 
@@ -13,6 +13,7 @@ from krakenbot.domain.engine.desk import OrderDesk
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.protection import Cover
 from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.engine.steady_time import SteadyTime
 from krakenbot.domain.errors import StoreUnavailable
 from krakenbot.domain.execution.exits import FALLBACK_PROFILE, Holding, Touch, profile_from_record, stands
 from krakenbot.domain.execution.order import Order, OrderRole, OrderState
@@ -46,7 +47,7 @@ class HoldingReader:
         event_sink: EventSink,
     ) -> None:
         self._clock = clock
-        self._began_at, self._began_mono = clock.now(), clock.mono()
+        self._time = SteadyTime(clock)
         self._feed = market_feed
         self._store = order_store
         self._tracker = recorder.tracker
@@ -58,7 +59,7 @@ class HoldingReader:
 
     def now(self) -> datetime:
         """Return the time by the steady clock, as it was when this process began: no step of the wall clock ages it."""
-        return self._began_at + timedelta(seconds=self._clock.mono() - self._began_mono)
+        return self._time.now()
 
     async def read(self, symbol: Symbol, cover: Cover) -> Holding | None:
         """Return what the exits see of a symbol; None without its instrument."""

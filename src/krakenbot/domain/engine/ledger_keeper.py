@@ -15,6 +15,7 @@ from attrs import frozen
 
 from krakenbot.domain.engine.execution_settings import ExecutionSettings
 from krakenbot.domain.engine.recorder import Recorder
+from krakenbot.domain.engine.steady_time import SteadyTime
 from krakenbot.domain.errors import StoreUnavailable, VenueRejected, VenueUnavailable
 from krakenbot.domain.execution.ledger import (
     CLOCKS,
@@ -92,6 +93,7 @@ class LedgerKeeper:
         event_sink: EventSink,
     ) -> None:
         self._clock = clock
+        self._time = SteadyTime(clock)
         self._query = query
         self._orders = order_store
         self._store = ledger_store
@@ -168,7 +170,7 @@ class LedgerKeeper:
         """
         with anyio.fail_after(self._settings.store_timeout_s):
             cursor = await self._store.load_cursor(self._settings.venue_id)
-        at = self._clock.now()
+        at = self._time.now()
         with anyio.fail_after(_READ_S):
             balances = await self._balances()
             entries = await self._query.ledger((at - OVERLAP if cursor is None else cursor.at) - OVERLAP)
@@ -179,7 +181,7 @@ class LedgerKeeper:
         if cursor is None:
             return None
         with anyio.fail_after(self._settings.store_timeout_s):
-            fills = await self._orders.fills_between(cursor.at - OVERLAP, self._clock.now(), None)
+            fills = await self._orders.fills_between(cursor.at - OVERLAP, self._time.now(), None)
             acceptances = await self._store.open_acceptances(self._settings.venue_id)
         result = tie_out(cursor, entries, balances, fills, at, acceptances=acceptances)
         if self._first is not None and self._first.lacked(result.unexplained, entries):

@@ -96,7 +96,11 @@ class WorldClock:
         return anyio.current_time()
 
     def now(self):
-        return EPOCH + timedelta(seconds=self.mono() + self.skew_s)
+        return self.true_now() + timedelta(seconds=self.skew_s)
+
+    def true_now(self):
+        """Return the time without the skew: the venue's."""
+        return EPOCH + timedelta(seconds=self.mono())
 
     def now_ns(self):
         return int(self.now().timestamp() * 1e9)
@@ -385,7 +389,7 @@ class Venue:
             fee=price * qty * self.fee_share,
             fee_asset="USD",
             is_maker=order.post_only,
-            at=self.world.clock.now(),
+            at=self.world.clock.true_now(),
         )
         self.trades.append(trade)
         if not silent:
@@ -415,7 +419,7 @@ class Venue:
             self.report(resting, ExecType(status), cum_qty=resting.cum)
 
     def report(self, resting, exec_type, **fields):
-        row = ExecutionReport(order_id=resting.order_id, exec_type=exec_type, at=self.world.clock.now(), **fields)
+        row = ExecutionReport(order_id=resting.order_id, exec_type=exec_type, at=self.world.clock.true_now(), **fields)
         self.tell(row)
 
     def tell(self, *reports: ExecutionReport, is_snapshot=False, gap=False):
@@ -487,7 +491,7 @@ class Venue:
         return LedgerEntry(
             ledger_id=ledger_id,
             ref_id=ref_id,
-            at=at or self.world.clock.now(),
+            at=at or self.world.clock.true_now(),
             kind=kind,
             subtype="",
             asset=asset,

@@ -322,3 +322,21 @@ async def test_fee_that_the_stream_states_in_another_asset_than_asked_for_is_tol
         engine.account.take(evolve(fill, exec_id="T-2", fee_asset=fee_asset, fee_qty=Decimal(fee_qty), source=source))
 
     assert told == [fields["fee_asset"] for fields in world.events.of("fee_asset_differs")]
+
+
+@pytest.mark.parametrize("skew_s", [3600.0, -3600.0])
+async def test_step_of_the_wall_clock_leaves_no_difference_behind(world, skew_s):
+    async with world.running(world.make_engine(tie_out_interval_s=60.0)) as engine:
+        entry_id = await world.open_entry()
+        await anyio.sleep(200.0)
+        world.clock.skew_s = skew_s
+        await anyio.sleep(200.0)
+        world.clock.skew_s = 0.0
+        tie_outs = engine.ledger.tie_outs
+        world.venue.fill(entry_id, Decimal("0.4"), Decimal("100.0"))
+        await anyio.sleep(600.0)
+
+        assert engine.ledger.tie_outs > tie_outs
+        assert {} == engine.ledger.untied()
+        assert [] == world.events.of("ledger_unexplained")
+        assert engine.ledger._tied_at >= world.clock.true_now() - timedelta(seconds=200.0)
