@@ -234,7 +234,7 @@ class ExitSteps:
     async def _clear_the_way(self, symbol: Symbol, cover: Cover) -> bool:
         """Cancel every own order of the symbol; False when one may still sell these coins."""
         for order in self._tracker.live(symbol):
-            if self._desk.is_fresh_intent(order) or self._tracker.is_ended(order.cl_ord_id):
+            if self._desk.is_fresh_intent(order):
                 continue
             if not await self._desk.cancel_and_wait(order.cl_ord_id, _CANCEL_WAIT_S) and _may_sell(
                 self._tracker.get(order.cl_ord_id)
@@ -269,10 +269,9 @@ class ExitSteps:
         qty = exit_qty(holding, self._tracker.unsold_qty(symbol))
         if not qty:
             return
-        failures, rest_until_mono = cover.failures, cover.rest_until_mono
+        failures = cover.failures
         await self._place_stop(symbol, cover, holding, PlaceStop(qty=qty, trigger_price=stop_price(holding)))
         cover.failures = max(cover.failures, failures)
-        cover.rest_until_mono = max(cover.rest_until_mono, rest_until_mono)
 
     def _withdraw_unsent(self, cl_ord_id: ClOrdId) -> None:
         order = self._tracker.get(cl_ord_id)

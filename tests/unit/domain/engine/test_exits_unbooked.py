@@ -41,6 +41,8 @@ async def test_stop_that_ended_with_unseen_fills_covers_nothing_and_the_rest_get
         end_unseen(world, stop_id, "0.4", "canceled")
         await world.until(lambda: world.stop() is not None, timeout_s=3.0)
 
+        assert await engine.desk.cancel(stop_id)
+        assert [] == world.venue.cancels
         assert Decimal("0.6") == world.stop().qty
         assert OrderState.OPEN is world.state(stop_id)
 
@@ -97,9 +99,33 @@ async def test_sale_that_ended_with_unseen_fills_leaves_only_its_rest_to_sell(wo
             return resting
 
         world.venue.accept = accept_quietly
+        await world.until(lambda: any(i.startswith("kbm") for i in world.venue.submitted))
+        await anyio.sleep(3.0)
+        sales = [r.qty for r in world.venue.orders.values() if r.order.order_type == "market"]
+
+        # The rest is sold at once, without waiting for trades that nobody shows yet.
+        assert [Decimal(1), 1 - Decimal(sold)][: len(sales)] == sales
+        assert (1 if sold == "1" else 2) == len(sales)
+
         await anyio.sleep(30.0)
         show_trades(world)
         await world.until(lambda: world.position() == 0, timeout_s=60.0)
         await anyio.sleep(5.0)
 
         assert Decimal(50) == (await world.venue.balances())["ABC"].balance
+
+
+async def test_purchase_is_not_over_before_its_fills_are_booked(world):
+    """A clean stop waits for it: what it bought has to be protected."""
+    async with world.running() as engine:
+        entry_id = await world.open_entry()
+        end_unseen(world, entry_id, "0.4", "canceled")
+        await anyio.sleep(1.0)
+
+        assert engine.tracker.is_ended(entry_id)
+        assert not await engine.recorder.wait_closed(entry_id, 0.5)
+
+        show_trades(world)
+
+        assert await engine.recorder.wait_closed(entry_id, 60.0)
+        assert Decimal("0.4") == world.position()

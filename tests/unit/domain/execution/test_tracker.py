@@ -511,3 +511,22 @@ def test_ended_sale_counts_as_sold_before_its_trades_are_booked(make):
     assert not tracker.is_ended(SALE)
     assert OrderState.CANCELED is tracker.get(SALE).state
     assert Decimal(6) == tracker.position("ABC/USD").qty == tracker.unsold_qty("ABC/USD")
+
+
+def test_purchase_that_ended_takes_nothing_off_what_is_held(make):
+    tracker = tracker_with(make, state=OrderState.ACKED)
+    tracker.apply_report(make.trade("E-1", "4", cum_qty=Decimal(4), cl_ord_id=ID), make.at)
+    tracker.apply_report(make.report("canceled", cum_qty=Decimal(6)), make.at)
+
+    assert tracker.is_ended(ID)
+    assert Decimal(4) == tracker.unsold_qty("ABC/USD")
+
+
+def test_sale_of_another_symbol_takes_nothing_off_what_is_held(make):
+    tracker = tracker_with(make, state=OrderState.ACKED)
+    tracker.apply_report(make.trade("E-1", "4", cum_qty=Decimal(4), cl_ord_id=ID), make.at)
+    tracker.add(make.order(cl_ord_id=SALE, symbol="XYZ/USD", side=Side.SELL, state=OrderState.ACKED))
+    tracker.apply_report(make.report("canceled", "O-2", cl_ord_id=SALE, cum_qty=Decimal(3)), make.at)
+
+    assert tracker.is_ended(SALE)
+    assert Decimal(4) == tracker.unsold_qty("ABC/USD")
