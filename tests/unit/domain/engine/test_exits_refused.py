@@ -59,6 +59,32 @@ async def test_trails_that_fail_are_tried_again_at_a_growing_interval(world):
         await world.until(lambda: world.stop().trigger > Decimal("100.4"), timeout_s=40.0)
 
 
+async def test_trail_that_rests_after_refusals_does_not_hold_up_the_sale_at_its_trigger(world):
+    async with world.running():
+        await trailed(world)
+        world.venue.amend_script = ["reject"] * 1_000
+        world.bid, world.ask = Decimal("101.0"), Decimal("101.2")
+        await world.until(lambda: len(world.venue.amends) == 6, timeout_s=100.0)
+        await anyio.sleep(5.0)
+
+        assert 6 == len(world.venue.amends)
+
+        world.bid, world.ask = Decimal("100.4"), Decimal("100.6")
+        await world.until(lambda: world.position() == 0, timeout_s=6.0)
+
+
+async def test_trail_that_went_through_ends_the_rest_after_refusals(world):
+    async with world.running():
+        await trailed(world)
+        world.venue.amend_script = ["reject"] * 5
+        world.bid, world.ask = Decimal("101.0"), Decimal("101.2")
+        await world.until(lambda: world.stop().trigger > Decimal("100.4"), timeout_s=100.0)
+        tries = len(world.venue.amends)
+        world.venue.amend_script = ["reject"]
+        world.bid, world.ask = Decimal("102.0"), Decimal("102.2")
+        await world.until(lambda: len(world.venue.amends) == tries + 2, timeout_s=8.0)
+
+
 async def test_rate_limit_on_a_trail_does_not_end_in_a_sale_at_market(world):
     async with world.running() as engine:
         await trailed(world)

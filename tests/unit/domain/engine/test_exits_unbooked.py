@@ -7,8 +7,10 @@ from decimal import Decimal
 import anyio
 import pytest
 
+from krakenbot.domain.decision.plan import ExitKind, ProtectiveExit
 from krakenbot.domain.execution.order import OrderState
 from krakenbot.domain.execution.reports import ExecType
+from krakenbot.domain.values import Symbol
 
 
 async def held(world, **plan):
@@ -129,3 +131,47 @@ async def test_purchase_is_not_over_before_its_fills_are_booked(world):
 
         assert await engine.recorder.wait_closed(entry_id, 60.0)
         assert Decimal("0.4") == world.position()
+
+
+def whole_sale():
+    return ProtectiveExit(symbol=Symbol("ABC/USD"), qty=Decimal(1), kind=ExitKind.PANIC, reason="test")
+
+
+async def test_exit_is_at_most_what_an_ended_sale_has_left(world):
+    async with world.running() as engine:
+        stop_id = await held(world)
+        end_unseen(world, stop_id, "0.4", "canceled")
+        await anyio.sleep(0.0)
+
+        assert await engine.desk.send_exit(whole_sale(), parent_id=None) is None
+
+
+async def test_exit_that_waited_is_at_most_what_an_ended_sale_has_left(world, monkeypatch):
+    world.venue.foreign["ABC"] = Decimal(5)
+    async with world.running() as engine:
+        stop_id = await held(world)
+        keep_row = engine.desk._ahead.keep_row
+
+        async def ended_meanwhile(order):
+            monkeypatch.undo()
+            end_unseen(world, stop_id, "0.4", "canceled")
+            kept = await keep_row(order)
+            await anyio.sleep(0.2)
+            return kept
+
+        monkeypatch.setattr(engine.desk._ahead, "keep_row", ended_meanwhile)
+        await engine.desk.send_exit(whole_sale(), parent_id=None)
+        await anyio.sleep(2.0)
+
+        assert [] == [i for i in world.venue.submitted if i.startswith("kbm")]
+
+
+async def test_dust_of_an_ended_entry_may_still_grow(world):
+    async with world.running():
+        entry_id = await world.open_entry()
+        world.venue.fill(entry_id, Decimal("0.02"), Decimal("100.0"))
+        await anyio.sleep(1.0)
+        end_unseen(world, entry_id, "0.4", "canceled")
+        await anyio.sleep(3.0)
+
+        assert ["unprotectable"] == [event.protection for event in world.store.protection]

@@ -119,6 +119,26 @@ def test_entry_that_the_venue_knew_when_asked_is_in_the_holds(make, state):
     assert Decimal(996) == available(funds, [order])
 
 
+def test_sale_during_a_read_is_not_taken_off_twice(make):
+    funds = Funds()
+    coins = {"ABC": VenueBalance(asset="ABC", balance=Decimal(10), held=Decimal(0))}
+    read(funds, coins)
+    funds.begin_read([])
+    funds.take(make.fill(side=Side.SELL, qty="10", price="100"))
+    funds.end_read({"ABC": VenueBalance(asset="ABC", balance=Decimal(0), held=Decimal(0))})
+
+    assert Decimal(0) == funds.balance("ABC")
+
+
+def test_purchase_before_a_read_is_taken_off_once(make):
+    funds = Funds()
+    read(funds, usd(2000))
+    funds.take(make.fill(qty="10", price="100", fee="0"))
+    read(funds, usd(1000))
+
+    assert Decimal(1000) == funds.balance("USD")
+
+
 def test_fill_from_before_the_question_is_in_the_balance(make):
     funds = Funds()
     read(funds, usd(2000))
