@@ -1,6 +1,6 @@
 """Own money between two reads of the balances: reservations, holds and fills."""
 
-# mypy: disable-error-code="arg-type"
+# mypy: disable-error-code="arg-type, dict-item"
 from __future__ import annotations
 
 from decimal import Decimal
