@@ -80,34 +80,40 @@ async def test_nothing_is_sold_twice_behind_a_stop_that_is_told_filled_before_it
         assert ["flat", "closed"] == [world.store.protection[-1].protection, world.store.protection[-1].reason]
 
 
+def end_first_sale_unseen(world, sold):
+    """Let the venue sell a part of the first market order, cancel the rest, and tell of the end alone."""
+    accept = world.venue.accept
+
+    def accept_quietly(order):
+        if order.order_type != "market":
+            return accept(order)
+        world.venue.accept = accept
+        world.venue.market_share, world.venue.is_muted = Decimal(0), True
+        resting = accept(order)
+        world.venue.market_share, world.venue.is_muted = Decimal(1), False
+        resting.status = "new"
+        world.venue.report(resting, ExecType.PENDING_NEW, cl_ord_id=order.cl_ord_id, symbol=order.symbol)
+        end_unseen(world, order.cl_ord_id, sold, "canceled")
+        return resting
+
+    world.venue.accept = accept_quietly
+
+
+def sold_at_market(world):
+    return [resting.qty for resting in world.venue.orders.values() if resting.order.order_type == "market"]
+
+
 @pytest.mark.parametrize("sold", ["0.4", "1"])
 async def test_sale_that_ended_with_unseen_fills_leaves_only_its_rest_to_sell(world, sold):
     async with world.running():
         world.venue.foreign["ABC"] = Decimal(50)
         await held(world, time_stop_s=10.0)
-        accept = world.venue.accept
-
-        def accept_quietly(order):
-            if order.order_type != "market" or world.venue.accept is accept:
-                return accept(order)
-            world.venue.accept = accept
-            share, world.venue.is_muted = world.venue.market_share, True
-            world.venue.market_share = Decimal(0)
-            resting = accept(order)
-            world.venue.market_share, world.venue.is_muted = share, False
-            resting.status = "new"
-            world.venue.report(resting, ExecType.PENDING_NEW, cl_ord_id=order.cl_ord_id, symbol=order.symbol)
-            end_unseen(world, order.cl_ord_id, sold, "canceled")
-            return resting
-
-        world.venue.accept = accept_quietly
-        await world.until(lambda: any(i.startswith("kbm") for i in world.venue.submitted))
+        end_first_sale_unseen(world, sold)
+        await world.until(lambda: sold_at_market(world))
         await anyio.sleep(3.0)
-        sales = [r.qty for r in world.venue.orders.values() if r.order.order_type == "market"]
 
         # The rest is sold at once, without waiting for trades that nobody shows yet.
-        assert [Decimal(1), 1 - Decimal(sold)][: len(sales)] == sales
-        assert (1 if sold == "1" else 2) == len(sales)
+        assert ([Decimal(1)] if sold == "1" else [Decimal(1), Decimal("0.6")]) == sold_at_market(world)
 
         await anyio.sleep(30.0)
         show_trades(world)
@@ -115,6 +121,19 @@ async def test_sale_that_ended_with_unseen_fills_leaves_only_its_rest_to_sell(wo
         await anyio.sleep(5.0)
 
         assert Decimal(50) == (await world.venue.balances())["ABC"].balance
+
+
+async def test_rest_of_an_ended_sale_is_sold_after_refusals_although_its_trades_are_unseen(world):
+    async with world.running():
+        await held(world, time_stop_s=10.0)
+        end_first_sale_unseen(world, "0.4")
+        await world.until(lambda: sold_at_market(world))
+        world.venue.sale_refusal = "EService:Busy"
+        await world.until(lambda: world.stop() is not None and world.stop().qty == Decimal("0.6"), timeout_s=5.0)
+        world.venue.sale_refusal = None
+        await world.until(lambda: len(sold_at_market(world)) == 2, timeout_s=10.0)
+
+        assert Decimal("0.6") == sold_at_market(world)[-1]
 
 
 async def test_purchase_is_not_over_before_its_fills_are_booked(world):
