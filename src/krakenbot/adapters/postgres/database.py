@@ -161,10 +161,8 @@ class Database:
         """Run a body as `write` does, its statements sent together: two round trips in place of one for each.
 
         The body must begin all statements before it fetches the first result, and may read results only by fetching.
+        Run within `in_own_task`: here is none, since a second one would cost the order on its way to the venue time.
         """
-        return await in_own_task(self._transact_pipelined(body), finish=True)
-
-    async def _transact_pipelined(self, body: Body[T]) -> T:
         async with self._unit() as unit, _rolled_back(unit.connection), unit.connection.pipeline():
             await unit.connection.execute("BEGIN")
             cursor = await unit.connection.execute(_OWN_ID)

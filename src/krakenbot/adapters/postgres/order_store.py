@@ -47,6 +47,12 @@ _INSERT_ORDER = (
     f"INSERT INTO execution_orders ({ORDER_COLUMNS}, {_GATE_COLUMNS}) "
     f"VALUES ({placeholders(ORDER_COLUMNS)}, {placeholders(_GATE_COLUMNS)})"
 )
+_NAMES = {row: [f"{row}_{column}" for column in ORDER_COLUMNS.split(", ")] for row in ("entry", "protective")}
+_ENTRY_NAMES = [*_NAMES["entry"], *_NAMES["protective"], *_GATE_COLUMNS.split(", ")]
+# Both rows share the gate's values by name: a statement with more than 50 values psycopg parses anew each time.
+_INSERT_ENTRY = f"INSERT INTO execution_orders ({ORDER_COLUMNS}, {_GATE_COLUMNS}) VALUES " + ", ".join(
+    "(" + ", ".join(f"%({name})s" for name in [*_NAMES[row], *_GATE_COLUMNS.split(", ")]) + ")" for row in _NAMES
+)
 _UPDATE_ORDER = """
 UPDATE execution_orders SET qty = %s, limit_price = %s, trigger_price = %s, state = %s, deadline_at = %s,
     expire_at = %s, venue_order_id = %s, cum_qty = %s, state_at = %s, reason = %s, record = %s, exit_kind = %s
@@ -110,11 +116,11 @@ class PostgresOrderStore:
         """Insert an entry and its protective intent, both fenced by lease, generation and epoch."""
 
         async def body(connection: AsyncConnection) -> None:
-            bound = [gate.lineage_id, gate.epoch_id, gate.generation_id, gate.lease_epoch]
             # All are sent together; the rows are there only if what follows lets the transaction commit.
             found = await connection.execute(GATE, [gate.generation_id, gate.epoch_id, gate.lineage_id])
-            await connection.execute(_INSERT_ORDER, [*order_values(order), *bound])
-            await connection.execute(_INSERT_ORDER, [*order_values(protective), *bound])
+            bound = [gate.lineage_id, gate.epoch_id, gate.generation_id, gate.lease_epoch]
+            values = [*order_values(order), *order_values(protective), *bound]
+            await connection.execute(_INSERT_ENTRY, dict(zip(_ENTRY_NAMES, values, strict=True)))
             row = await found.fetchone()
             check_lease(row, gate.lease_epoch)
             check_gate(row[3:] if row else None, gate)
